@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` and `make test`. Everything is installed into .venv on first use.
+PYTHON ?= python3.11
+CORES ?= $(shell nproc)
+VENV := .venv
+BIN := $(VENV)/bin
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores $(CORES)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: setup demo ci-experiment test test-all lint ui clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: setup  ## the whole `demo` experiment, from raw preferences to judged soups
+	$(SNAKEMAKE)
+	@cat results/demo/summary.txt
+
+ci-experiment: setup  ## the same DAG with a tiny model, in minutes
+	$(SNAKEMAKE) --configfile config/experiments/ci.yaml
+	@cat results/ci/summary.txt
+
+test: setup  ## the test suite
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup  ## the test suite with the long tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## style, types and workflow checks
+	$(BIN)/ruff check src tests && $(BIN)/ruff format --check src tests && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+ui: setup  ## the MLflow UI on this machine alone, http://127.0.0.1:5000
+	@for results in results/*/; do $(BIN)/rlphf track sync --results $${results%/} || true; done
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port 5000 \
+		--backend-store-uri sqlite:///mlflow.db --workers 1
+
+clean:  ## remove results and tracking data, keep the environment
+	rm -rf results mlflow.db mlartifacts .snakemake

@@ -1,0 +1,19 @@
+# From raw preferences to judged soups. Start it with `make demo`, or with
+# `snakemake --workflow-profile workflow/profiles/default [--configfile config/experiments/<name>.yaml] [--config seed=N]`.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/evaluation.smk"
+
+
+rule all:
+    input:
+        f"{RESULTS}/summary.txt",

@@ -1,0 +1,192 @@
+"""The command line: one sub-command per step. Modules of a step are imported only when it is its turn.
+
+Snakemake's rules call these commands, so each job is a line that a person can paste.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from rlphf import __version__
+from rlphf.errors import InputError
+
+
+@dataclass(frozen=True)
+class Option:
+    """A flag of a command: `kind` is a path, a text, an integer, a switch, or several paths or texts."""
+
+    flag: str
+    help: str
+    kind: str = "path"
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command and the function that does it, as "module:function"."""
+
+    name: str
+    target: str
+    help: str
+    options: tuple[Option, ...] = ()
+
+
+CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
+OUT = Option("out", "file or folder to write")
+PREFERENCE = Option("preference", 'preference id, or "general"', "text")
+PROMPTS = Option("prompts", "prompts.parquet")
+BACKBONE = Option("backbone", "folder of the backbone")
+
+COMMANDS = (
+    Command(
+        "data prepare",
+        "rlphf.data.prepare:prepare_step",
+        "raw preference data to deduplicated, prompt-disjoint Parquet splits",
+        (CONFIG, Option("raw", "folder of known layouts to read in place of the configured sources", required=False), OUT),
+    ),
+    Command("data testbed", "rlphf.testbed.prompts:prompts_step", "the testbed's prompts with their splits", (CONFIG, OUT)),
+    Command("backbone", "rlphf.train.backbone:backbone_step", "train or fetch the backbone", (CONFIG, OUT)),
+    Command(
+        "rollouts",
+        "rlphf.lm.rollouts:rollouts_step",
+        "sample responses for annotation",
+        (CONFIG, PREFERENCE, PROMPTS, BACKBONE, OUT),
+    ),
+    Command(
+        "annotate",
+        "rlphf.data.annotate:annotate_step",
+        "choose the better response of each pair",
+        (CONFIG, PREFERENCE, PROMPTS, Option("responses", "rollouts"), BACKBONE, OUT),
+    ),
+    Command(
+        "reward train",
+        "rlphf.train.reward:reward_step",
+        "train the reward model of a preference",
+        (CONFIG, PREFERENCE, BACKBONE, Option("pairs", "pairs.parquet"), OUT),
+    ),
+    Command(
+        "policy train",
+        "rlphf.train.policy:policy_step",
+        "train the adapter of a preference by PPO or RLOO",
+        (CONFIG, PREFERENCE, PROMPTS, BACKBONE, Option("reward", "adapter folder of the reward model"), OUT),
+    ),
+    Command(
+        "soup all",
+        "rlphf.soup.merge:soups_step",
+        "merge the soups of all combinations",
+        (CONFIG, Option("adapters", "folder with <preference>/adapter"), OUT),
+    ),
+    Command(
+        "soup merge",
+        "rlphf.soup.merge:merge_step",
+        "merge a soup of your own from a recipe.yaml",
+        (Option("recipe", "recipe.yaml: rule, weights, paths"), OUT),
+    ),
+    Command(
+        "generate",
+        "rlphf.evaluate.generate:generate_step",
+        "responses of a method to the evaluated prompts",
+        (
+            CONFIG,
+            Option("method", "vb, pp, psoups, psoups_unprompted or adapters", "text"),
+            PROMPTS,
+            BACKBONE,
+            Option("adapters", "folder with <preference>/adapter"),
+            Option("soups", "folder with a soup per combination"),
+            OUT,
+        ),
+    ),
+    Command(
+        "judge",
+        "rlphf.evaluate.judges:judge_step",
+        "score responses by every criterion",
+        (CONFIG, PROMPTS, Option("responses", "files of responses", "paths"), OUT),
+    ),
+    Command(
+        "tables",
+        "rlphf.evaluate.tables:tables_step",
+        "all tables of a run, as Parquet, CSV and Markdown",
+        (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
+    ),
+    Command(
+        "figures",
+        "rlphf.figures.notebook:figures_step",
+        "run a notebook on stored tables",
+        (Option("notebook", "notebook to run"), Option("tables", "folder of tables"), OUT),
+    ),
+    Command(
+        "summary",
+        "rlphf.evaluate.summary:summary_step",
+        "print the main results",
+        (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups")),
+    ),
+    Command(
+        "track start",
+        "rlphf.tracking.steps:start_step",
+        "begin a workflow's record",
+        (CONFIG, Option("results", "results/<experiment>"), Option("targets", "what is made", "texts"), Option("pid", "process", "integer")),
+    ),
+    Command(
+        "track end",
+        "rlphf.tracking.steps:end_step",
+        "end a workflow's record",
+        (Option("results", "results/<experiment>"), Option("status", "finished, failed or killed", "text")),
+    ),
+    Command(
+        "track sync",
+        "rlphf.tracking.steps:sync_step",
+        "send records to MLflow, each once",
+        (
+            Option("config", "configuration; names the tracking address", required=False),
+            Option("results", "results/<experiment>"),
+            Option("follow", "go on until the workflow ends", "switch", required=False),
+            Option("parent-pid", "stop when this process is gone", "integer", required=False),
+        ),
+    ),
+    Command("config schema", "rlphf.config:schema_step", "write the JSON schema of the configuration", (OUT,)),
+)
+
+_KINDS: dict[str, dict] = {
+    "path": {"type": Path},
+    "text": {"type": str},
+    "integer": {"type": int},
+    "paths": {"type": Path, "nargs": "+"},
+    "texts": {"type": str, "nargs": "*"},
+    "switch": {"action": "store_true"},
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(prog="rlphf", description="Experiments in personalised alignment; usually started by Snakemake.")
+    top.add_argument("--version", action="version", version=f"rlphf {__version__}")
+    groups: dict[str, argparse._SubParsersAction] = {"": top.add_subparsers(dest="command", required=True, metavar="COMMAND")}
+    for command in COMMANDS:
+        *group, name = command.name.split()
+        key = " ".join(group)
+        if key not in groups:
+            groups[key] = groups[""].add_parser(key, help=f"{key}: see rlphf {key} --help").add_subparsers(required=True, metavar="STEP")
+        sub = groups[key].add_parser(name, help=command.help, description=command.help)
+        for option in command.options:
+            sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])
+        sub.set_defaults(target=command.target)
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return 0, or 2 after one line about input that a person has to correct."""
+    options = vars(parser().parse_args(arguments))
+    options.pop("command", None)
+    module, function = options.pop("target").split(":")
+    try:
+        getattr(import_module(module), function)(**options)
+    except InputError as error:
+        print(f"rlphf: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

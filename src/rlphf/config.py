@@ -1,0 +1,283 @@
+"""The configuration of an experiment: one set of pydantic models, from which the JSON schema is generated.
+
+`config/config.yaml` holds every key with a comment; the files in `config/experiments/` override some of them.
+Threads, memory, partitions and GPUs are no settings of an experiment: they live in `workflow/profiles/`.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rlphf.errors import InputError
+from rlphf.files import digest, write_text
+from rlphf.preferences import PREFERENCES, combinations, members
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(Section):
+    """The shape of a LoRA adapter."""
+
+    rank: Positive = Field(16, description="Rank r of A and B.")
+    alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
+    dropout: Share = Field(0.05, description="Dropout on the adapter's input while training.")
+    targets: list[str] = Field(["q_proj", "v_proj"], description="Names of the linear layers that are adapted.")
+
+
+class Source(Section):
+    """One source of raw preference data."""
+
+    kind: Literal["psoups", "alpaca_eval", "hh_rlhf", "koala", "table", "hub"] = Field(description="Layout of the source.")
+    path: str = Field(description="File or folder; for `hub` the name of a data set.")
+    preference: str | None = Field(None, description="Preference (or user) that the pairs speak for, where the source does not say.")
+    columns: dict[str, str] = Field({}, description="For `table` and `hub`: {our column: theirs}, e.g. {chosen: better}.")
+    split: str | None = Field(None, description="For `hub`: the split to read.")
+
+
+class Data(Section):
+    """Raw preference data besides the generated testbed, and how all data is split."""
+
+    sources: list[Source] = Field([], description="Raw sources, read in place.")
+    on_bad_record: Literal["error", "quarantine"] = Field("error", description="Stop at a bad record, or set it aside and count it.")
+    validation: Share = Field(0.1, description="Share of the prompts of raw sources that go to validation.")
+    test: Share = Field(0.1, description="Share of the prompts of raw sources that go to test.")
+
+
+class Testbed(Section):
+    """The generated language in which preferences are exactly measurable."""
+
+    train_topics: Positive = Field(36, description="Topics of rollouts, reward models and PPO.")
+    validation_topics: Positive = Field(6, description="Topics on which settings and checkpoints are chosen.")
+    test_topics: Positive = Field(12, description="Held-out topics: only the tables are made from them.")
+    train_phrasings: Positive = Field(16, description="Phrasings of a question that the corpus and the training prompts use.")
+    test_phrasings: Positive = Field(8, description="Held-out phrasings, for validation and test prompts only.")
+    prompts_per_topic: Positive = Field(10, description="Training prompts per training topic, drawn from the training phrasings.")
+    obedience: Share = Field(0.5, description="How often the corpus obeys each preference prompt in a question.")
+
+
+class Backbone(Section):
+    """The frozen base language model that every adapter sits on."""
+
+    source: Literal["train", "random", "path", "hub"] = Field("train", description="Train one on the testbed's corpus, or take one.")
+    name: str | None = Field(None, description="For `path` and `hub`: folder or name of the model.")
+    hidden: Positive = Field(128, description="Width of the small Llama.")
+    layers: Positive = Field(3, description="Its number of layers.")
+    heads: Positive = Field(4, description="Its number of attention heads.")
+    intermediate: Positive = Field(352, description="Width of its feed-forward layers.")
+    vocabulary: Positive = Field(4096, description="Size of the byte-level BPE vocabulary.")
+    steps: Positive = Field(1000, description="Optimizer steps of its training.")
+    batch_size: Positive = Field(16, description="Documents per step.")
+    learning_rate: Rate = Field(3e-3, description="Peak learning rate (AdamW, warm-up, cosine).")
+
+
+class Decoding(Section):
+    """How a response is sampled; the same for every method that is compared."""
+
+    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0 is greedy.")
+    top_k: Count = Field(0, description="0 keeps the whole vocabulary.")
+    top_p: Share = Field(1.0, description="Nucleus; 1 keeps everything.")
+    max_new_tokens: Positive = Field(96, description="Length limit of a response in tokens.")
+    batch_size: Positive = Field(128, description="Prompts per batch; changes speed and which random numbers are drawn.")
+
+
+class Rollouts(Section):
+    """Two sampled responses per prompt and preference."""
+
+    train_pairs: Positive = Field(1, description="Pairs per training prompt.")
+    validation_pairs: Positive = Field(1, description="Pairs per validation prompt.")
+    test_pairs: Positive = Field(2, description="Pairs per test prompt; they only measure the reward models' accuracy.")
+    decoding: Decoding = Field(Decoding(), description="How the backbone samples them.")
+
+
+class Annotator(Section):
+    """Who chooses the better of two responses."""
+
+    kind: Literal["simulated", "rule", "reward_model"] = Field("simulated", description="Oracle with noise, a fixed rule, or a model.")
+    rationality: Rate = Field(10.0, description="`simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores).")
+    rule: Literal["shorter", "longer", "easier", "harder"] = Field("longer", description="`rule`: which text wins.")
+    model: str | None = Field(None, description="`reward_model`: folder of the reward adapter.")
+
+
+class Reward(Section):
+    """Reward models: one LoRA with a scalar head per preference, Bradley-Terry loss."""
+
+    lora: Lora = Field(Lora(rank=8, dropout=0.1), description="Shape of the adapter.")
+    epochs: Positive = Field(1, description="Passes over the training pairs.")
+    batch_size: Positive = Field(8, description="Pairs per step.")
+    learning_rate: Rate = Field(2e-5, description="Peak learning rate, linear decay.")
+    weight_decay: float = Field(0.001, ge=0, description="AdamW's weight decay.")
+
+
+class PPO(Section):
+    """Proximal policy optimisation; the defaults are those of the Personalized Soups release."""
+
+    algorithm: Literal["ppo", "rloo"] = Field("ppo", description="Our PPO, or TRL's RLOO.")
+    lora: Lora = Field(Lora(), description="Shape of the policy's adapter.")
+    prompted: bool = Field(True, description="Append the preference's prompt to the question while training.")
+    updates: Positive = Field(156, description="Outer steps: sample a batch, then optimise on it.")
+    batch_size: Positive = Field(64, description="Responses per outer step.")
+    mini_batch_size: Positive = Field(16, description="Responses per optimizer step.")
+    inner_epochs: Positive = Field(8, description="Passes over a batch.")
+    learning_rate: Rate = Field(1.4e-5, description="Adam's constant learning rate.")
+    warmup_updates: Count = Field(0, description="Outer steps of linear warm-up.")
+    max_grad_norm: Rate | None = Field(None, description="Clip the gradient's norm; null leaves it.")
+    temperature: Rate = Field(1.0, description="Sampling temperature; log-probabilities are tempered alike.")
+    max_new_tokens: Positive = Field(96, description="Longest response in tokens.")
+    min_new_tokens: Positive | None = Field(
+        None, description="When set, each batch draws its longest response from {min..max}, as the release does."
+    )
+    kl_coefficient: float = Field(0.2, ge=0, description="Start of kappa, the weight of the per-token KL penalty.")
+    kl_adaptive: bool = Field(True, description="Move kappa towards `kl_target` (Ziegler et al. 2019).")
+    kl_target: Rate = Field(6.0, description="KL per response, in nats, that the controller aims at.")
+    kl_horizon: Positive = Field(10_000, description="Samples over which the controller moves.")
+    score_scaling: bool = Field(True, description="Divide scores by their running standard deviation.")
+    score_norm: bool = Field(True, description="Also subtract their running mean (needs score_scaling).")
+    score_clip: Rate | None = Field(None, description="Clip scaled scores to +- this; null leaves them.")
+    missing_eos_penalty: float | None = Field(None, description="Score of a response without an end, instead of the model's.")
+    gamma: Share = Field(1.0, description="Discount.")
+    lam: Share = Field(0.95, description="GAE's lambda.")
+    clip: Rate = Field(0.2, description="Clip range of the probability ratio.")
+    value_clip: Rate = Field(0.2, description="Clip range of the value.")
+    value_coefficient: float = Field(0.1, ge=0, description="Weight of the value loss.")
+    whiten_advantages: bool = Field(True, description="Shift and scale advantages to mean 0 and variance 1 over the batch.")
+    early_stop_kl: Rate | None = Field(0.1, description="Leave the inner epochs when the KL to the sampling policy exceeds 1.5x this.")
+    max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this.")
+    checkpoint_every: Positive = Field(10, description="Outer steps between checkpoints.")
+    sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
+
+
+class Soup(Section):
+    """How adapters are merged."""
+
+    rule: Literal["delta", "factor"] = Field("delta", description="`delta` averages the products B.A; `factor` averages A and B.")
+    weights: dict[str, float] = Field({}, description="Weight per preference; those not named get 1/k of their combination.")
+    svd_rank: Positive | None = Field(None, description="Truncate a `delta` soup to this rank; null keeps it exact.")
+
+
+Method = Literal["vb", "pp", "psoups", "psoups_unprompted"]
+
+
+class Evaluation(Section):
+    """Responses on held-out prompts and how they are compared."""
+
+    methods: list[Method] = Field(["vb", "pp", "psoups", "psoups_unprompted"], description="Methods to compare.")
+    split: Literal["validation", "test"] = Field("test", description="Topics to evaluate on; tune on validation, report on test.")
+    decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
+    bootstrap: Positive = Field(2000, description="Resamples of the prompts for each interval.")
+
+
+class Tracking(Section):
+    """Where runs are sent; each step's record lies beside its outputs in any case."""
+
+    uri: str = Field("sqlite:///mlflow.db", description="MLflow's tracking address.")
+    enabled: bool = Field(True, description="false keeps the records on disk only.")
+
+
+class Experiment(Section):
+    """A whole experiment."""
+
+    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name; results lie in results/<name>/.")
+    seed: int = Field(1103, ge=0, lt=2**31, description="Everything random comes out of it.")
+    preferences: list[str] = Field(list(PREFERENCES), description="Preferences that get a reward model and an adapter.")
+    combination_preferences: list[str] = Field(
+        ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"], description="Preferences whose combinations are evaluated."
+    )
+    data: Data = Field(Data(), description="Raw data.")
+    testbed: Testbed = Field(Testbed(), description="The generated language.")
+    backbone: Backbone = Field(Backbone(), description="The base model.")
+    rollouts: Rollouts = Field(Rollouts(), description="Sampled responses for annotation.")
+    annotator: Annotator = Field(Annotator(), description="Who labels pairs.")
+    reward: Reward = Field(Reward(), description="Reward models.")
+    ppo: PPO = Field(PPO(), description="Policies.")
+    soup: Soup = Field(Soup(), description="Merging.")
+    evaluation: Evaluation = Field(Evaluation(), description="Judging.")
+    tracking: Tracking = Field(Tracking(), description="MLflow.")
+
+    @field_validator("preferences", "combination_preferences")
+    @classmethod
+    def _known(cls, ids: list[str]) -> list[str]:
+        for name in ids:
+            if name not in PREFERENCES:
+                raise ValueError(f"preference {name!r} is unknown; choose from {', '.join(PREFERENCES)}")
+        if len(set(ids)) != len(ids) or not ids:
+            raise ValueError("name at least one preference, and each only once")
+        return ids
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        missing = [p for p in self.combination_preferences if p not in self.preferences]
+        if missing:
+            raise ValueError(f"combination_preferences: {missing[0]} is not among preferences, so it would have no adapter")
+        if self.data.validation + self.data.test >= 1:
+            raise ValueError("data: validation and test together leave nothing to train on")
+        if self.backbone.source in ("path", "hub") and not self.backbone.name:
+            raise ValueError(f"backbone.name: needed for source {self.backbone.source}")
+        if self.annotator.kind == "reward_model" and not self.annotator.model:
+            raise ValueError("annotator.model: needed for kind reward_model")
+        return self
+
+    @property
+    def combinations(self) -> list[str]:
+        """Names of the combinations that are evaluated."""
+        return combinations(self.combination_preferences)
+
+    def recipe_weights(self, combination: str) -> dict[str, float]:
+        """Return {preference: weight} of a combination's soup."""
+        ids = members(combination)
+        return {i: self.soup.weights.get(i, 1 / len(ids)) for i in ids}
+
+
+def parse(raw: Any, where: str = "config") -> Experiment:
+    """Validate a mapping; raise InputError naming the key, what is wrong with it and the file."""
+    if not isinstance(raw, dict):
+        raise InputError(f"{where}: expected a mapping of settings, got {type(raw).__name__}")
+    try:
+        return Experiment.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = "unknown key; remove it or see config/config.yaml" if first["type"] == "extra_forbidden" else first["msg"]
+        raise InputError(f"{where}: {key + ': ' if key else ''}{reason.removeprefix('Value error, ')}") from None
+
+
+def load(path: Path | str) -> Experiment:
+    """Read and validate a YAML file (safe loader)."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
+    return parse(raw, str(path))
+
+
+def save(experiment: Experiment, path: Path | str) -> None:
+    """Write the whole resolved configuration, unless the file says the same already."""
+    text = yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    if not Path(path).exists() or Path(path).read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def config_hash(experiment: Experiment) -> str:
+    """Return a short digest of the whole configuration, for tags."""
+    return digest(experiment.model_dump(mode="json"))[:12]
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of the configuration, as stored in config/schema.json."""
+    return Experiment.model_json_schema()
+
+
+def schema_step(out: Path) -> None:
+    """Write the JSON schema to `out`."""
+    write_text(out, json.dumps(schema(), indent=2) + "\n")

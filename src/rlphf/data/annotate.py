@@ -1,0 +1,131 @@
+"""Annotation: who chooses the better of two responses, and the pairs that come of it."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+
+from rlphf.config import Annotator, load
+from rlphf.data.records import GENERAL, PAIRS, PROMPTS, RESPONSES
+from rlphf.errors import InputError
+from rlphf.files import digest, read_parquet, write_parquet
+from rlphf.seeds import derive
+from rlphf.testbed import oracle
+from rlphf.tracking.record import step
+
+# Returns how good a response (second) to a prompt (first: a row of PROMPTS) is for a preference, on the annotator's own scale.
+Utility = Callable[[dict, str], float]
+
+
+def oracle_utility(preference: str) -> Utility:
+    """Return the oracle's score of a preference, or of general quality, for testbed prompts."""
+
+    def utility(prompt: dict, response: str) -> float:
+        if prompt["topic"] is None:
+            raise InputError(f"prompt {prompt['id']}: the simulated annotator reads testbed prompts only; use kind: rule")
+        scores = oracle.scores(response, prompt["topic"])
+        return oracle.general(scores) if preference == GENERAL else scores[preference]
+
+    return utility
+
+
+def rule_utility(rule: str) -> Utility:
+    """Return a fixed rule on text: number of words (longer, shorter), or mean letters per word (harder, easier)."""
+
+    def utility(prompt: dict, response: str) -> float:
+        words = response.split()
+        if rule in ("longer", "shorter"):
+            value = float(len(words))
+        else:
+            value = sum(map(len, words)) / max(1, len(words))
+        return value if rule in ("longer", "harder") else -value
+
+    return utility
+
+
+def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]]) -> Utility:
+    """Return a reward model's score as utility; all (prompt, response) `rows` are scored at once."""
+    from rlphf.preferences import instruction
+    from rlphf.train.reward import encode_texts, load_reward_model, score
+
+    model, tokenizer = load_reward_model(backbone, adapter)
+    asked = [] if preference == GENERAL else [preference]
+    texts = encode_texts(tokenizer, [instruction(p["prompt"], asked) for p, _ in rows], [r for _, r in rows])
+    scores = score(model, texts, tokenizer.pad_token_id)
+    table = {(p["id"], r): value for (p, r), value in zip(rows, scores, strict=True)}
+    return lambda prompt, response: table[prompt["id"], response]
+
+
+def choose(difference: float, settings: Annotator, rng: Random) -> tuple[bool, float]:
+    """Return (whether the first response is chosen, the probability of that choice) given the difference of utilities.
+
+    The simulated annotator and the reward model choose by Bradley-Terry, P(first) = sigmoid(rationality x difference);
+    a rule always takes the better one.
+    """
+    if settings.kind == "rule":
+        return difference > 0, 1.0
+    probability = 1 / (1 + math.exp(-max(-500.0, min(500.0, settings.rationality * difference))))
+    first = rng.random() < probability
+    return first, probability if first else 1 - probability
+
+
+def annotate(prompts: list[dict], responses: list[dict], preference: str, settings: Annotator, utility: Utility, seed: int) -> pa.Table:
+    """Return a PAIRS table: samples 2k and 2k+1 of each prompt, in the order chosen. Equal texts give no pair.
+
+    A rule's tie gives none either.
+    """
+    by_id = {row["id"]: row for row in prompts}
+    by_sample = {(row["prompt_id"], row["sample"]): row["response"] for row in responses}
+    rng = Random(seed)
+    pairs = []
+    for (name, sample), first in sorted(by_sample.items()):
+        second = by_sample.get((name, sample + 1))
+        if sample % 2 or second is None or first == second or not first or not second:
+            continue
+        difference = utility(by_id[name], first) - utility(by_id[name], second)
+        if settings.kind == "rule" and difference == 0:
+            continue
+        is_first, probability = choose(difference, settings, rng)
+        chosen, rejected = (first, second) if is_first else (second, first)
+        prompt = by_id[name]
+        pairs.append(
+            {
+                "id": digest([prompt["prompt"], chosen, rejected, preference, sample])[:16],
+                "prompt": prompt["prompt"],
+                "chosen": chosen,
+                "rejected": rejected,
+                "preference": preference,
+                "user": None,
+                "probability": probability,
+                "source": prompt["source"],
+                "split": prompt["split"],
+            }
+        )
+    return pa.Table.from_pylist(pairs, PAIRS)
+
+
+def annotate_step(config: Path, preference: str, prompts: Path, responses: Path, backbone: Path, out: Path) -> None:
+    """Write the pairs that the experiment's annotator makes of rollouts to `out`."""
+    experiment = load(config)
+    settings = experiment.annotator
+    inputs = {"prompts": prompts, "responses": responses}
+    with step("annotate", out.parent, experiment, settings, inputs, {"preference": preference}) as run:
+        prompt_rows = read_parquet(prompts, PROMPTS).to_pylist()
+        rows = read_parquet(responses, RESPONSES).to_pylist()
+        if settings.kind == "simulated":
+            utility = oracle_utility(preference)
+        elif settings.kind == "rule":
+            utility = rule_utility(settings.rule)
+        else:
+            by_id = {row["id"]: row for row in prompt_rows}
+            scored = [(by_id[row["prompt_id"]], row["response"]) for row in rows]
+            utility = model_utilities(backbone, settings.model or "", preference, scored)
+        seed = derive(experiment.seed, "annotator", preference)
+        table = annotate(prompt_rows, rows, preference, settings, utility, seed)
+        if not len(table):
+            raise InputError(f"{responses}: no two responses differ, so there is nothing to choose; raise rollouts.decoding.temperature")
+        write_parquet(out, table)
+        run.log({"pairs": len(table), "dropped": len(rows) // 2 - len(table)})
+        run.output(out)

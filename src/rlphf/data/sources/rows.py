@@ -1,0 +1,190 @@
+"""Records out of JSON, JSONL, CSV and Parquet files, each maybe gzipped, one at a time with the place where they stand.
+
+A broken record comes out as Bad; a file that cannot be read on, such as a cut-off archive, raises InputError.
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rlphf.data.sources.raw import Bad, Place, Row
+from rlphf.errors import InputError
+
+SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+_CHUNK = 1 << 20  # Characters read at a time.
+_LONGEST = 1 << 26  # Characters of one record beyond which a file is taken to be broken.
+_DECODER = json.JSONDecoder()
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without the suffixes that `rows` knows ("P1A" of "P1A.json.gz")."""
+    name = path.name.removesuffix(".gz")
+    return name.removesuffix(_suffix(path))
+
+
+def readable(path: Path) -> bool:
+    """Return whether `path` is a file that `rows` reads, by its name; hidden files are none."""
+    return bool(_suffix(path)) and not path.name.startswith(".") and path.is_file()
+
+
+def files(path: Path) -> list[Path]:
+    """Return the readable files of a folder in the order of their names, or the file itself; InputError if there is none."""
+    if path.is_file():
+        return [path]
+    found = sorted(p for p in path.glob("*") if readable(p))
+    if not found:
+        raise InputError(f"{path}: no such file, nor a folder of {', '.join(SUFFIXES)} files (each maybe .gz)")
+    return found
+
+
+def rows(path: Path) -> Iterator[Row | Bad]:
+    """Yield (place, record) for every record of a file, or Bad for one that is broken."""
+    try:
+        match _suffix(path):
+            case ".parquet":
+                yield from _parquet(path)
+            case ".csv":
+                yield from _csv(path)
+            case ".json" | ".jsonl":
+                yield from _json(path)
+            case _:
+                raise InputError(f"{path}: not one of {', '.join(SUFFIXES)} (each maybe .gz); name it by its format")
+    except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error or type(error).__name__})") from None
+
+
+def _suffix(path: Path) -> str:
+    suffix = Path(path.name.removesuffix(".gz")).suffix
+    return suffix if suffix in SUFFIXES else ""
+
+
+def _binary(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _text(path: Path, newline: str = "\n") -> IO[str]:
+    # Bytes that are no UTF-8 become lone surrogates, so that they spoil their own field and not the whole file.
+    return io.TextIOWrapper(_binary(path), encoding="utf-8-sig", errors="surrogateescape", newline=newline)
+
+
+def _json(path: Path) -> Iterator[Row | Bad]:
+    with _text(path) as stream:
+        listed = _Scanner(stream).char() == "["
+    return _list(path) if listed else _lines(path)
+
+
+def _lines(path: Path) -> Iterator[Row | Bad]:
+    with _text(path) as stream:
+        for n, line in enumerate(stream, 1):
+            if line.isspace():
+                continue
+            place = Place(str(path), "line", n)
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield Bad(place, "", f"is not JSON ({error})", line)
+            else:
+                yield _mapping(place, record)
+
+
+def _list(path: Path) -> Iterator[Row | Bad]:
+    with _text(path) as stream:
+        scanner, n = _Scanner(stream), 0
+        while scanner.take() in ("[", ",") and not (n == 0 and scanner.char() == "]"):
+            n += 1
+            try:
+                record = scanner.value()
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}, record {n}: is not JSON ({error}); correct the file") from None
+            yield _mapping(Place(str(path), "record", n), record)
+            if scanner.char() not in (",", "]"):
+                raise InputError(f"{path}, record {n}: expected a comma or the list's end after it; correct the file")
+
+
+class _Scanner:
+    """Reads a JSON list value by value, so that memory holds a chunk of the file and not the whole."""
+
+    def __init__(self, stream: IO[str]):
+        self.stream = stream
+        self.buffer = ""
+        self.at = 0
+
+    def char(self) -> str:
+        """Return the next character that is no space, without taking it; "" at the end."""
+        while True:
+            while self.at < len(self.buffer) and self.buffer[self.at] in " \t\r\n":
+                self.at += 1
+            if self.at < len(self.buffer):
+                return self.buffer[self.at]
+            if not self._more():
+                return ""
+
+    def take(self) -> str:
+        """Return the next character that is no space, and take it."""
+        char = self.char()
+        self.at += 1
+        return char
+
+    def value(self) -> Any:
+        """Return the next JSON value; raise ValueError if there is none, or one longer than any real record."""
+        self.char()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self.buffer, self.at)
+                if end < len(self.buffer):
+                    self.at = end
+                    return value
+                problem = ValueError("the list does not end")
+            except ValueError as error:
+                problem = error
+            if len(self.buffer) - self.at > _LONGEST or not self._more():
+                raise problem
+
+    def _more(self) -> bool:
+        rest = self.buffer[self.at :]
+        chunk = self.stream.read(max(_CHUNK, len(rest)))
+        self.buffer, self.at = rest + chunk, 0
+        return bool(chunk)
+
+
+def _csv(path: Path) -> Iterator[Row | Bad]:
+    csv.field_size_limit(_LONGEST)
+    with _text(path, newline="") as stream:
+        reader = csv.reader(stream, strict=True)
+        try:
+            names = next(reader, [])
+            if len(set(names)) < len(names):
+                raise InputError(f"{path}, line 1: two columns have one name; rename one")
+            line = reader.line_num + 1
+            for cells in reader:
+                place = Place(str(path), "line", line)
+                line = reader.line_num + 1
+                if cells and len(cells) != len(names):
+                    yield Bad(place, "", f"has {len(cells)} fields, the header {len(names)}", ",".join(cells))
+                elif cells:
+                    yield place, dict(zip(names, cells, strict=True))
+        except csv.Error as error:
+            raise InputError(f"{path}, line {reader.line_num}: is not CSV ({error}); correct the file") from None
+
+
+def _parquet(path: Path) -> Iterator[Row | Bad]:
+    with _binary(path) as stream:
+        n = 0
+        for batch in pq.ParquetFile(io.BytesIO(stream.read()) if path.suffix == ".gz" else stream).iter_batches(1024):
+            for record in batch.to_pylist():
+                n += 1
+                yield Place(str(path), "record", n), record
+
+
+def _mapping(place: Place, record: Any) -> Row | Bad:
+    if isinstance(record, dict):
+        return place, record
+    return Bad(place, "", f"expected an object with fields, got {type(record).__name__}", json.dumps(record))

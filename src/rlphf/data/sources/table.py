@@ -1,0 +1,80 @@
+"""Pairs or prompts of any table whose columns are named in the configuration; also what the hub's data sets go through."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rlphf.data.records import GENERAL
+from rlphf.data.sources.raw import BadField, Pair, Place, Prompt, Raw, Row, convert, number, text
+from rlphf.data.sources.rows import files, rows
+from rlphf.errors import InputError
+
+_REQUIRED = ("prompt", "chosen", "rejected")
+_OPTIONAL = ("preference", "user", "probability", "topic")
+
+
+def maker(columns: Mapping[str, str], preference: str | None, where: str) -> Callable[[Place, dict[str, Any]], Raw]:
+    """Return the function that makes a Pair or a Prompt of a record; `columns` is {our column: theirs}.
+
+    `prompt`, `chosen` and `rejected` keep their names where `columns` gives no other. `preference`, `user`, `probability` and
+    `topic` are read if `columns` names them, or, without any `columns`, where a record has them. `columns` that name `prompt`
+    but no answer make a table of prompts. Pairs speak for the record's preference, else for `preference`, else for nobody in
+    particular. Raises InputError, beginning with `where`, for a column that we do not have.
+    """
+    unknown = [name for name in columns if name not in _REQUIRED + _OPTIONAL]
+    if unknown:
+        raise InputError(f"{where}: columns: {unknown[0]!r} is none of ours; choose from {', '.join(_REQUIRED + _OPTIONAL)}")
+    theirs = {name: name for name in _REQUIRED} | dict(columns)
+    only_prompts = "prompt" in columns and "chosen" not in columns and "rejected" not in columns
+
+    def column(record: dict[str, Any], name: str) -> str | None:
+        """Return their name of an optional column, or None where the record leaves it open."""
+        if columns and name not in columns:
+            return None
+        field = theirs.get(name, name)
+        if columns and field not in record:
+            raise BadField(field, f"is missing; the record has {', '.join(map(str, record))}")
+        return None if record.get(field) in (None, "") else field
+
+    def make(place: Place, record: dict[str, Any]) -> Raw:
+        prompt = text(record, theirs["prompt"], blank=False)
+        if only_prompts:
+            topic = column(record, "topic")
+            return Prompt(place, prompt, text(record, topic) if topic else None)
+        chosen, rejected = text(record, theirs["chosen"]), text(record, theirs["rejected"])
+        speaks_for = column(record, "preference")
+        user = column(record, "user")
+        probability = column(record, "probability")
+        return Pair(
+            place,
+            prompt,
+            chosen,
+            rejected,
+            text(record, speaks_for, blank=False) if speaks_for else preference or GENERAL,
+            _user(record, user) if user else None,
+            _probability(record, probability) if probability else None,
+        )
+
+    return make
+
+
+def read(path: Path, columns: Mapping[str, str], preference: str | None) -> Iterator[Raw]:
+    """Yield the pairs or prompts of a JSON, JSONL, CSV or Parquet file, or of every such file of a folder; see `maker`."""
+    make = maker(columns, preference, str(path))
+    for file in files(path):
+        source: Iterator[Row | Any] = rows(file)
+        yield from convert(source, make)
+
+
+def _user(record: dict[str, Any], field: str) -> int:
+    user = number(record, field)
+    if user != int(user) or not 0 <= user < 2**53:
+        raise BadField(field, f"is {user}, expected a whole number from 0 on")
+    return int(user)
+
+
+def _probability(record: dict[str, Any], field: str) -> float:
+    probability = number(record, field)
+    if not 0 < probability <= 1:
+        raise BadField(field, f"is {probability}, expected a probability in (0, 1]")
+    return probability

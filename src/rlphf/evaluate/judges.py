@@ -1,0 +1,53 @@
+"""Judges: what decides how well a response serves a criterion. One plain function per judge, and the step that runs it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from rlphf.config import load
+from rlphf.data.records import PROMPTS, RESPONSES
+from rlphf.errors import InputError
+from rlphf.evaluate.scores import SCORES
+from rlphf.files import read_parquet, write_parquet
+from rlphf.testbed import oracle
+from rlphf.tracking.record import step
+
+
+def oracle_scores(prompts: pa.Table, responses: pa.Table, where: str = "responses") -> pa.Table:
+    """Score RESPONSES to testbed PROMPTS by every criterion of the oracle; return a sorted SCORES table.
+
+    Raises InputError, naming the row in `where`, for a response to a prompt that is unknown or has no topic, and for one
+    that occurs twice.
+    """
+    topics = dict(zip(prompts["id"].to_pylist(), prompts["topic"].to_pylist(), strict=True))
+    keys = ("prompt_id", "method", "combination", "sample")
+    seen = set()
+    columns: dict[str, list] = {name: [] for name in SCORES.names}
+    for number, row in enumerate(responses.to_pylist()):
+        key = tuple(row[name] for name in keys)
+        topic = topics.get(row["prompt_id"])
+        if topic is None:
+            fault = "has no topic" if row["prompt_id"] in topics else "is not among the prompts"
+            raise InputError(f"{where}: row {number}: prompt_id {row['prompt_id']!r} {fault}; the oracle judges testbed prompts")
+        if key in seen:
+            raise InputError(f"{where}: row {number}: {', '.join(map(str, key))} occurs twice; generate the responses again")
+        seen.add(key)
+        for criterion, score in oracle.scores(row["response"], topic).items():
+            for name, value in zip(SCORES.names, (*key, criterion, score), strict=True):
+                columns[name].append(value)
+    table = pa.table(columns, SCORES)
+    return table.sort_by([(name, "ascending") for name in ("method", "combination", "prompt_id", "sample", "criterion")])
+
+
+def judge_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
+    """Write the oracle's scores of all responses in the files `responses` to `out`, in a folder of its own."""
+    experiment = load(config)
+    inputs = {"prompts": prompts, **{"/".join(path.parts[-2:]): path for path in responses}}
+    with step("judge", out.parent, experiment, experiment.evaluation, inputs, {"judge": "oracle"}) as run:
+        asked = read_parquet(prompts, PROMPTS)
+        tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path)) for path in responses]
+        table = pa.concat_tables(tables)
+        order = ("method", "combination", "prompt_id", "sample", "criterion")
+        write_parquet(out, table.sort_by([(name, "ascending") for name in order]))
+        run.output(out)

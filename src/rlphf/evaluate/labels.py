@@ -1,0 +1,30 @@
+"""Short names of preferences and methods for tables in a terminal and for figures."""
+
+from rlphf.preferences import members
+
+PREFERENCE_LABELS = {
+    "P1A": "elementary",
+    "P1B": "expert",
+    "P2A": "concise",
+    "P2B": "informative",
+    "P3A": "friendly",
+    "P3B": "unfriendly",
+    "P3C": "sassy",
+    "P3D": "sarcastic",
+}
+METHOD_LABELS = {"vb": "VB", "pp": "PP", "psoups": "P-SOUPS", "psoups_unprompted": "P-SOUPS unprompted"}
+
+
+def preference_label(name: str) -> str:
+    """Return "P1A elementary" for a preference, the criterion's own name for anything else."""
+    return f"{name} {PREFERENCE_LABELS[name]}" if name in PREFERENCE_LABELS else name
+
+
+def method_label(name: str) -> str:
+    """Return a method's name as the paper writes it, or as it is."""
+    return METHOD_LABELS.get(name, name)
+
+
+def combination_label(name: str, separator: str = " ") -> str:
+    """Return the ids of a combination between separators, or "all" for all of them."""
+    return name if name == "all" else separator.join(members(name))

@@ -1,0 +1,73 @@
+"""What methods and adapters score on held-out prompts, one by one: means with intervals, and what an adapter changes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from rlphf.evaluate.bootstrap import Bootstrap, mean
+from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row, Scores, asked_for, check_paired, pooled
+from rlphf.preferences import PREFERENCES
+
+BASE, ADAPTER = "base", "adapter"
+
+
+def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
+    """Return the rows of table `methods`: the mean score of each method by combination and criterion.
+
+    The preferences of the combination and "mean" over them come first, then helpfulness and the preferences that
+    were not asked for. In combination "all" a preference is averaged over the combinations that ask for it.
+    """
+    rows: list[Row] = []
+    for name in names:
+        for combination in (*combinations, ALL):
+            asked = asked_for(combination, combinations)
+            others = [] if combination == ALL else [p for p in PREFERENCES if p not in asked]
+            for criterion in (*asked, MEAN, HELPFULNESS, *others):
+                found = [scores.cell(name, c).score(criterion, c) for c in pooled(combination, criterion, combinations)]
+                values = np.concatenate(found, axis=1).mean(axis=1)
+                low, high = bootstrap.interval(values)
+                rows.append(
+                    {"method": name, "combination": combination, "criterion": criterion}
+                    | {"mean": mean(values), "ci_low": low, "ci_high": high, "n": len(values)}
+                )
+    return rows
+
+
+def adapter_effects(scores: Scores, bootstrap: Bootstrap) -> list[Row]:
+    """Return the rows of table `adapter_effects`: each adapter against the backbone, both asked for the adapter's preference.
+
+    One row per criterion, that is every preference and helpfulness; intervals are those of the paired difference.
+    """
+    rows: list[Row] = []
+    for preference in scores.combinations(ADAPTER):
+        before, after = scores.cell(BASE, preference), scores.cell(ADAPTER, preference)
+        check_paired(before, after)
+        for criterion in (*PREFERENCES, HELPFULNESS):
+            old, new = (cell.score(criterion, preference).mean(axis=1) for cell in (before, after))
+            low, high = bootstrap.interval(new - old)
+            rows.append(
+                {"preference": preference, "criterion": criterion, "before": mean(old), "after": mean(new)}
+                | {"delta": mean(new - old), "ci_low": low, "ci_high": high}
+            )
+    return rows
+
+
+def lengths(responses: pa.Table) -> dict[tuple[str, str], float]:
+    """Return {(method, combination): mean length in tokens} of a RESPONSES table."""
+    grouped = responses.group_by(["method", "combination"]).aggregate([("tokens", "mean")])
+    return {(row["method"], row["combination"]): row["tokens_mean"] for row in grouped.to_pylist()}
+
+
+def adapters(effects: Sequence[Row], seed: int, tokens: Mapping[tuple[str, str], float], kl: Mapping[str, float]) -> list[Row]:
+    """Return the rows of table `adapters`: the effect of each adapter on its own preference.
+
+    `tokens` are the mean lengths by (method, preference), `kl` is the KL to the backbone, in nats per response, after training.
+    """
+    return [
+        {key: row[key] for key in ("preference", "before", "after", "delta", "ci_low", "ci_high")}
+        | {"seed": seed, "kl": kl.get(row["preference"])}
+        | {"length_before": tokens.get((BASE, row["preference"])), "length_after": tokens.get((ADAPTER, row["preference"]))}
+        for row in effects
+        if row["criterion"] == row["preference"]
+    ]

@@ -1,0 +1,147 @@
+"""What the steps of a run left beside their outputs, as rows of tables: reward models, curves, merges, timings, data."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from rlphf.config import Soup
+from rlphf.data.records import GENERAL, PAIRS, SPLITS
+from rlphf.errors import InputError
+from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
+from rlphf.evaluate.scores import MEAN, Row
+from rlphf.files import read_parquet
+from rlphf.tracking.record import read_metrics
+
+SCORED = pa.schema(
+    [(name, pa.string()) for name in ("id", "split")] + [(name, pa.float64()) for name in ("chosen", "rejected", "probability")]
+)
+MERGES = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
+COUNTS = ("read", "kept", *SPLITS, "dropped")
+DATA = pa.schema(
+    [(name, pa.string()) for name in ("source", "preference")]
+    + [(name, pa.int64()) for name in COUNTS]
+    + [("reason", pa.string())]
+)
+KINDS = ("reward", "ppo")
+
+
+def trained(seed_folder: Path, preferences: Sequence[str]) -> list[str]:
+    """Return whom pairs and reward models speak for: the preferences, and "general" where the run has it.
+
+    Folders of preferences that an earlier configuration had are passed over.
+    """
+    return [*preferences, *([GENERAL] if (seed_folder / "pairs" / GENERAL).exists() else [])]
+
+
+def pairs_file(seed_folder: Path, preference: str) -> Path:
+    """Return the file of a preference's annotated pairs."""
+    return seed_folder / "pairs" / preference / "pairs.parquet"
+
+
+def reward_models(seed_folder: Path, preferences: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
+    """Return the rows of table `reward_models` from `reward/<preference>/scores.parquet` and the pairs' prompts.
+
+    `accuracy` is the share of pairs whose chosen response scores higher, a tie counting half; `ceiling` is what a model
+    that knew the annotator's noise would reach, the mean of max(p, 1 - p), None where some p is unknown. Intervals are
+    over prompts: pairs of one prompt are drawn together.
+    """
+    rows: list[Row] = []
+    for preference in trained(seed_folder, preferences):
+        path, asked_in = seed_folder / "reward" / preference / "scores.parquet", pairs_file(seed_folder, preference)
+        pairs = read_parquet(asked_in, PAIRS)
+        prompt_of = dict(zip(pairs["id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
+        scored = read_parquet(path, SCORED).to_pylist()
+        for row in scored:
+            if row["id"] not in prompt_of:
+                raise InputError(f"{path}: pair {row['id']} is not in {asked_in}; train the reward model again")
+        for split in SPLITS:
+            found = [row for row in scored if row["split"] == split]
+            if not found:
+                continue
+            right = np.array([(np.sign(row["chosen"] - row["rejected"]) + 1) / 2 for row in found])
+            low, high = bootstrap.interval(*by_group(right, [prompt_of[row["id"]] for row in found]))
+            known = [row["probability"] for row in found if row["probability"] is not None]
+            ceiling = mean(np.array([max(p, 1 - p) for p in known])) if len(known) == len(found) else None
+            rows.append(
+                {"preference": preference, "split": split, "n": len(found), "accuracy": mean(right)}
+                | {"ceiling": ceiling, "ci_low": low, "ci_high": high}
+            )
+    return rows
+
+
+def curves(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
+    """Return the rows of table `curves` from `<kind>/<preference>/metrics.jsonl`, sorted; of a step logged twice, the last."""
+    rows: list[Row] = []
+    for kind in KINDS:
+        for preference in trained(seed_folder, preferences):
+            logged = read_metrics(seed_folder / kind / preference / "metrics.jsonl")
+            values = {(name, line["step"]): value for line in logged for name, value in line["metrics"].items()}
+            rows += [
+                {"preference": preference, "kind": kind, "step": step, "metric": name, "value": values[name, step]}
+                for name, step in sorted(values)
+            ]
+    return rows
+
+
+def last_values(curves: Sequence[Row], kind: str, metric: str) -> dict[str, float]:
+    """Return {preference: value at the last step} of a metric in the rows of table `curves`."""
+    chosen = [row for row in curves if row["kind"] == kind and row["metric"] == metric]
+    return {row["preference"]: row["value"] for row in sorted(chosen, key=lambda row: row["step"])}
+
+
+def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:
+    """Return the rows of table `merges` from `soups/merges.parquet`.
+
+    `score` is the mean score of method psoups, from the rows of table `methods`, for the rule that its soups were merged by.
+    """
+    rule = f"svd{soup.svd_rank}" if soup.svd_rank else soup.rule
+    means = {row["combination"]: row["mean"] for row in methods if row["method"] == "psoups" and row["criterion"] == MEAN}
+    rows = read_parquet(seed_folder / "soups" / "merges.parquet", MERGES).to_pylist()
+    scored = [row | {"score": means.get(row["combination"]) if row["rule"] == rule else None} for row in rows]
+    return sorted(scored, key=lambda row: (row["combination"], row["rule"]))
+
+
+def timings(seed_folder: Path) -> list[Row]:
+    """Return the rows of table `timings` from Snakemake's files in `benchmarks/`: wall seconds and peak memory in MB.
+
+    Memory is None for a step that ended before Snakemake measured it. Repetitions of a step give their mean time and
+    their largest memory.
+    """
+    folder = seed_folder / "benchmarks"
+    rows: list[Row] = []
+    for path in sorted(folder.rglob("*.tsv")):
+        with path.open(encoding="utf-8", newline="") as stream:
+            found = list(csv.DictReader(stream, delimiter="\t"))
+        try:
+            seconds = [float(row["s"]) for row in found]
+            memory = [float(row["max_rss"]) for row in found if row["max_rss"] not in ("NA", "-")]
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{path}: columns s and max_rss with numbers are expected; run the step again") from None
+        if seconds:
+            step = path.relative_to(folder).with_suffix("").as_posix()
+            rows.append({"step": step, "seconds": sum(seconds) / len(seconds), "peak_mb": max(memory, default=None)})
+    return rows
+
+
+def data(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
+    """Return the rows of table `data`: `data/data.parquet` as it is, then the pairs that were made in the run.
+
+    `read` = `kept` + `dropped`, and `kept` is the sum of the splits; reason "all" sums over the reasons to drop.
+    """
+    counted = seed_folder / "data" / "data.parquet"
+    rows: list[Row] = read_parquet(counted, DATA).to_pylist() if counted.exists() else []
+    raw = {row["source"] for row in rows}
+    for preference in trained(seed_folder, preferences):
+        pairs = read_parquet(pairs_file(seed_folder, preference), PAIRS)
+        found = Counter(zip(pairs["source"].to_pylist(), pairs["split"].to_pylist(), strict=True))
+        for source in sorted({source for source, _ in found} - raw):
+            splits = {split: found[source, split] for split in SPLITS}
+            n = sum(splits.values())
+            rows.append(
+                {"source": source, "preference": preference, "read": n, "kept": n} | splits | {"dropped": 0, "reason": "all"}
+            )
+    return rows

@@ -1,0 +1,105 @@
+"""What a finished run prints in the terminal: the main results as short tables, and where everything lies. Plain ASCII."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlphf.evaluate.labels import combination_label, method_label, preference_label
+from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
+from rlphf.evaluate.tables import read_table
+
+WIDTH = 100
+OURS = "psoups"
+
+
+def summary(tables: Path, figures: Path, soups: Path) -> str:
+    """Return the summary of the stored tables, at most 100 columns wide where paths allow; ends in a line break."""
+    blocks = [
+        *_methods(read_table(tables, "methods")),
+        _adapters(read_table(tables, "adapters"), read_table(tables, "reward_models")),
+        _verdicts(read_table(tables, "differences")),
+        [
+            f"Tables   {tables}",
+            f"Figures  {figures}",
+            f"Soups    {soups}",
+            "",
+            "To look at every run, curve and sample:  make ui",
+        ],
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
+
+
+def summary_step(tables: Path, figures: Path, soups: Path) -> None:
+    """Print the summary."""
+    print(summary(tables, figures, soups), end="")
+
+
+def grid(header: Sequence[str], rows: Sequence[Sequence[str]], rules: Sequence[int] = ()) -> list[str]:
+    """Return aligned lines: the first column to the left, all others to the right; a rule before the rows `rules`."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        rest = [text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True)]
+        return "  ".join([row[0].ljust(widths[0]), *rest]).rstrip()
+
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    lines = [line(header), rule]
+    for number, row in enumerate(rows):
+        lines += [rule, line(row)] if number in rules else [line(row)]
+    return lines
+
+
+def _interval(row: Row | None, value: str, style: str = ".2f") -> str:
+    if row is None:
+        return ""
+    # Adding zero turns the negative zero of a rounded value into the positive one.
+    number, low, high = (format(round(row[name], 2) + 0.0, style) for name in (value, "ci_low", "ci_high"))
+    return f"{number} [{low}, {high}]"
+
+
+def _methods(rows: Sequence[Row]) -> list[list[str]]:
+    cells = {(row["method"], row["combination"], row["criterion"]): row for row in rows}
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    combinations = list(dict.fromkeys(row["combination"] for row in rows))
+    lines = [(combination_label(c), c, MEAN) for c in combinations] + [("helpfulness, all", ALL, HELPFULNESS)]
+    rules = [number for number, (_, combination, _) in enumerate(lines) if combination == ALL][:1]
+    blocks = [["Oracle score on held-out prompts: mean over the combination's preferences [95 % interval]"]]
+    per_block = max(1, (WIDTH - len("helpfulness, all")) // (2 + len("0.00 [0.00, 0.00]")))
+    for start in range(0, len(names), per_block):
+        shown = names[start : start + per_block]
+        body = [[label, *(_interval(cells.get((name, c, criterion)), "mean") for name in shown)] for label, c, criterion in lines]
+        blocks.append(grid(["combination", *map(method_label, shown)], body, rules))
+    return blocks
+
+
+def _adapters(rows: Sequence[Row], reward_models: Sequence[Row]) -> list[str]:
+    accuracy = {row["preference"]: row for row in reward_models if row["split"] == "test"}
+
+    def judged(preference: str) -> str:
+        row = accuracy.get(preference)
+        if row is None:
+            return ""
+        return f"{row['accuracy']:.2f}" + (f" of {row['ceiling']:.2f}" if row["ceiling"] is not None else "")
+
+    body = [
+        [
+            preference_label(row["preference"]),
+            judged(row["preference"]),
+            f"{row['before']:.2f}",
+            f"{row['after']:.2f}",
+            _interval(row, "delta", "+.2f"),
+            "" if row["kl"] is None else f"{row['kl']:.1f}",
+        ]
+        for row in rows
+    ]
+    title = "Each adapter on its own preference, before and after PPO; reward model: test accuracy of its ceiling"
+    return [title, "", *grid(["adapter", "reward model", "before", "after", "change [95 % interval]", "KL (nats)"], body)]
+
+
+def _verdicts(rows: Sequence[Row]) -> list[str]:
+    found = [row for row in rows if row["method_a"] == OURS and row["criterion"] == MEAN and row["combination"] != ALL]
+    lines = [f"{method_label(OURS)} by combination: paired difference of the mean score, 95 % interval above or below zero"]
+    for other in dict.fromkeys(row["method_b"] for row in found):
+        against = [row for row in found if row["method_b"] == other]
+        better, worse = sum(row["ci_low"] > 0 for row in against), sum(row["ci_high"] < 0 for row in against)
+        lines.append(f"  against {method_label(other)}: better on {better}, worse on {worse} of {len(against)}")
+    return lines if found else []

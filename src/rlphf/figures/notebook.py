@@ -1,0 +1,61 @@
+"""Runs a notebook of figures over stored tables. The kernel is a process of its own; nothing here draws."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from rlphf.errors import InputError
+from rlphf.files import write_text
+from rlphf.tracking.record import step
+
+TIMEOUT = 600
+
+
+def executed(notebook: Path, tables: Path, figures: Path) -> str:
+    """Run a notebook and return it with its outputs, as JSON; it reads from `tables` and writes to `figures`.
+
+    The notebook finds both folders in the environment, as RLPHF_TABLES and RLPHF_FIGURES. Raises InputError, with the
+    error's last line, when the notebook is missing, is no notebook, or fails.
+    """
+    try:
+        content = nbformat.read(notebook, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise InputError(f"{notebook}: cannot be read as a notebook ({error})") from None
+    with TemporaryDirectory() as private:
+        # Sockets are files of this user's, not ports that others on the machine can reach; and a user's own IPython
+        # profile, with its start-up files, stays out of the figures.
+        kernel = AsyncKernelManager(
+            kernel_name="python3", transport="ipc", ip=f"{private}/kernel", connection_file=f"{private}/kernel.json"
+        )
+        given = {"RLPHF_TABLES": str(tables.absolute()), "RLPHF_FIGURES": str(figures.absolute())}
+        client = NotebookClient(content, kernel, timeout=TIMEOUT, record_timing=False)
+        try:
+            client.execute(cleanup_kc=True, env={**os.environ, **given, "IPYTHONDIR": private, "MPLBACKEND": "agg"})
+        except CellExecutionError as error:
+            reason = str(error).strip().splitlines()[-1].removeprefix("rlphf.errors.").removeprefix("InputError: ")
+            raise InputError(f"{notebook}: {reason}") from None
+    return nbformat.writes(content) + "\n"
+
+
+def figures_step(notebook: Path, tables: Path, out: Path) -> None:
+    """Draw the figures of `notebook` from the folder `tables`; write them and the executed notebook to the folder `out`."""
+    # The notebook draws with this module: a step's digest counts what the step imports, and an error shows at once.
+    from rlphf.figures import plots  # noqa: F401
+
+    inputs = {path.stem: path for path in sorted(tables.glob("*.parquet"))}
+    if not inputs:
+        raise InputError(f"{tables}: holds no tables; run the step that makes them")
+    with (
+        step("figures", out, inputs={"notebook": notebook, **inputs}) as run,
+        TemporaryDirectory(dir=out.parent, prefix=".figures.") as drawn,
+    ):
+        text = executed(notebook, tables, Path(drawn))
+        write_text(Path(drawn) / notebook.name, text)
+        files = [path.replace(out / path.name) for path in sorted(Path(drawn).iterdir())]
+        run.output(*files)
+        run.artifact(*(path for path in files if path.suffix in (".png", ".ipynb")))

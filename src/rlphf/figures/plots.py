@@ -1,0 +1,209 @@
+"""The figures of an experiment, each a function of the folder of its tables and of nothing else."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
+
+from rlphf.evaluate.labels import combination_label, method_label, preference_label
+from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
+from rlphf.evaluate.tables import read_table
+from rlphf.evaluate.winrate import MAJORITY
+from rlphf.figures.style import COLOURS, GREY, LINES, heat_map, styled
+from rlphf.preferences import AXES, PREFERENCES
+
+CURVES = {
+    "score": "Reward-model score",
+    "kl": "KL to the backbone\n(nats per response)",
+    "length": "Length\n(tokens per response)",
+}
+ASPECTS = {MEAN: "Mean score over the preferences asked for", HELPFULNESS: "Helpfulness"}
+VERDICTS = {MAJORITY: "Majority of the criteria", MEAN: "Mean over the criteria", HELPFULNESS: "Helpfulness"}
+
+
+@styled
+def curves(tables: Path) -> Figure:
+    """Draw reward, KL and length against PPO's outer steps: one column per axis, one line per preference."""
+    rows = [row for row in read_table(tables, "curves") if row["kind"] == "ppo" and row["metric"] in CURVES]
+    trained = sorted({row["preference"] for row in rows})
+    axes_of = {p: PREFERENCES[p].axis if p in PREFERENCES else "other" for p in trained}
+    columns = [axis for axis in (*AXES, "other") if axis in axes_of.values()] or [*AXES]
+    figure = Figure(figsize=(3.1 * len(columns), 6.2))
+    grid = figure.subplots(len(CURVES), len(columns), sharex=True, sharey="row", squeeze=False)
+    for j, axis in enumerate(columns):
+        shown = [p for p in trained if axes_of[p] == axis]
+        for i, (metric, label) in enumerate(CURVES.items()):
+            for k, preference in enumerate(shown):
+                points = [
+                    (row["step"], row["value"]) for row in rows if row["preference"] == preference and row["metric"] == metric
+                ]
+                grid[i, j].plot(
+                    *zip(*points, strict=True),
+                    color=COLOURS[k % len(COLOURS)],
+                    linestyle=LINES[k % len(LINES)],
+                    label=preference_label(preference),
+                )
+            if j == 0:
+                grid[i, j].set_ylabel(label)
+        grid[0, j].set_title(axis.capitalize())
+        grid[0, j].legend(fontsize=7.5, loc="best")
+        grid[-1, j].set_xlabel("PPO outer step")
+    figure.align_ylabels()
+    return figure
+
+
+@styled
+def adapters(tables: Path) -> Figure:
+    """Draw bars with intervals: accuracy of the reward models beside its ceiling, and what each adapter gains."""
+    figure = Figure(figsize=(9.3, 3.4))
+    left, right = figure.subplots(1, 2)
+    models = [row for row in read_table(tables, "reward_models") if row["split"] == "test"]
+    _bars(left, models, "accuracy", COLOURS[0])
+    for i, row in enumerate(models):
+        if row["ceiling"] is not None:
+            label = "ceiling (annotator's noise)" if i == 0 else None
+            left.plot([row["ceiling"]] * 2, [i - 0.4, i + 0.4], color="black", linewidth=2, label=label)
+    left.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+    left.set_xlim(0, 1.02)
+    left.set_xlabel("Accuracy on test pairs (share; dotted: chance)")
+    left.set_title("Reward models", pad=18)
+    left.legend(loc="lower right", bbox_to_anchor=(1, 0.98), borderaxespad=0, fontsize=7.5)
+    gains = read_table(tables, "adapters")
+    _bars(right, gains, "delta", COLOURS[2])
+    right.axvline(0, color="black", linewidth=0.8)
+    right.set_xlabel("Change of the own preference's oracle score (0 to 1)")
+    right.set_title("PPO adapters, held-out prompts", pad=18)
+    return figure
+
+
+@styled
+def methods(tables: Path) -> Figure:
+    """Draw the method x combination heat maps of the mean score and of helpfulness, each cell with its 95 % interval."""
+    rows = read_table(tables, "methods")
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    combinations = list(dict.fromkeys(row["combination"] for row in rows))
+    figure = Figure(figsize=(1.6 + 0.95 * len(combinations), 1.5 + 1.1 * len(names)))
+    grid = figure.subplots(len(ASPECTS), 1, sharex=True)
+    for axes, (criterion, title) in zip(grid, ASPECTS.items(), strict=True):
+        cells = {(row["method"], row["combination"]): row for row in rows if row["criterion"] == criterion}
+        found = [[cells.get((name, c)) for c in combinations] for name in names]
+        image = heat_map(
+            axes,
+            _values(found, "mean"),
+            [method_label(name) for name in names],
+            [combination_label(c, "\n") for c in combinations],
+            (0, 1),
+            "Blues",
+            [[_texts(row, "mean", ".2f") for row in line] for line in found],
+        )
+        axes.set_title(title)
+        _separate_last(axes, len(combinations))
+        figure.colorbar(image, ax=axes, label="Oracle score", pad=0.015, aspect=12)
+    prompts = max((row["n"] for row in rows), default=0)
+    grid[-1].set_xlabel(f"Combination of preferences (small print: 95 % interval over {prompts} prompts)")
+    return figure
+
+
+@styled
+def win_rates(tables: Path) -> Figure:
+    """Draw the matrices of win rates over all combinations, row against column, with each row's average."""
+    rows = [row for row in read_table(tables, "win_rates") if row["combination"] == ALL]
+    names = list(dict.fromkeys(row["method_a"] for row in rows))
+    if not names:
+        figure = Figure(figsize=(4, 1))
+        figure.text(0.5, 0.5, "One method only: nothing to compare.", ha="center", va="center")
+        return figure
+    size = len(names) + 1
+    figure = Figure(figsize=(2.2 + 3.0 * len(VERDICTS) * size / 5, 1.5 + 0.55 * size))
+    grid = figure.subplots(1, len(VERDICTS), sharey=True, squeeze=False)[0]
+    labels = [method_label(name).replace(" ", "\n") for name in names]
+    for axes, (criterion, title) in zip(grid, VERDICTS.items(), strict=True):
+        cells = {(row["method_a"], row["method_b"]): row for row in rows if row["criterion"] == criterion}
+        found = [[cells.get((a, b)) for b in names] for a in names]
+        values = _values(found, "rate_half_ties")
+        average = np.array([[np.nanmean(line)] if not np.isnan(line).all() else [np.nan] for line in values]).reshape(-1, 1)
+        texts = [[_texts(row, "rate_half_ties", ".0%") for row in line] for line in found]
+        image = heat_map(
+            axes,
+            np.hstack([values, average]),
+            labels,
+            [*labels, "average"],
+            (0, 1),
+            "PuOr",
+            [[*line, (f"{mean:.1%}", "")] for line, mean in zip(texts, average[:, 0], strict=True)],
+        )
+        axes.set_title(title)
+        axes.tick_params(axis="x", labelrotation=90)
+        axes.set_xlabel("against")
+        _separate_last(axes, size)
+    percent = PercentFormatter(xmax=1)
+    figure.colorbar(image, ax=list(grid), label="Win rate of the row\n(ties count half)", format=percent, pad=0.01, aspect=14)
+    return figure
+
+
+@styled
+def adapter_effects(tables: Path) -> Figure:
+    """Draw the heat map of what each adapter changes by every criterion, each cell with its 95 % interval."""
+    rows = read_table(tables, "adapter_effects")
+    names = list(dict.fromkeys(row["preference"] for row in rows))
+    criteria = list(dict.fromkeys(row["criterion"] for row in rows))
+    cells = {(row["preference"], row["criterion"]): row for row in rows}
+    found = [[cells.get((name, criterion)) for criterion in criteria] for name in names]
+    values = _values(found, "delta")
+    reach = max(0.1, float(np.nanmax(np.abs(values), initial=0)))
+    figure = Figure(figsize=(2.4 + 0.85 * len(criteria), 1.4 + 0.5 * len(names)))
+    axes = figure.subplots()
+    image = heat_map(
+        axes,
+        values,
+        [preference_label(name) for name in names],
+        [preference_label(name).replace(" ", "\n") for name in criteria],
+        (-1.25 * reach, 1.25 * reach),
+        "PuOr",
+        [[_texts(row, "delta", "+.2f") for row in line] for line in found],
+    )
+    for i, name in enumerate(names):
+        if name in criteria:
+            corner = (criteria.index(name) - 0.46, i - 0.46)
+            axes.add_patch(Rectangle(corner, 0.92, 0.92, fill=False, edgecolor="black", linewidth=1.2, zorder=3))
+    axes.set_xlabel("Criterion (framed: the adapter's own)")
+    axes.set_ylabel("Adapter")
+    axes.set_title("Adapter minus backbone, both asked for the adapter's preference (small print: 95 % interval)")
+    _separate_last(axes, len(criteria))
+    figure.colorbar(image, ax=axes, label="Change of the oracle score", pad=0.015)
+    return figure
+
+
+def _bars(axes: Axes, rows: list[Row], value: str, colour: str) -> None:
+    heights = np.array([row[value] for row in rows])
+    reach = np.abs([[row[value] - row["ci_low"] for row in rows], [row["ci_high"] - row[value] for row in rows]])
+    places = range(len(rows))
+    axes.barh(places, heights, color=colour, alpha=0.75, height=0.7)
+    axes.errorbar(heights, places, xerr=reach, fmt="none", ecolor="black", elinewidth=1, capsize=2.5)
+    axes.set_yticks(places, [preference_label(row["preference"]) for row in rows])
+    axes.invert_yaxis()
+
+
+def _values(found: list[list[Row | None]], name: str) -> np.ndarray:
+    return np.array([[np.nan if row is None else row[name] for row in line] for line in found], dtype=np.float64)
+
+
+def _texts(row: Row | None, name: str, style: str) -> tuple[str, str]:
+    """The text of a heat map's cell: the value, and below it the interval."""
+    if row is None:
+        return "", ""
+    value, low, high = (_number(row[key], style) for key in (name, "ci_low", "ci_high"))
+    return value, f"{low} to {high}" if "%" not in style else f"{low}\N{EN DASH}{high}"
+
+
+def _number(value: float, style: str) -> str:
+    # Adding zero turns the negative zero of a rounded value into the positive one.
+    digits = 2 if "%" in style else int(style[-2])
+    return format(round(value, digits) + 0.0, style).replace("-", "\N{MINUS SIGN}")
+
+
+def _separate_last(axes: Axes, columns: int) -> None:
+    axes.axvline(columns - 1.5, color="white", linewidth=6)

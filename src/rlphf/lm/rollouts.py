@@ -1,0 +1,57 @@
+"""Rollouts: responses of the backbone to prompts that ask for a preference, for an annotator to choose between."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from rlphf.config import Rollouts, load
+from rlphf.data.records import GENERAL, PROMPTS, RESPONSES
+from rlphf.errors import InputError
+from rlphf.files import read_parquet, write_parquet
+from rlphf.lm.backbone import load_backbone
+from rlphf.lm.sampling import answer
+from rlphf.preferences import instruction
+from rlphf.seeds import derive
+from rlphf.tracking.record import step
+
+
+def pairs_per_prompt(settings: Rollouts, split: str) -> int:
+    """Return how many pairs of responses a prompt of a split gets."""
+    return {"train": settings.train_pairs, "validation": settings.validation_pairs, "test": settings.test_pairs}[split]
+
+
+def rollouts_step(config: Path, preference: str, prompts: Path, backbone: Path, out: Path) -> None:
+    """Sample two responses per pair, prompt and preference ("general": no preference is asked for); write RESPONSES to `out`.
+
+    Samples 2k and 2k+1 of a prompt are its pair k.
+    """
+    experiment = load(config)
+    settings = experiment.rollouts
+    inputs = {"prompts": prompts, "backbone": backbone}
+    with step("rollouts", out.parent, experiment, settings, inputs, {"preference": preference}) as run:
+        rows = read_parquet(prompts, PROMPTS).to_pylist()
+        if not rows:
+            raise InputError(f"{prompts}: holds no prompts; nothing to sample responses to")
+        wanted = [(row["id"], row["prompt"], k) for row in rows for k in range(2 * pairs_per_prompt(settings, row["split"]))]
+        asked = [] if preference == GENERAL else [preference]
+        model, tokenizer = load_backbone(backbone)
+        seed = derive(experiment.seed, "rollouts", preference)
+        answers = answer(model, tokenizer, [instruction(text, asked) for _, text, _ in wanted], settings.decoding, seed)
+        table = pa.Table.from_pylist(
+            [
+                {
+                    "prompt_id": name,
+                    "method": "rollout",
+                    "combination": "" if preference == GENERAL else preference,
+                    "sample": k,
+                    "response": text,
+                    "tokens": tokens,
+                    "finished": finished,
+                }
+                for (name, _, k), (text, tokens, finished) in zip(wanted, answers, strict=True)
+            ],
+            RESPONSES,
+        )
+        write_parquet(out, table)
+        run.log({"responses": len(table), "tokens_per_response": sum(a[1] for a in answers) / len(answers)})
+        run.output(out)

@@ -1,0 +1,142 @@
+"""Sampling responses from a language model, and the log-probabilities and hidden states that training needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from rlphf.config import Decoding
+from rlphf.lm.chat import decode_response, encode_prompts
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts and responses of B texts, padded on the right.
+
+    `tokens` and `attention` are (B, S), prompt and response in one row; `responses` and `mask` are (B, T), the response
+    tokens alone, their end token included; `positions` (B, T) says where in the row each response token is predicted.
+    """
+
+    tokens: Tensor
+    attention: Tensor
+    responses: Tensor
+    mask: Tensor
+    positions: Tensor
+
+    def rows(self, index: Tensor) -> "Batch":
+        """Return the rows `index` (b,), cut to their own longest text and response."""
+        width, length = int(self.attention[index].sum(1).max()), int(self.mask[index].sum(1).max())
+        return Batch(
+            self.tokens[index, :width],
+            self.attention[index, :width],
+            self.responses[index, :length],
+            self.mask[index, :length],
+            self.positions[index, :length].clamp(max=width - 1),
+        )
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device | str = "cpu", left: bool = False) -> tuple[Tensor, Tensor]:
+    """Return rows of token ids as (B, S), and their attention mask by length, never by token id."""
+    width = max(map(len, rows))
+    tokens = torch.full((len(rows), width), value, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        where = slice(width - len(row), width) if left else slice(0, len(row))
+        tokens[i, where] = torch.tensor(row, dtype=torch.long)
+        mask[i, where] = 1
+    return tokens.to(device), mask.to(device)
+
+
+def join(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int, device: torch.device | str) -> Batch:
+    """Put prompts and their responses (neither may be empty) into one batch."""
+    tokens, attention = pad([[*p, *r] for p, r in zip(prompts, responses, strict=True)], pad_id, device)
+    own, mask = pad(responses, pad_id, device)
+    starts = torch.tensor([len(p) - 1 for p in prompts], device=device)
+    positions = (starts[:, None] + torch.arange(own.shape[1], device=device)).clamp(max=tokens.shape[1] - 1)
+    return Batch(tokens, attention, own, mask.float(), positions)
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token."""
+    backbone = model.get_base_model() if hasattr(model, "get_base_model") else model
+    # Padding lies to the right, where causal attention never looks, so no mask is needed.
+    output = backbone.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
+    index = batch.positions.unsqueeze(-1).expand(-1, -1, output.shape[-1])
+    last = batch.attention.sum(1) - 1
+    return output.gather(1, index), output[torch.arange(len(last), device=last.device), last]
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], decoding: Decoding, eos_id: int, pad_id: int, seed: int
+) -> list[list[int]]:
+    """Sample one response per prompt; each ends with its end token, or at the length limit.
+
+    Prompts are batched by length, and results come back in the order of the prompts. The same seed,
+    prompts and batch size give the same responses on one kind of machine.
+    """
+    generator = torch.Generator(model.device).manual_seed(seed)
+    order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+    results: list[list[int]] = [[] for _ in prompts]
+    for start in range(0, len(order), decoding.batch_size):
+        chosen = order[start : start + decoding.batch_size]
+        for i, row in zip(chosen, _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, generator), strict=True):
+            results[i] = row
+    return results
+
+
+def _sample_batch(
+    model: PreTrainedModel, prompts: list[Sequence[int]], decoding: Decoding, eos_id: int, pad_id: int, generator: torch.Generator
+) -> list[list[int]]:
+    tokens, mask = pad(prompts, pad_id, model.device, left=True)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    cache = DynamicCache()
+    rows: list[list[int]] = [[] for _ in prompts]
+    alive = torch.arange(len(prompts), device=model.device)
+    for _ in range(decoding.max_new_tokens):
+        output = model(
+            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        # Every row draws a number at each step, finished or not, so a row's text does not depend on when others end.
+        uniform = torch.rand(len(prompts), generator=generator, device=model.device)[alive]
+        chosen = choose(output.logits[:, -1], uniform, decoding)
+        for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
+            rows[row].append(token)
+        going = chosen != eos_id
+        if not going.any():
+            break
+        tokens, positions = chosen[:, None], positions[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        if not going.all():
+            alive, tokens, positions, mask = alive[going], tokens[going], positions[going], mask[going]
+            cache.batch_select_indices(going.nonzero().squeeze(1))
+    return rows
+
+
+def choose(logits: Tensor, uniform: Tensor, decoding: Decoding) -> Tensor:
+    """Return a token per row (B,) of `logits` (B, V) by inverting the distribution's CDF at `uniform` (B,) in [0, 1)."""
+    if decoding.temperature == 0:
+        return logits.argmax(-1)
+    logits = logits.float() / decoding.temperature
+    if decoding.top_k:
+        kept = logits.topk(min(decoding.top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < kept, float("-inf"))
+    probabilities = logits.softmax(-1)
+    if decoding.top_p < 1:
+        ordered, index = probabilities.sort(descending=True)
+        beyond = ordered.cumsum(-1) - ordered >= decoding.top_p
+        probabilities = torch.zeros_like(probabilities).scatter(-1, index, ordered.masked_fill(beyond, 0))
+    cumulative = probabilities.cumsum(-1)
+    # The last sum stands in for 1; a token of probability 0 never has its interval hit.
+    return torch.searchsorted(cumulative, (uniform[:, None] * cumulative[:, -1:]), right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+
+
+def answer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], decoding: Decoding, seed: int
+) -> list[tuple[str, int, bool]]:
+    """Sample a response to each instruction; return (text, number of tokens, whether it ended by itself)."""
+    prompts = encode_prompts(tokenizer, instructions)
+    sampled = sample(model, prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed)
+    return [(text, len(ids), done) for ids in sampled for text, done in [decode_response(tokenizer, ids)]]

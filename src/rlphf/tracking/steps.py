@@ -1,0 +1,50 @@
+"""What `rlphf track start`, `end` and `sync` do. Only the last one imports MLflow."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from rlphf.errors import InputError
+from rlphf.tracking.record import end_workflow, start_workflow
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+
+def start_step(config: Path, results: Path, targets: Iterable[str], pid: int) -> None:
+    """Begin the workflow's record in `results` for the workflow's process `pid`, with the whole configuration as its params."""
+    from rlphf.config import config_hash, load
+
+    experiment = load(config)
+    params = experiment.model_dump(mode="json")
+    start_workflow(results, experiment.experiment, config_hash(experiment), targets, params=params, pid=pid)
+
+
+def end_step(results: Path, status: str) -> None:
+    """End the workflow's record in `results` as "finished", "failed" or "killed"."""
+    end_workflow(results, status)
+
+
+def sync_step(config: Path | None, results: Path, follow: bool = False, parent_pid: int | None = None) -> None:
+    """Send the records under `results`, the experiment's folder, to MLflow; with `follow`, until the workflow has ended.
+
+    `config` names the address and the experiment; without it they are MLFLOW_TRACKING_URI (or SQLite in the working
+    directory) and the folder's name. Prints what was sent. Raises InputError if there is no such folder.
+    """
+    uri, name = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI), results.absolute().name
+    if config is not None:
+        from rlphf.config import load
+
+        experiment = load(config)
+        uri, name = experiment.tracking.uri, experiment.experiment
+        if not experiment.tracking.enabled:
+            print(f"tracking: switched off in {config}; the records stay on disk")
+            return
+    if not follow and not results.is_dir():
+        raise InputError(f"{results}: no such folder; give the experiment's folder, such as results/demo")
+    from rlphf.tracking import sync
+
+    counts = sync.follow(results, uri, name, parent_pid) if follow else sync.sync(results, uri, name)
+    if not follow:
+        for problem in counts.problems:
+            print(f"tracking: {problem}")
+    print(f"tracking: {counts}")

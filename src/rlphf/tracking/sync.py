@@ -1,0 +1,185 @@
+"""Sends the records of an experiment to MLflow, as they grow or later, each part once.
+
+Steps only write files (`record`). Beside each record, .sync.json says how much of it has been confirmed by the store; what was
+sent but not confirmed is sent again as it was, and the store knows it again. A store that is away only delays.
+"""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlphf.errors import InputError
+from rlphf.files import digest, write_json
+from rlphf.tracking.entries import (
+    Entry,
+    artifacts,
+    batches,
+    end_of,
+    entries,
+    milliseconds,
+    read_or_empty,
+    run_name,
+    run_tags,
+    settled,
+    superseded,
+    unread,
+)
+from rlphf.tracking.provenance import is_alive, process_start
+from rlphf.tracking.record import METRICS, SENT, WORKFLOW
+from rlphf.tracking.store import ENTITIES, Store, locked
+
+STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
+
+
+@dataclass
+class Counts:
+    """What a pass did: things sent, records that `waiting` for the store, `broken` ones, and a line for each problem."""
+
+    runs: int = 0
+    metrics: int = 0
+    artifacts: int = 0
+    waiting: int = 0
+    broken: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"sent {self.runs} runs, {self.metrics} metric points, {self.artifacts} artifacts; "
+            f"{self.waiting} records wait, {self.broken} are broken"
+        )
+
+
+class Sender:
+    """Brings one experiment in MLflow up to the records under `results`, its folder; opens the store when it is first needed."""
+
+    def __init__(self, results: Path, uri: str, experiment: str):
+        self.results, self.uri, self.experiment = Path(results), uri, experiment
+        self.store: Store | None = None
+
+    def send(self) -> Counts:
+        """Send what has not been sent yet. A store that is away leaves records waiting, a broken record only itself out."""
+        counts = Counts()
+        with locked(self.results / ".sync.lock"):
+            found, workflow = entries(self.results), read_or_empty(self.results / WORKFLOW)
+            done: set[Path] = set()
+            for entry in found:
+                try:
+                    # After a failure the store is opened anew, as that shows which runs were made all the same.
+                    self.store = self.store or Store(self.uri, self.experiment)
+                except Exception as error:
+                    counts.problems.append(f"MLflow cannot be reached; records wait to be sent later ({_line(error)})")
+                    break
+                try:
+                    self._send(self.store, entry, workflow, counts)
+                    done.add(entry.path)
+                except InputError as error:
+                    if entry.path.exists():
+                        counts.broken += 1
+                        counts.problems.append(str(error))
+                except Exception as error:
+                    # MLflow, SQLAlchemy and HTTP each have errors of their own; whichever it was, the record stays and waits.
+                    counts.problems.append(f"{entry.path}: not sent, will be tried again ({_line(error)})")
+                    self.store = None
+            counts.waiting = len(found) - len(done) - counts.broken
+            for entry in found:
+                if entry.earlier and entry.path in done and superseded(entry):
+                    shutil.rmtree(entry.folder)
+        return counts
+
+    def _send(self, store: Store, entry: Entry, workflow: Mapping[str, Any], counts: Counts) -> None:
+        """Send what is new in a record."""
+        record, status = settled(entry, workflow)
+        state = read_or_empty(entry.folder / SENT)
+        run = store.runs.get(record["id"])
+        if run is None or state.get("run") != run or state.get("record") != record["id"]:
+            state = {"record": record["id"], "run": run, "offset": 0, "described": None, "status": "running", "artifacts": {}}
+        if run in store.deleted or (state.get("done") and state["status"] == status):
+            return
+
+        def confirm(**changes: Any) -> None:
+            state.update(changes)
+            write_json(entry.folder / SENT, state)
+
+        # 1. The run itself. One that was made but not confirmed is found by its tag.
+        if run is None:
+            parent = store.runs.get(record.get("parent") or "")
+            run = store.create(record["id"], run_name(record), milliseconds(record["start"]), parent)
+            counts.runs += 1
+        if state["run"] is None:
+            confirm(run=run)
+        # 2. What is known about it. Inputs, tags and the end come after the start.
+        about = (record.get("params", {}), run_tags(record), record.get("inputs", {}))
+        if state["described"] != digest(about):
+            store.describe(run, *about)
+            confirm(described=digest(about))
+        # 3. Metrics, whole lines from where the last confirmed batch ended.
+        for points, size in batches(unread(entry, record, state["offset"]), ENTITIES, entry.folder / METRICS, counts.problems):
+            store.metrics(run, points)
+            counts.metrics += len(points)
+            confirm(offset=state["offset"] + size)
+        # 4. Artifacts that are new or have changed.
+        for path, place in artifacts(entry, record, status):
+            mark = [path.stat().st_size, path.stat().st_mtime_ns]
+            key = f"{place}/{path.name}".lstrip("/")
+            if state["artifacts"].get(key) != mark:
+                store.artifact(run, path, place)
+                counts.artifacts += 1
+                confirm(artifacts={**state["artifacts"], key: mark})
+        # 5. How it ended.
+        if state["status"] != status:
+            store.status(run, STATUS[status], None if status == "running" else end_of(record, entry))
+            confirm(status=status)
+        if status != "running" and not entry.is_moving(record):
+            confirm(done=True)
+
+
+def sync(results: Path, uri: str, experiment: str) -> Counts:
+    """Send everything under `results`, the experiment's folder, that MLflow at `uri` does not have yet, each part once.
+
+    One run per workflow start, one under it per step; those of an earlier start too. Never raises for a store that is away:
+    `waiting` counts what is left for later.
+    """
+    return Sender(results, uri, experiment).send()
+
+
+def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = None, interval: float = 2.0) -> Counts:
+    """Send every `interval` seconds until the process `parent_pid` is gone or the workflow's record has ended, then a last time.
+
+    Without `parent_pid`, Ctrl-C ends it as well. Prints each problem once. Returns the sum of all passes.
+    """
+    if parent_pid is not None and threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches all processes of a terminal; this one stays to send how the others ended.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sender, total = Sender(results, uri, experiment), Counts()
+    parent = None if parent_pid is None else process_start(parent_pid)
+    over = read_or_empty(results / WORKFLOW)
+    last = False
+    while True:
+        try:
+            # The record of a workflow that ended before says nothing about the one that is about to begin.
+            workflow = read_or_empty(results / WORKFLOW)
+            ended = workflow.get("status") != "running" or not is_alive(workflow)
+            ended = ended and (parent_pid is None or workflow != over)
+            gone = parent_pid is not None and (parent is None or process_start(parent_pid) != parent)
+            last = last or ended or gone
+            counts = sender.send()
+            for problem in counts.problems:
+                if problem not in total.problems:
+                    print(f"tracking: {problem}", flush=True)
+                    total.problems.append(problem)
+            total.runs, total.metrics = total.runs + counts.runs, total.metrics + counts.metrics
+            total.artifacts, total.waiting, total.broken = total.artifacts + counts.artifacts, counts.waiting, counts.broken
+            if last:
+                return total
+            time.sleep(interval)
+        except KeyboardInterrupt:
+            last = True
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,52 @@
+"""The step that trains the policy adapter of a preference, by our PPO or by TRL's RLOO."""
+
+from pathlib import Path
+
+import torch
+
+from rlphf.config import load
+from rlphf.data.records import GENERAL, PROMPTS
+from rlphf.errors import InputError
+from rlphf.files import read_parquet
+from rlphf.lm.adapters import add_policy, add_reward, initial_a_digest, write_policy
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.chat import encode_prompts
+from rlphf.preferences import instruction
+from rlphf.seeds import derive
+from rlphf.tracking.record import step
+from rlphf.train.ppo import PPOTrainer
+
+
+def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path) -> None:
+    """Train the policy of a preference against its reward model on the training prompts; write `out`/adapter.
+
+    Goes on from the newest checkpoint in `out`/checkpoints, if there is one of the same settings and inputs.
+    """
+    experiment = load(config)
+    settings = experiment.ppo
+    inputs = {"prompts": prompts, "backbone": backbone, "reward": reward}
+    with step("ppo", out, experiment, settings, inputs, {"preference": preference, "algorithm": settings.algorithm}) as run:
+        rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == "train"]
+        if not rows:
+            raise InputError(f"{prompts}: the split 'train' is empty; nothing to train a policy on")
+        asked = [preference] if settings.prompted and preference != GENERAL else []
+        instructions = [instruction(row["prompt"], asked) for row in rows]
+        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        base, tokenizer = load_backbone(backbone, dtype)
+        # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
+        model = add_policy(base, settings.lora, derive(experiment.seed, "lora"))
+        initial = initial_a_digest(model)
+        seed = derive(experiment.seed, "ppo", preference)
+        digest = backbone_sha256(backbone)
+        if settings.algorithm == "ppo":
+            head = add_reward(model, reward, digest)
+            trainer = PPOTrainer(model, tokenizer, head, encode_prompts(tokenizer, instructions), settings, seed)
+            updates = trainer.train(run, out / "checkpoints")
+        else:
+            from rlphf.train.rloo import train_rloo
+
+            updates = train_rloo(model, tokenizer, backbone, reward, instructions, settings, seed, run, out / "checkpoints")
+        about = {"preference": preference, "backbone_sha256": digest, "lora_a_sha256": initial}
+        write_policy(model, out / "adapter", str(backbone), about)
+        run.tag(updates=updates)
+        run.output(out / "adapter")

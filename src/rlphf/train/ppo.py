@@ -1,0 +1,245 @@
+"""PPO for one LoRA policy against one reward model, on one backbone in memory.
+
+Policy, reference, reward model and critic are the same frozen weights: with the policy's adapter, with none, with adapter
+"reward" and its scalar head, and with a value head on the policy's hidden states. Dropout is off throughout, so
+the policy that is trained is the one that sampled: ratio 1 and KL 0 at the start.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from peft import PeftModel
+from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from rlphf.config import PPO, Decoding
+from rlphf.lm.adapters import POLICY, REWARD, active
+from rlphf.lm.chat import decode_response
+from rlphf.lm.sampling import Batch, hidden_states, join, sample
+from rlphf.seeds import derive
+from rlphf.tracking.record import Run
+from rlphf.train import ppo_terms as terms
+from rlphf.train.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A batch of sampled responses with all that an update needs; tensors are (B, T), `scores` (B,)."""
+
+    batch: Batch
+    logprobs: Tensor
+    reference: Tensor
+    values: Tensor
+    advantages: Tensor
+    returns: Tensor
+    scores: Tensor
+    finished: Tensor
+
+
+class PPOTrainer:
+    """Trains the policy of `model` on encoded prompts.
+
+    `model` holds a policy and adapter "reward" on a frozen backbone (`lm.adapters`), `reward_head` is the reward model's
+    scalar head. Every outer step draws its random numbers from (seed, step), so a resumed run goes on as if undisturbed.
+    """
+
+    def __init__(
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        reward_head: nn.Linear,
+        prompts: Sequence[list[int]],
+        settings: PPO,
+        seed: int,
+    ):
+        self.model, self.tokenizer, self.reward_head = model, tokenizer, reward_head
+        self.prompts, self.settings, self.seed = prompts, settings, seed
+        model.eval()
+        self.device = reward_head.weight.device
+        self.value_head = nn.Linear(reward_head.in_features, 1, device=self.device)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trained |= {f"value_head.{name}": p for name, p in self.value_head.named_parameters()}
+        self.trained = trained
+        self.optimizer = torch.optim.Adam(list(trained.values()), lr=settings.learning_rate)
+        self.moments = terms.RunningMoments()
+        self.kl = terms.KLController(settings.kl_coefficient, settings.kl_target, settings.kl_horizon, settings.kl_adaptive)
+
+    def train(self, run: Run, folder: Path) -> int:
+        """Train to the configured number of outer steps, from the newest checkpoint in `folder` on; return the steps done.
+
+        Logs every outer step to `run`. Stops early when the KL to the backbone exceeds `max_kl`.
+        """
+        start = self.restore(folder)
+        run.resume(start)
+        for step in range(start, self.settings.updates):
+            metrics, samples = self.update(step)
+            run.log(metrics, step=step)
+            if step % self.settings.sample_every == 0 or step == self.settings.updates - 1:
+                run.log_samples(samples, step=step)
+            if self.settings.max_kl is not None and metrics["kl"] > self.settings.max_kl:
+                # No checkpoint is written here: a run that goes on from it would not stop.
+                return step + 1
+            if (step + 1) % self.settings.checkpoint_every == 0:
+                self.checkpoint(folder, step + 1)
+        return max(start, self.settings.updates)
+
+    def update(self, step: int) -> tuple[dict[str, float], list[dict[str, object]]]:
+        """Do outer step `step`; return its metrics and four sample responses."""
+        settings = self.settings
+        seed = derive(self.seed, "update", step)
+        # 1. Draw prompts: shuffled passes over all of them.
+        prompts = self._draw(step)
+        # 2. Sample responses from the policy as it is.
+        limit = settings.max_new_tokens
+        if settings.min_new_tokens is not None:
+            limit = Random(seed).randint(settings.min_new_tokens, settings.max_new_tokens)
+        decoding = Decoding(temperature=settings.temperature, max_new_tokens=limit, batch_size=settings.batch_size)
+        with active(self.model, POLICY):
+            eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+            responses = sample(self.model, prompts, decoding, eos, padding, seed)
+        # 3. Score them, and compute old log-probabilities, values, rewards and advantages.
+        rollout = self.evaluate(prompts, responses)
+        # 4. Optimise on the batch.
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_updates))
+        losses = self.optimise(rollout, seed)
+        # 5. Move the weight of the KL penalty.
+        metrics = self._metrics(rollout, losses)
+        self.kl.update(metrics["kl"], len(prompts))
+        return metrics, self._samples(prompts, responses, rollout)
+
+    @torch.no_grad()
+    def evaluate(self, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Rollout:
+        """Return the rollout of sampled responses: everything the update needs, under the policy as it is."""
+        settings = self.settings
+        batch = join(prompts, responses, self.tokenizer.pad_token_id, self.device)
+        logprobs, values, _ = self._forward(batch)
+        with active(self.model, None):
+            hidden, _ = hidden_states(self.model, batch)
+            reference = terms.token_logprobs(self._logits(hidden), batch.responses, settings.temperature)
+        with active(self.model, REWARD):
+            _, last = hidden_states(self.model, batch)
+            scores = self.reward_head(last.float()).squeeze(-1)
+        finished = torch.tensor([r[-1] == self.tokenizer.eos_token_id for r in responses], device=self.device)
+        if settings.missing_eos_penalty is not None:
+            scores = torch.where(finished, scores, torch.full_like(scores, settings.missing_eos_penalty))
+        scaled = scores
+        if settings.score_scaling:
+            self.moments.update(scores)
+            scaled = terms.scale_scores(scores, self.moments, settings.score_norm, settings.score_clip)
+        rewards = terms.token_rewards(scaled, logprobs, reference, batch.mask, self.kl.coefficient)
+        advantages, returns = terms.advantages_and_returns(rewards, values, batch.mask, settings.gamma, settings.lam)
+        if settings.whiten_advantages:
+            advantages = terms.masked_whiten(advantages, batch.mask)
+        return Rollout(batch, logprobs, reference, values, advantages, returns, scores, finished)
+
+    def optimise(self, rollout: Rollout, seed: int) -> dict[str, float]:
+        """Pass over the rollout in mini-batches; return the mean of the losses' parts and how many steps were taken."""
+        settings = self.settings
+        generator = torch.Generator().manual_seed(seed)
+        size = len(rollout.scores)
+        totals: dict[str, float] = {}
+        steps = 0
+        for _ in range(settings.inner_epochs):
+            order = torch.randperm(size, generator=generator)
+            for start in range(0, size, settings.mini_batch_size):
+                parts = self.losses(rollout, order[start : start + settings.mini_batch_size].to(self.device))
+                stop = settings.early_stop_kl is not None and float(parts["policy_kl"].detach()) > 1.5 * settings.early_stop_kl
+                if stop:
+                    return {**{k: v / max(1, steps) for k, v in totals.items()}, "optimizer_steps": steps, "stopped_early": 1.0}
+                self.optimizer.zero_grad(set_to_none=True)
+                (parts["policy_loss"] + settings.value_coefficient * parts["value_loss"]).backward()
+                norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), settings.max_grad_norm or float("inf"))
+                self.optimizer.step()
+                steps += 1
+                for name, value in {**parts, "grad_norm": norm}.items():
+                    totals[name] = totals.get(name, 0.0) + float(value.detach())
+        return {**{k: v / steps for k, v in totals.items()}, "optimizer_steps": steps, "stopped_early": 0.0}
+
+    def losses(self, rollout: Rollout, index: Tensor) -> dict[str, Tensor]:
+        """Return the parts of the loss on the rollout's rows `index`, scalars; two of them carry gradients."""
+        settings = self.settings
+        batch = rollout.batch.rows(index)
+        width = batch.mask.shape[1]
+        old, old_values = rollout.logprobs[index, :width], rollout.values[index, :width]
+        new, values, entropy = self._forward(batch, with_entropy=True)
+        policy, clipped = terms.policy_loss(new, old, rollout.advantages[index, :width], batch.mask, settings.clip)
+        value = terms.value_loss(values, old_values, rollout.returns[index, :width], batch.mask, settings.value_clip)
+        return {
+            "policy_loss": policy,
+            "value_loss": value,
+            "clip_fraction": clipped,
+            "entropy": terms.masked_mean(entropy, batch.mask),
+            "policy_kl": terms.masked_mean(old - new, batch.mask),
+        }
+
+    def _forward(self, batch: Batch, with_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+        hidden, _ = hidden_states(self.model, batch)
+        logits = self._logits(hidden)
+        logprobs = terms.token_logprobs(logits, batch.responses, self.settings.temperature)
+        with torch.no_grad():
+            entropy = terms.entropy(logits, self.settings.temperature) if with_entropy else None
+        return logprobs, self.value_head(hidden.float()).squeeze(-1), entropy
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.model.get_output_embeddings()(hidden)
+
+    def _draw(self, step: int) -> list[list[int]]:
+        size, total = self.settings.batch_size, len(self.prompts)
+        chosen = []
+        for position in range(step * size, (step + 1) * size):
+            order = list(range(total))
+            Random(derive(self.seed, "pass", position // total)).shuffle(order)
+            chosen.append(self.prompts[order[position % total]])
+        return chosen
+
+    def _metrics(self, rollout: Rollout, losses: dict[str, float]) -> dict[str, float]:
+        mask = rollout.batch.mask
+        return {
+            "score": float(rollout.scores.mean()),
+            "score_std": float(rollout.scores.std(unbiased=False)),
+            "kl": float(((rollout.logprobs - rollout.reference) * mask).sum(1).mean()),
+            "kl_coefficient": self.kl.coefficient,
+            "length": float(mask.sum(1).mean()),
+            "finished": float(rollout.finished.float().mean()),
+            "explained_variance": terms.explained_variance(rollout.values, rollout.returns, mask),
+            **losses,
+        }
+
+    def _samples(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], rollout: Rollout) -> list[dict[str, object]]:
+        return [
+            {
+                "prompt": self.tokenizer.decode(prompts[i], skip_special_tokens=True).strip(),
+                "response": decode_response(self.tokenizer, responses[i])[0],
+                "score": float(rollout.scores[i]),
+            }
+            for i in range(min(4, len(prompts)))
+        ]
+
+    def checkpoint(self, folder: Path, step: int) -> None:
+        """Write all that a resumed run needs: policy, value head, optimizer, moments of the scores, and kappa."""
+        tensors = {f"policy/{k}": v for k, v in get_peft_model_state_dict(self.model, adapter_name=POLICY).items()}
+        tensors |= {f"value/{k}": v for k, v in self.value_head.state_dict().items()}
+        tensors |= optimizer_tensors(self.optimizer, list(self.trained))
+        moments = {"mean": self.moments.mean, "variance": self.moments.variance, "count": self.moments.count}
+        save_checkpoint(folder, step, tensors, {"moments": moments, "kl_coefficient": self.kl.coefficient})
+
+    def restore(self, folder: Path) -> int:
+        """Take up the newest checkpoint in `folder`; return the outer step to go on from, 0 without one."""
+        found = newest_checkpoint(folder)
+        if found is None:
+            return 0
+        tensors, state = found
+        policy = {k.removeprefix("policy/"): v for k, v in tensors.items() if k.startswith("policy/")}
+        set_peft_model_state_dict(self.model, policy, adapter_name=POLICY)
+        self.value_head.load_state_dict({k.removeprefix("value/"): v for k, v in tensors.items() if k.startswith("value/")})
+        restore_optimizer(self.optimizer, list(self.trained), tensors)
+        self.moments = terms.RunningMoments(**state["moments"])
+        self.kl.coefficient = state["kl_coefficient"]
+        return state["step"]

@@ -1,0 +1,139 @@
+"""The formulas of PPO for language models, as pure functions; no model and no loop is in here.
+
+All tensors are (B, T): B responses, T positions of response tokens. `mask` is 1 where a token belongs to the response
+(its end token included) and 0 on padding, which lies to the right.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over the positions where `mask` is 1, a scalar."""
+    return (values * mask).sum() / mask.sum()
+
+
+def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values shifted and scaled to mean 0 and (unbiased) variance 1 over the masked positions; 0 elsewhere."""
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean) ** 2, mask)
+    count = mask.sum()
+    variance = variance * count / (count - 1).clamp(min=1)
+    return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return log pi(token) of `tokens` (B, T) under tempered `logits` (B, T, V)."""
+    logits = logits.float() / temperature
+    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+
+
+def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the entropy in nats (B, T) of the tempered distribution of `logits` (B, T, V)."""
+    logprobs = torch.log_softmax(logits.float() / temperature, -1)
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def token_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, mask: Tensor, kl_coefficient: float) -> Tensor:
+    """Return r_t = -kappa (log pi - log pi_0)(y_t) + 1[t = T] s, (B, T).
+
+    `scores` (B,) go to the last token of each response: its end token, or the last one before the length limit.
+    Source: Ziegler et al. 2019, section 2; Personalized Soups as released.
+    """
+    rewards = -kl_coefficient * (logprobs - reference) * mask
+    last = mask.sum(1).long() - 1
+    rewards[torch.arange(len(scores), device=scores.device), last] += scores
+    return rewards
+
+
+def advantages_and_returns(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Return generalised advantage estimates and returns (B, T), 0 on padding.
+
+    A_t = sum_k (gamma lam)^k delta_{t+k} with delta_t = r_t + gamma V_{t+1} - V_t, and V = 0 after the last token.
+    Source: Schulman et al. 2016, equation 16.
+    """
+    values = values * mask
+    following = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
+    deltas = (rewards + gamma * following - values) * mask
+    advantage = torch.zeros_like(deltas[:, 0])
+    reversed_advantages = []
+    for t in range(rewards.shape[1] - 1, -1, -1):
+        advantage = deltas[:, t] + gamma * lam * advantage
+        reversed_advantages.append(advantage)
+    advantages = torch.stack(reversed_advantages[::-1], 1) * mask
+    return advantages, (advantages + values) * mask
+
+
+def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> tuple[Tensor, Tensor]:
+    """Return the clipped surrogate loss and the share of tokens at which the clip binds, scalars.
+
+    Source: Schulman et al. 2017, equation 7, negated.
+    """
+    ratio = torch.exp((new - old) * mask)
+    plain = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
+    return masked_mean(torch.maximum(plain, clipped), mask), masked_mean((clipped > plain).float(), mask)
+
+
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
+    """Return half the larger of the squared errors of the value and of the value kept within `clip` of the old one."""
+    kept = torch.maximum(torch.minimum(new, old + clip), old - clip)
+    return 0.5 * masked_mean(torch.maximum((new - returns) ** 2, (kept - returns) ** 2), mask)
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """Return 1 - Var(returns - values) / Var(returns) over the masked positions; 0 when the returns are constant."""
+    keep = mask.bool()
+    spread = returns[keep].var(unbiased=False)
+    if spread == 0:
+        return 0.0
+    return float(1 - (returns[keep] - values[keep]).var(unbiased=False) / spread)
+
+
+@dataclass
+class RunningMoments:
+    """Mean and standard deviation of all scores seen so far (Chan et al.'s parallel update)."""
+
+    mean: float = 0.0
+    variance: float = 1.0
+    count: float = 1e-24
+
+    def update(self, scores: Tensor) -> None:
+        """Take in a batch of scores (B,)."""
+        size = scores.numel()
+        new_mean, new_variance = float(scores.double().mean()), float(scores.double().var(unbiased=False))
+        shift, total = new_mean - self.mean, self.count + size
+        squares = self.variance * self.count + new_variance * size + shift**2 * self.count * size / total
+        self.mean, self.variance, self.count = self.mean + shift * size / total, squares / total, total
+
+    @property
+    def std(self) -> float:
+        """The unbiased standard deviation."""
+        return (self.variance * self.count / max(self.count - 1, 1e-8)) ** 0.5 if self.count > 1 else self.variance**0.5
+
+
+def scale_scores(scores: Tensor, moments: RunningMoments, norm: bool, clip: float | None) -> Tensor:
+    """Return scores (B,) divided by their running deviation, after subtracting the running mean if `norm`, clipped.
+
+    Source: Personalized Soups as released (`use_score_scaling`, `use_score_norm`).
+    """
+    scaled = (scores - moments.mean if norm else scores) / (moments.std + 1e-8)
+    return scaled if clip is None else scaled.clamp(-clip, clip)
+
+
+@dataclass
+class KLController:
+    """The weight kappa of the KL penalty. Source: Ziegler et al. 2019, section 2.2."""
+
+    coefficient: float
+    target: float
+    horizon: int
+    adaptive: bool = True
+
+    def update(self, kl: float, samples: int) -> None:
+        """Move kappa after `samples` responses whose mean KL was `kl` nats: kappa (1 + clip(kl/target - 1, +-0.2) n / horizon)."""
+        if self.adaptive:
+            error = min(max(kl / self.target - 1, -0.2), 0.2)
+            self.coefficient *= 1 + error * samples / self.horizon

@@ -1,0 +1,126 @@
+"""Reward models: one LoRA with a scalar head per preference on the frozen backbone, trained by TRL's RewardTrainer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from peft import PeftModel, get_peft_model
+from peft.utils import get_peft_model_state_dict
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from trl import RewardConfig, RewardTrainer
+
+from rlphf.config import Experiment, Reward, load
+from rlphf.data.records import GENERAL, PAIRS
+from rlphf.errors import InputError
+from rlphf.files import read_parquet, write_parquet
+from rlphf.lm.adapters import lora_config, write_adapter
+from rlphf.lm.backbone import backbone_sha256
+from rlphf.lm.chat import encode_prompts, encode_responses
+from rlphf.lm.sampling import pad
+from rlphf.preferences import instruction
+from rlphf.seeds import derive
+from rlphf.tracking.callback import TrainerLog
+from rlphf.tracking.record import Run, step
+
+SCORED = pa.schema(
+    [("id", pa.string()), ("split", pa.string()), ("chosen", pa.float64()), ("rejected", pa.float64()), ("probability", pa.float64())]
+)
+
+
+def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the backbone as a sequence classifier with one output; its head is new until an adapter brings one."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        backbone, num_labels=1, dtype=torch.float32, use_safetensors=True, local_files_only=True
+    )
+    return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True)
+
+
+def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """Load a saved reward model, as plain PEFT does."""
+    model, tokenizer = classifier(backbone)
+    return PeftModel.from_pretrained(model, adapter).eval(), tokenizer
+
+
+def encode_texts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each whole text, ending in the end token: the form in which PPO scores a response, too."""
+    prompts, answers = encode_prompts(tokenizer, instructions), encode_responses(tokenizer, responses)
+    return [p + r for p, r in zip(prompts, answers, strict=True)]
+
+
+@torch.no_grad()
+def score(model: PreTrainedModel, texts: Sequence[list[int]], pad_id: int, batch_size: int = 64) -> list[float]:
+    """Return the reward model's score of each encoded text."""
+    order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
+    scores = [0.0] * len(texts)
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        tokens, mask = pad([texts[i] for i in chosen], pad_id, model.device)
+        for i, value in zip(chosen, model(input_ids=tokens, attention_mask=mask).logits.squeeze(-1).tolist(), strict=True):
+            scores[i] = value
+    return scores
+
+
+def train_reward_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, settings: Reward, seed: int, folder: Path, run: Run
+) -> PeftModel:
+    """Train LoRA and head on `pairs` (columns chosen_ids, rejected_ids) with the Bradley-Terry loss -log s(r(y+) - r(y-)).
+
+    Resumes from a checkpoint in `folder`.
+    """
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(model.score.weight, std=0.02)
+    model = get_peft_model(model, lora_config(settings.lora, task_type="SEQ_CLS"))
+    steps = -(-len(pairs) // settings.batch_size) * settings.epochs
+    arguments = RewardConfig(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        weight_decay=settings.weight_decay,
+        bf16=torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        max_length=None,
+        logging_steps=max(1, steps // 20),
+        save_steps=max(1, steps // 2),
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    trainer = RewardTrainer(model, arguments, train_dataset=pairs, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    trainer.train(resume_from_checkpoint=bool(list(folder.glob("checkpoint-*"))))
+    return model.eval()
+
+
+def reward_step(config: Path, preference: str, backbone: Path, pairs: Path, out: Path) -> None:
+    """Train the reward model of a preference; write `out`/adapter and the scores of all pairs to `out`/scores.parquet."""
+    experiment: Experiment = load(config)
+    seed = derive(experiment.seed, "reward", preference)
+    with step("reward", out, experiment, experiment.reward, {"pairs": pairs, "backbone": backbone}, {"preference": preference}) as run:
+        rows = read_parquet(pairs, PAIRS).to_pylist()
+        train = [r for r in rows if r["split"] == "train"]
+        if not train:
+            raise InputError(f"{pairs}: the split 'train' is empty; nothing to train a reward model on")
+        model, tokenizer = classifier(backbone)
+        asked = [] if preference == GENERAL else [preference]
+
+        def encoded(rows: list[dict], answer: str) -> list[list[int]]:
+            return encode_texts(tokenizer, [instruction(r["prompt"], asked) for r in rows], [r[answer] for r in rows])
+
+        data = Dataset.from_dict({"chosen_ids": encoded(train, "chosen"), "rejected_ids": encoded(train, "rejected")})
+        model = train_reward_model(model, tokenizer, data, experiment.reward, seed, out / "checkpoints", run)
+        about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
+        write_adapter(
+            out / "adapter", get_peft_model_state_dict(model), model.peft_config["default"].to_dict(), str(backbone), about
+        )
+        scores = {name: score(model, encoded(rows, name), tokenizer.pad_token_id) for name in ("chosen", "rejected")}
+        table = pa.table({**{n: [r[n] for r in rows] for n in ("id", "split", "probability")}, **scores}).select(SCORED.names)
+        write_parquet(out / "scores.parquet", table.cast(SCORED))
+        for split in sorted({r["split"] for r in rows}):
+            index = [i for i, r in enumerate(rows) if r["split"] == split]
+            run.log({f"{split}_accuracy": sum(scores["chosen"][i] > scores["rejected"][i] for i in index) / len(index)})
+        run.output(out / "adapter", out / "scores.parquet")

@@ -1,0 +1,147 @@
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlphf.data.sources import rows as module
+from rlphf.data.sources.raw import Bad
+from rlphf.data.sources.rows import files, readable, rows, stem
+from rlphf.errors import InputError
+
+RECORDS = [{"a": "x", "b": "line\u2028one\r\n"}, {"a": "naïve", "b": "]},["}]
+
+
+def good(path):
+    """Return [(number, record), ...] and fail on bad records."""
+    found = list(rows(path))
+    assert not any(isinstance(row, Bad) for row in found)
+    return [(place.number, record) for place, record in found]
+
+
+def put(path: Path, content: bytes) -> Path:
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_every_format_gives_the_same_records_in_order(tmp_path, end):
+    lines = "\n".join(json.dumps(record, ensure_ascii=False) for record in RECORDS)
+    table = pa.Table.from_pylist(RECORDS)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    contents = {
+        "a.jsonl": lines.encode(),
+        "b.json": json.dumps(RECORDS, indent=4).encode(),
+        "c.json": b"\xef\xbb\xbf \n" + json.dumps(RECORDS, ensure_ascii=False).encode(),
+        "d.json": lines.encode(),
+        "e.csv": 'a,b\nx,"line\u2028one\r\n"\n\nnaïve,"]},["\n'.encode(),
+        "f.parquet": sink.getvalue().to_pybytes(),
+    }
+    for name, content in contents.items():
+        assert [record for _, record in good(put(tmp_path / (name + end), content))] == RECORDS, name
+
+
+def test_records_are_numbered_by_line_or_by_place_in_the_list(tmp_path):
+    assert good(put(tmp_path / "a.jsonl", b'\n{"a": 1}\n\n{"a": 2}')) == [(2, {"a": 1}), (4, {"a": 2})]
+    assert good(put(tmp_path / "a.json", b'[{"a": 1},\n\n{"a": 2}]')) == [(1, {"a": 1}), (2, {"a": 2})]
+    assert good(put(tmp_path / "a.csv", b'a\n"1\n1"\n2\n')) == [(2, {"a": "1\n1"}), (4, {"a": "2"})]
+
+
+def test_empty_files_and_lists_hold_no_records(tmp_path):
+    for name, content in {"a.jsonl": b"", "b.json": b" [ ] \n", "c.csv": b"a,b\n", "d.csv": b""}.items():
+        assert good(put(tmp_path / name, content)) == []
+
+
+@settings(max_examples=60)
+@given(
+    records=st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=40) | st.integers() | st.none(), max_size=3)),
+    chunk=st.integers(1, 30),
+    indent=st.sampled_from([None, 0, 2]),
+)
+def test_a_list_is_read_alike_whatever_the_size_of_the_chunks(tmp_path_factory, records, chunk, indent):
+    path = put(tmp_path_factory.mktemp("json") / "a.json", json.dumps(records, indent=indent, ensure_ascii=False).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", chunk)
+        assert [record for _, record in good(path)] == records
+
+
+def test_a_broken_line_is_bad_and_the_rest_is_read(tmp_path):
+    found = list(rows(put(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": \n[1]\n"x"\n{"a": 2}\n')))
+    assert [row.place.number for row in found if isinstance(row, Bad)] == [2, 3, 4]
+    assert "is not JSON" in found[1].reason and "got list" in found[2].reason and "got str" in found[3].reason
+    assert found[4][1] == {"a": 2}
+
+
+def test_a_deeply_nested_line_is_bad(tmp_path):
+    (row,) = rows(put(tmp_path / "a.jsonl", b'{"a": ' + b"[" * 100_000 + b"\n"))
+    assert isinstance(row, Bad)
+
+
+def test_an_element_of_a_list_that_is_no_object_is_bad(tmp_path):
+    first, second = rows(put(tmp_path / "a.json", b'[12, {"a": 1}]'))
+    assert isinstance(first, Bad) and first.place.number == 1
+    assert second[1] == {"a": 1}
+
+
+def test_a_csv_row_with_too_few_or_too_many_fields_is_bad(tmp_path):
+    found = list(rows(put(tmp_path / "a.csv", b"a,b\n1,2\n1\n1,2,3\n")))
+    assert [row.place.number for row in found if isinstance(row, Bad)] == [3, 4]
+    assert found[1].reason == "has 1 fields, the header 2"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.json", b'[{"a": 1}, {"a": ]', "record 2: is not JSON"),
+        ("a.json", b'[{"a": 1}', "record 1: is not JSON"),
+        ("a.json", b'[{"a": 1} {"a": 2}]', "record 1: expected a comma"),
+        ("a.json", b'[{"a": 1},]', "record 2: is not JSON"),
+        ("a.json", b"[" * 100_000, "record 1: is not JSON"),
+        ("a.csv", b'a,b\n1,2\n"1,2\n3,4\n', "line 4: is not CSV"),
+        ("a.csv", b"a,a\n1,2\n", "two columns have one name"),
+        ("a.parquet", b"PAR1 but no more", "cannot be read"),
+        ("a.txt", b"hello", "not one of .json, .jsonl, .csv, .parquet"),
+    ],
+)
+def test_a_file_that_cannot_be_read_on_is_refused_by_name(tmp_path, name, content, reason):
+    path = put(tmp_path / name, content)
+    with pytest.raises(InputError) as caught:
+        list(rows(path))
+    assert str(path) in str(caught.value) and reason in str(caught.value)
+
+
+def test_a_cut_off_or_false_archive_is_refused(tmp_path):
+    whole = gzip.compress(json.dumps([{"a": str(i) * 9} for i in range(2000)]).encode())
+    for n, content in enumerate([whole[: len(whole) // 2], b'[{"a": 1}]', whole[:30] + b"\0\0\0" + whole[33:]]):
+        path = tmp_path / f"{n}.json.gz"
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read|is not JSON"):
+            list(rows(path))
+
+
+def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path):
+    for path in (tmp_path / "nothing.json", tmp_path):
+        with pytest.raises(InputError, match="no such file"):
+            files(path)
+
+
+def test_a_folder_gives_its_readable_files_by_name(tmp_path):
+    for name in ("b.json", "a.jsonl.gz", ".hidden.json", "readme.md", "c.gz"):
+        put(tmp_path / name, b"")
+    (tmp_path / "folder.json").mkdir()
+    assert [path.name for path in files(tmp_path)] == ["a.jsonl.gz", "b.json"]
+    assert not readable(tmp_path / "readme.md")
+
+
+def test_stem_takes_off_all_suffixes_and_no_more():
+    assert [stem(Path(name)) for name in ("P1A.json", "P1A.jsonl.gz", "v1.5.json", "gpt-4.1.jsonl.gz")] == [
+        "P1A",
+        "P1A",
+        "v1.5",
+        "gpt-4.1",
+    ]

@@ -1,0 +1,100 @@
+"""A small run as its steps leave it on disk: testbed responses that obey preferences more or less often."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from rlphf.config import Experiment, load
+from rlphf.data.records import PAIRS, RESPONSES
+from rlphf.evaluate.judges import judge_step
+from rlphf.evaluate.tables import ORACLE
+from rlphf.files import write_parquet
+from rlphf.preferences import members
+from rlphf.testbed.language import draw_plan, realise
+from rlphf.testbed.prompts import prompts
+
+OBEDIENCE = {"vb": 0.0, "pp": 0.4, "psoups": 0.9, "psoups_unprompted": 0.7, "base": 0.4, "adapter": 0.95}
+
+
+def answers(rng: Random, asked: list[dict], method: str, combination: str) -> list[dict]:
+    """Return RESPONSES rows: one answer to each prompt, obeying each preference as often as the method does."""
+    rows = []
+    for prompt in asked:
+        wanted = members(combination) if combination else []
+        text = realise(draw_plan(rng, prompt["topic"], [p for p in wanted if rng.random() < OBEDIENCE[method]]))
+        row = {"prompt_id": prompt["id"], "method": method, "combination": combination, "sample": 0, "response": text}
+        rows.append(row | {"tokens": len(text.split()), "finished": True})
+    return rows
+
+
+def write_lines(path: Path, lines: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
+    """Make a run in `folder`; return its configuration file, its seed folder and the experiment."""
+    config, seed_folder = folder / "config.yaml", folder / "seed-7"
+    settings = {"experiment": "synthetic", "seed": 7, "evaluation": {"bootstrap": 200}}
+    config.write_text(yaml.safe_dump(settings))
+    experiment = load(config)
+    rng = Random(7)
+    asked = prompts(experiment.testbed, experiment.seed)
+    write_parquet(seed_folder / "prompts" / "prompts.parquet", asked)
+    held_out = [row for row in asked.to_pylist() if row["split"] == "test"][::3]
+    rows = {"vb": answers(rng, held_out, "vb", "")}
+    for method in ("pp", "psoups", "psoups_unprompted"):
+        rows[method] = [row for c in experiment.combinations for row in answers(rng, held_out, method, c)]
+    rows["adapters"] = answers(rng, held_out, "base", "")
+    rows["adapters"] += [row for m in ("base", "adapter") for p in experiment.preferences for row in answers(rng, held_out, m, p)]
+    for name, found in rows.items():
+        write_parquet(seed_folder / "responses" / name / "responses.parquet", pa.Table.from_pylist(found, RESPONSES))
+    for preference in experiment.preferences:
+        _training(seed_folder, preference, rng)
+    merges = [
+        {"combination": c, "rule": rule, "relative_error": error}
+        for c in experiment.combinations
+        for rule, error in (("delta", 0.0), ("factor", 0.1))
+    ]
+    write_parquet(seed_folder / "soups" / "merges.parquet", pa.Table.from_pylist(merges))
+    benchmarks = {"prompts": "0.41\t0:00:00\tNA", "ppo/P1A": "61.5\t0:01:01\t812.25"}
+    for step, line in benchmarks.items():
+        path = seed_folder / "benchmarks" / f"{step}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"s\th:m:s\tmax_rss\n{line}\n")
+    responses = [seed_folder / "responses" / name / "responses.parquet" for name in rows]
+    judge_step(config, seed_folder / "prompts" / "prompts.parquet", responses, seed_folder / ORACLE)
+    return config, seed_folder, experiment
+
+
+def _training(seed_folder: Path, preference: str, rng: Random) -> None:
+    pairs, scored = [], []
+    for number in range(40):
+        about = {"id": f"{preference}-{number}", "split": ("train", "test")[number % 2], "probability": rng.uniform(0.5, 1)}
+        pair = {"prompt": f"question {number // 4}", "chosen": "a", "rejected": "b", "preference": preference}
+        pairs.append(about | pair | {"user": None, "source": "testbed"})
+        scored.append(about | {"chosen": rng.gauss(1, 1), "rejected": rng.gauss(0, 1)})
+    write_parquet(seed_folder / "pairs" / preference / "pairs.parquet", pa.Table.from_pylist(pairs, PAIRS))
+    write_parquet(seed_folder / "reward" / preference / "scores.parquet", pa.Table.from_pylist(scored))
+    write_lines(
+        seed_folder / "ppo" / preference / "metrics.jsonl",
+        [
+            {
+                "step": step,
+                "time": 0,
+                "metrics": {"score": step / 9 + rng.random(), "kl": step / 2, "length": 40 + rng.randint(0, 9)},
+            }
+            for step in range(10)
+        ],
+    )
+    write_lines(seed_folder / "reward" / preference / "metrics.jsonl", [{"step": 5, "time": 0, "metrics": {"loss": 0.6}}])
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Experiment]:
+    """Configuration file, seed folder and experiment of a run that has been judged."""
+    return build_run(tmp_path_factory.mktemp("run"))

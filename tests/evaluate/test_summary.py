@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from rlphf.evaluate.summary import WIDTH, grid, summary, summary_step
+from rlphf.evaluate.tables import read_table, tables_step, write_table
+
+FIGURES, SOUPS = Path("results/demo/figures"), Path("results/demo/seed-1/soups")
+
+
+@pytest.fixture(scope="module")
+def tables(finished_run, tmp_path_factory):
+    config, seed_folder, _ = finished_run
+    out = tmp_path_factory.mktemp("tables")
+    tables_step(config, seed_folder, out)
+    return out
+
+
+def fits(text, tables):
+    return all(len(line) <= WIDTH for line in text.splitlines() if str(tables) not in line)
+
+
+def test_summary_is_plain_ascii_within_its_width(tables):
+    text = summary(tables, FIGURES, SOUPS)
+    assert text.isascii()
+    assert fits(text, tables)
+
+
+def test_summary_names_where_everything_lies_and_how_to_look_at_it(tables, capsys):
+    summary_step(tables, FIGURES, SOUPS)
+    text = capsys.readouterr().out
+    for words in (str(tables), str(FIGURES), str(SOUPS), "make ui"):
+        assert words in text
+
+
+def test_summary_shows_each_combination_and_adapter_with_its_interval(tables):
+    text = summary(tables, FIGURES, SOUPS)
+    (row,) = (
+        r
+        for r in read_table(tables, "methods")
+        if (r["method"], r["combination"], r["criterion"]) == ("pp", "P1B-P2A-P3B", "mean")
+    )
+    (line,) = (line for line in text.splitlines() if line.startswith("P1B P2A P3B"))
+    assert f"{row['mean']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" in line
+    (adapter,) = (r for r in read_table(tables, "adapters") if r["preference"] == "P3D")
+    (line,) = (line for line in text.splitlines() if line.startswith("P3D sarcastic"))
+    assert f"{adapter['delta']:+.2f} [{adapter['ci_low']:+.2f}, {adapter['ci_high']:+.2f}]" in line
+
+
+def test_summary_counts_the_combinations_on_which_soups_are_better(tables):
+    rows = [r for r in read_table(tables, "differences") if r["criterion"] == "mean" and r["combination"] != "all"]
+    better = sum(r["ci_low"] > 0 for r in rows if (r["method_a"], r["method_b"]) == ("psoups", "pp"))
+    assert f"against PP: better on {better}, worse on 0 of 8" in summary(tables, FIGURES, SOUPS)
+
+
+def test_many_methods_are_wrapped_and_not_cut(tables, tmp_path):
+    for name in ("adapters", "reward_models", "differences", "methods"):
+        rows = read_table(tables, name)
+        if name == "methods":
+            rows = [row | {"method": f"{row['method']}{copy}"} for copy in range(3) for row in rows]
+        write_table(tmp_path, name, rows)
+    text = summary(tmp_path, FIGURES, SOUPS)
+    assert fits(text, tmp_path)
+    assert all(f"psoups{copy}" in text for copy in range(3))
+
+
+def test_grid_aligns_numbers_to_the_right():
+    assert grid(["name", "n"], [["a", "1"], ["bc", "22"]], [1]) == ["name   n", "--------", "a      1", "--------", "bc    22"]

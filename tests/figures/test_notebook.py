@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from rlphf.errors import InputError
+from rlphf.figures import plots
+from rlphf.figures.notebook import figures_step
+from rlphf.figures.style import save
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+RESULTS = NOTEBOOKS[0].parent / "results.ipynb"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_committed_notebook_is_valid_and_holds_no_outputs(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    nbformat.validate(content)
+    assert set(content["metadata"]["language_info"]) == {"name"}
+    for cell in content["cells"]:
+        assert cell["metadata"] == {}
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None)
+
+
+def test_notebook_draws_every_figure_with_the_bytes_that_another_process_draws(tables, tmp_path):
+    figures_step(RESULTS, tables, tmp_path / "figures")
+    drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert drawn == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
+    assert drawn == {"curves", "adapters", "methods", "win_rates", "adapter_effects"}
+    for name in sorted(drawn):
+        save(getattr(plots, name)(tables), tmp_path / "here", name)
+        for kind in ("png", "pdf"):
+            assert (tmp_path / "figures" / f"{name}.{kind}").read_bytes() == (tmp_path / "here" / f"{name}.{kind}").read_bytes()
+    text = (tmp_path / "figures" / "results.ipynb").read_text(encoding="utf-8")
+    outputs = [output for cell in json.loads(text)["cells"] for output in cell.get("outputs", [])]
+    assert sum("image/png" in output["data"] for output in outputs) == len(drawn)
+    assert str(tmp_path) not in text
+    assert "iopub" not in text
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def write_notebook(path, *cells):
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    content = new_notebook(cells=[new_code_cell(text, id=f"c{i}") for i, text in enumerate(cells)], metadata=metadata)
+    path.write_text(nbformat.writes(content), encoding="utf-8")
+
+
+def test_a_notebook_that_fails_is_one_line_and_leaves_nothing(tables, tmp_path):
+    write_notebook(
+        tmp_path / "bad.ipynb",
+        "import os, pathlib\npathlib.Path(os.environ['RLPHF_FIGURES'], 'half.png').write_text('x')",
+        "from rlphf.evaluate.tables import read_table\nread_table(pathlib.Path(os.environ['RLPHF_TABLES']) / 'no', 'methods')",
+    )
+    with pytest.raises(InputError, match=r"bad.ipynb: .*methods.parquet: cannot be read as Parquet") as error:
+        figures_step(tmp_path / "bad.ipynb", tables, tmp_path / "figures")
+    assert "\n" not in str(error.value)
+    assert not [path for path in (tmp_path / "figures").iterdir() if path.suffix in (".png", ".ipynb")]
+
+
+def test_what_is_no_notebook_is_refused(tables, tmp_path):
+    (tmp_path / "bad.ipynb").write_text("no JSON")
+    with pytest.raises(InputError, match="bad.ipynb: cannot be read as a notebook"):
+        figures_step(tmp_path / "bad.ipynb", tables, tmp_path / "figures")
+
+
+def test_a_folder_without_tables_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no tables"):
+        figures_step(RESULTS, tmp_path, tmp_path / "figures")

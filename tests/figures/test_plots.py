@@ -1,0 +1,95 @@
+import re
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from rlphf.evaluate.tables import read_table, write_table
+from rlphf.figures import plots
+from rlphf.figures.style import save
+
+FIGURES = ("curves", "adapters", "methods", "win_rates", "adapter_effects")
+
+
+def texts(figure):
+    return {text.get_text().replace("\N{MINUS SIGN}", "-") for text in figure.findobj(Text)}
+
+
+def test_figures_carry_no_dates(tables, tmp_path):
+    save(plots.adapters(tables), tmp_path, "adapters")
+    assert b"CreationDate" not in (tmp_path / "adapters.pdf").read_bytes()
+    assert not re.search(rb"tIME|Software|date:", (tmp_path / "adapters.png").read_bytes())
+
+
+def test_a_failed_figure_leaves_no_file(tables, tmp_path, monkeypatch):
+    figure = plots.adapters(tables)
+    monkeypatch.setattr(figure, "savefig", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save(figure, tmp_path, "adapters")
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_cell_of_the_method_heat_maps_shows_its_value_and_interval(tables):
+    shown = texts(plots.methods(tables))
+    for row in read_table(tables, "methods"):
+        assert f"{row['mean']:.2f}" in shown
+        assert f"{row['ci_low']:.2f} to {row['ci_high']:.2f}" in shown
+
+
+def test_adapter_effects_show_every_adapter_by_every_criterion(tables):
+    figure = plots.adapter_effects(tables)
+    assert figure.axes[0].images[0].get_array().shape == (8, 9)
+    (image,) = figure.axes[0].images
+    cells = {(row["preference"], row["criterion"]): row["delta"] for row in read_table(tables, "adapter_effects")}
+    assert image.get_array()[2, 5] == cells["P2A", "P3B"]
+    assert image.norm.vmin == -image.norm.vmax
+
+
+def test_win_rates_end_in_the_average_over_the_opponents(tables):
+    (image,) = plots.win_rates(tables).axes[0].images
+    rows = [r for r in read_table(tables, "win_rates") if r["criterion"] == "majority"]
+    rates = [r["rate_half_ties"] for r in rows if r["method_a"] == "pp"]
+    assert image.get_array()[1, -1] == pytest.approx(np.mean(rates))
+    assert np.ma.getmaskarray(image.get_array())[1, 1]
+
+
+def test_bars_carry_the_intervals_of_the_table(tables):
+    right = plots.adapters(tables).axes[1]
+    segments = right.collections[0].get_segments()
+    found = [(segment[0][0], segment[1][0]) for segment in segments]
+    assert np.allclose(found, [(row["ci_low"], row["ci_high"]) for row in read_table(tables, "adapters")])
+
+
+def test_curves_have_one_line_per_preference_and_named_axes_with_units(tables):
+    axes = plots.curves(tables).axes
+    assert sum(len(a.lines) for a in axes) == 3 * 8
+    assert {a.get_ylabel() for a in axes if a.get_ylabel()} == set(plots.CURVES.values())
+    styles = [(line.get_color(), line.get_linestyle()) for line in axes[2].lines]
+    assert len(set(styles)) == len({colour for colour, _ in styles}) == len({style for _, style in styles}) == 4
+
+
+def test_a_negative_zero_is_shown_as_zero(tables, tmp_path):
+    rows = read_table(tables, "adapter_effects")
+    write_table(tmp_path, "adapter_effects", [row | {"delta": -0.001} for row in rows])
+    shown = texts(plots.adapter_effects(tmp_path))
+    assert "+0.00" in shown
+    assert "-0.00" not in shown
+
+
+def test_a_user_s_own_matplotlib_settings_do_not_reach_the_figures(tables, tmp_path, monkeypatch):
+    import matplotlib
+
+    save(plots.adapters(tables), tmp_path, "plain")
+    monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "red")
+    save(plots.adapters(tables), tmp_path, "own")
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "own.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_one_preference_and_one_method_are_drawn_too(tables, tmp_path, name):
+    for stored in ("curves", "adapters", "reward_models", "adapter_effects", "methods"):
+        rows = read_table(tables, stored)
+        write_table(tmp_path, stored, [r for r in rows if r.get("preference", "P1A") == "P1A" and r.get("method", "pp") == "pp"])
+    write_table(tmp_path, "win_rates", [])
+    save(getattr(plots, name)(tmp_path), tmp_path, name)
+    assert (tmp_path / f"{name}.png").stat().st_size > 2_000

@@ -1,0 +1,76 @@
+"""Claims about recipe files."""
+
+from pathlib import Path
+
+import pytest
+
+from rlphf.errors import InputError
+from rlphf.soup.recipe import make_recipe, read_recipe, write_recipe
+
+GOOD = "rule: delta\nweights: {a: 0.5, b: -1}\npaths: {a: x/a, b: x/b}\n"
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_recipe(path)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(str(path))
+    return message
+
+
+def test_written_recipe_reads_back_equal(tmp_path):
+    recipe = make_recipe({"b": -1.0, "a": 0.25}, {"a": "x/a", "b": "x/b"}, rule="delta", svd_rank=3)
+    write_recipe(recipe, tmp_path)
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+def test_order_of_adapters_leaves_no_trace_in_the_file(tmp_path):
+    one = make_recipe({"b": -1.0, "a": 0.25}, {"a": "x/a", "b": "x/b"})
+    two = make_recipe({"a": 0.25, "b": -1.0}, {"b": "x/b", "a": "x/./a/"})
+    write_recipe(one, tmp_path / "one")
+    write_recipe(two, tmp_path / "two")
+    assert (tmp_path / "one/recipe.yaml").read_bytes() == (tmp_path / "two/recipe.yaml").read_bytes()
+
+
+def test_rule_is_delta_unless_said(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("weights: {a: 1}\npaths: {a: x/a}\n")
+    assert read_recipe(path).rule == "delta"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("weights: {a: 1}\npaths: {b: x}\n", 1, "'a' has a weight and no path"),
+        ("weights: {a: 1}\npaths: {a: x, b: x}\n", 1, "'b' has a path and no weight"),
+        ("weights: {}\npaths: {}\n", 1, "names no adapter"),
+        ("rule: delta\npaths: {a: x}\n", 1, "weights: Field required"),
+        ("weights: {a: 1}\npaths: {a: /x/a}\n", 2, "absolute"),
+        ("weights: {a: 1}\npaths: {a: x/../../a}\n", 2, "leaves the working directory"),
+        ("weights: {a: 1}\npaths: {a: ''}\n", 2, "empty"),
+        ("weights:\n  a: 1\n  b: .nan\npaths: {a: x, b: x}\n", 3, "weights.b"),
+        ("weights: {a: .inf}\npaths: {a: x}\n", 1, "finite"),
+        ("weights: {a: much}\npaths: {a: x}\n", 1, "weights.a"),
+        ("rule: ties\nweights: {a: 1}\npaths: {a: x}\n", 1, "'delta' or 'factor'"),
+        ("weights: {a: 1}\npaths: {a: x}\nweight: 1\n", 3, "weight: unknown key"),
+        ("weights: {a: 1}\npaths: {a: x}\nsvd_rank: 0\n", 3, "svd_rank"),
+        ("rule: factor\nweights: {a: 1}\npaths: {a: x}\nsvd_rank: 2\n", 1, "svd_rank truncates soups of rule delta only"),
+        ("weights:\n  a: 1\n  a: 2\npaths: {a: x}\n", 3, "named twice"),
+    ],
+)
+def test_bad_recipe_is_refused_with_line_and_field(tmp_path, text, line, words):
+    message = refused(tmp_path, text)
+    assert words in message
+    assert f"line {line}:" in message
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "weights: [a\n", "weights: !!python/object/apply:os.getcwd []\n", "? [a]\n: 1\n"])
+def test_file_that_is_no_recipe_is_refused(tmp_path, text):
+    refused(tmp_path, text)
+
+
+def test_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match="none.yaml"):
+        read_recipe(tmp_path / "none.yaml")

@@ -1,0 +1,60 @@
+# The experiment's configuration, its folders, and the record of this start. A bad configuration ends here, before the DAG.
+import os
+import subprocess
+import sys
+
+from rlphf.config import parse, save
+from rlphf.errors import InputError
+from rlphf.sources import source_digest
+from rlphf.tracking.record import end_workflow, start_workflow
+
+try:
+    EXPERIMENT = parse(config)
+except InputError as error:
+    print(f"rlphf: error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+RESULTS = f"results/{EXPERIMENT.experiment}"
+SEED = f"{RESULTS}/seed-{EXPERIMENT.seed}"
+CONFIG = f"{SEED}/config.yaml"
+TABLES = f"{RESULTS}/tables"
+FIGURES = f"{RESULTS}/figures"
+PREFERENCES = EXPERIMENT.preferences
+TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates merges timings curves".split()
+FIGURE_NAMES = "curves adapters methods win_rates adapter_effects".split()
+METHODS = EXPERIMENT.evaluation.methods
+
+
+def settings(*sections):
+    """Return the settings that a rule depends on, as a parameter: the rule reruns when one of them changes."""
+    return {name: EXPERIMENT.model_dump(mode="json")[name] for name in ("seed", *sections)}
+
+
+wildcard_constraints:
+    preference="P[0-9A-Z]+|general",
+    method="[a-z_]+",
+
+
+onstart:
+    save(EXPERIMENT, CONFIG)
+    shell("rlphf track start --config {CONFIG} --results {RESULTS} --targets all --pid {os.getpid()}")
+    if EXPERIMENT.tracking.enabled:
+        # One follower sends the records of all steps, so steps neither wait for the tracking server nor race for its store.
+        with open(f"{RESULTS}/.tracking.log", "w") as log_file:
+            subprocess.Popen(
+                [
+                    *("rlphf", "track", "sync", "--follow", "--config", CONFIG),
+                    *("--results", RESULTS, "--parent-pid", str(os.getpid())),
+                ],
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,
+            )
+
+
+onsuccess:
+    end_workflow(RESULTS, "finished")
+
+
+onerror:
+    end_workflow(RESULTS, "failed")
