@@ -15,7 +15,7 @@ from rlphf.errors import InputError
 
 @dataclass(frozen=True)
 class Option:
-    """A flag of a command: `kind` is a path, a text, an integer, a switch, or several paths or texts."""
+    """A flag of a command: `kind` is a path, a text, an integer, a switch, or several paths."""
 
     flag: str
     help: str
@@ -123,18 +123,6 @@ COMMANDS = (
         (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups")),
     ),
     Command(
-        "track start",
-        "rlphf.tracking.steps:start_step",
-        "begin a workflow's record",
-        (CONFIG, Option("results", "results/<experiment>"), Option("targets", "what is made", "texts"), Option("pid", "process", "integer")),
-    ),
-    Command(
-        "track end",
-        "rlphf.tracking.steps:end_step",
-        "end a workflow's record",
-        (Option("results", "results/<experiment>"), Option("status", "finished, failed or killed", "text")),
-    ),
-    Command(
         "track sync",
         "rlphf.tracking.steps:sync_step",
         "send records to MLflow, each once",
@@ -145,7 +133,12 @@ COMMANDS = (
             Option("parent-pid", "stop when this process is gone", "integer", required=False),
         ),
     ),
-    Command("config schema", "rlphf.config:schema_step", "write the JSON schema of the configuration", (OUT,)),
+    Command(
+        "config write",
+        "rlphf.config:write_step",
+        "write a configuration with all keys and comments, and its JSON schema",
+        (Option("config", "configuration to read"), OUT),
+    ),
 )
 
 _KINDS: dict[str, dict] = {
@@ -153,21 +146,24 @@ _KINDS: dict[str, dict] = {
     "text": {"type": str},
     "integer": {"type": int},
     "paths": {"type": Path, "nargs": "+"},
-    "texts": {"type": str, "nargs": "*"},
     "switch": {"action": "store_true"},
 }
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    top = argparse.ArgumentParser(prog="rlphf", description="Experiments in personalised alignment; usually started by Snakemake.")
+    top = argparse.ArgumentParser(
+        prog="rlphf", description="Experiments in personalised alignment; usually started by Snakemake."
+    )
     top.add_argument("--version", action="version", version=f"rlphf {__version__}")
     groups: dict[str, argparse._SubParsersAction] = {"": top.add_subparsers(dest="command", required=True, metavar="COMMAND")}
     for command in COMMANDS:
         *group, name = command.name.split()
         key = " ".join(group)
         if key not in groups:
-            groups[key] = groups[""].add_parser(key, help=f"{key}: see rlphf {key} --help").add_subparsers(required=True, metavar="STEP")
+            groups[key] = (
+                groups[""].add_parser(key, help=f"{key}: see rlphf {key} --help").add_subparsers(required=True, metavar="STEP")
+            )
         sub = groups[key].add_parser(name, help=command.help, description=command.help)
         for option in command.options:
             sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])

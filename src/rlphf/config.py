@@ -5,6 +5,7 @@ Threads, memory, partitions and GPUs are no settings of an experiment: they live
 """
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,10 @@ from rlphf.errors import InputError
 from rlphf.files import digest, write_text
 from rlphf.preferences import PREFERENCES, combinations, members
 
+HEADER = """\
+# The experiment `demo`. Every key is here; a file given with --configfile, such as those in experiments/, overrides some.
+# Keys and comments are written by `rlphf config write`; change the values.
+"""
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -41,7 +46,9 @@ class Source(Section):
 
     kind: Literal["psoups", "alpaca_eval", "hh_rlhf", "koala", "table", "hub"] = Field(description="Layout of the source.")
     path: str = Field(description="File or folder; for `hub` the name of a data set.")
-    preference: str | None = Field(None, description="Preference (or user) that the pairs speak for, where the source does not say.")
+    preference: str | None = Field(
+        None, description="Preference (or user) that the pairs speak for, where the source does not say."
+    )
     columns: dict[str, str] = Field({}, description="For `table` and `hub`: {our column: theirs}, e.g. {chosen: better}.")
     split: str | None = Field(None, description="For `hub`: the split to read.")
 
@@ -50,7 +57,9 @@ class Data(Section):
     """Raw preference data besides the generated testbed, and how all data is split."""
 
     sources: list[Source] = Field([], description="Raw sources, read in place.")
-    on_bad_record: Literal["error", "quarantine"] = Field("error", description="Stop at a bad record, or set it aside and count it.")
+    on_bad_record: Literal["error", "quarantine"] = Field(
+        "error", description="Stop at a bad record, or set it aside and count it."
+    )
     validation: Share = Field(0.1, description="Share of the prompts of raw sources that go to validation.")
     test: Share = Field(0.1, description="Share of the prompts of raw sources that go to test.")
 
@@ -70,7 +79,9 @@ class Testbed(Section):
 class Backbone(Section):
     """The frozen base language model that every adapter sits on."""
 
-    source: Literal["train", "random", "path", "hub"] = Field("train", description="Train one on the testbed's corpus, or take one.")
+    source: Literal["train", "random", "path", "hub"] = Field(
+        "train", description="Train one on the testbed's corpus, or take one."
+    )
     name: str | None = Field(None, description="For `path` and `hub`: folder or name of the model.")
     hidden: Positive = Field(128, description="Width of the small Llama.")
     layers: Positive = Field(3, description="Its number of layers.")
@@ -104,7 +115,9 @@ class Rollouts(Section):
 class Annotator(Section):
     """Who chooses the better of two responses."""
 
-    kind: Literal["simulated", "rule", "reward_model"] = Field("simulated", description="Oracle with noise, a fixed rule, or a model.")
+    kind: Literal["simulated", "rule", "reward_model"] = Field(
+        "simulated", description="Oracle with noise, a fixed rule, or a model."
+    )
     rationality: Rate = Field(10.0, description="`simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores).")
     rule: Literal["shorter", "longer", "easier", "harder"] = Field("longer", description="`rule`: which text wins.")
     model: str | None = Field(None, description="`reward_model`: folder of the reward adapter.")
@@ -152,7 +165,9 @@ class PPO(Section):
     value_clip: Rate = Field(0.2, description="Clip range of the value.")
     value_coefficient: float = Field(0.1, ge=0, description="Weight of the value loss.")
     whiten_advantages: bool = Field(True, description="Shift and scale advantages to mean 0 and variance 1 over the batch.")
-    early_stop_kl: Rate | None = Field(0.1, description="Leave the inner epochs when the KL to the sampling policy exceeds 1.5x this.")
+    early_stop_kl: Rate | None = Field(
+        0.1, description="Leave the inner epochs when the KL to the sampling policy exceeds 1.5x this."
+    )
     max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this.")
     checkpoint_every: Positive = Field(10, description="Outer steps between checkpoints.")
     sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
@@ -273,11 +288,28 @@ def config_hash(experiment: Experiment) -> str:
     return digest(experiment.model_dump(mode="json"))[:12]
 
 
+def commented(section: Section, indent: str = "") -> str:
+    """Return a section as YAML in which every key has its description as a comment: the text of config/config.yaml."""
+    lines = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        lines += textwrap.wrap(
+            field.description or "", 110 - len(indent), initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+        )
+        if isinstance(value, Section):
+            lines += [f"{indent}{name}:", commented(value, indent + "  ").rstrip("\n")]
+        else:
+            flow = yaml.safe_dump(section.model_dump(mode="json")[name], default_flow_style=True, allow_unicode=True, width=10**6)
+            lines.append(f"{indent}{name}: {flow.strip().removesuffix('...').strip()}")
+    return "\n".join(lines) + "\n"
+
+
 def schema() -> dict[str, Any]:
     """Return the JSON schema of the configuration, as stored in config/schema.json."""
     return Experiment.model_json_schema()
 
 
-def schema_step(out: Path) -> None:
-    """Write the JSON schema to `out`."""
-    write_text(out, json.dumps(schema(), indent=2) + "\n")
+def write_step(config: Path, out: Path) -> None:
+    """Write `config` with all keys and their comments to `out`, and the JSON schema beside it as schema.json."""
+    write_text(out, HEADER + commented(load(config)))
+    write_text(out.with_name("schema.json"), json.dumps(schema(), indent=2) + "\n")

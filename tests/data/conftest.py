@@ -33,7 +33,9 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 def run(tmp_path: Path) -> Callable[..., dict[str, list[dict]]]:
     """Prepare sources below tmp_path; return the rows of each table by its name."""
 
-    def run(*sources: Source, out: Path = tmp_path / "out", seed: int = 7, validation: float = 0.0, test: float = 0.0, bad="error"):
+    def run(
+        *sources: Source, out: Path = tmp_path / "out", seed: int = 7, validation: float = 0.0, test: float = 0.0, bad="error"
+    ):
         prepare(list(sources), out, seed, validation, test, bad, tmp_path)
         return {path.stem: read_parquet(path).to_pylist() for path in sorted(out.glob("*.parquet"))}
 

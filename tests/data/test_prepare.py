@@ -129,7 +129,9 @@ def test_the_same_input_gives_the_same_bytes_also_in_another_folder_and_process(
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
     names = ["data", "pairs", "prompts", "quarantine"]
-    assert [sha256(tmp_path / "out" / f"{n}.parquet") for n in names] == [sha256(tmp_path / "again" / f"{n}.parquet") for n in names]
+    assert [sha256(tmp_path / "out" / f"{n}.parquet") for n in names] == [
+        sha256(tmp_path / "again" / f"{n}.parquet") for n in names
+    ]
 
 
 def test_absolute_paths_do_not_reach_the_outputs(write, run, tmp_path):
@@ -159,7 +161,9 @@ def test_a_failure_leaves_the_former_outputs_as_they_were(write, run, tmp_path):
 
 def test_bad_records_are_set_aside_with_file_line_field_reason_and_the_record(write, run, tmp_path):
     path = write("a.jsonl", many(2))
-    path.write_bytes(path.read_bytes() + b'{"prompt": \n{"prompt": "bad \xff byte", "chosen": "y", "rejected": "n"}\n{"prompt": "x"}\n')
+    path.write_bytes(
+        path.read_bytes() + b'{"prompt": \n{"prompt": "bad \xff byte", "chosen": "y", "rejected": "n"}\n{"prompt": "x"}\n'
+    )
     tables = run(A, bad="quarantine")
     assert len(tables["pairs"]) == 2
     assert read_parquet(tmp_path / "out" / "quarantine.parquet").schema == QUARANTINE
@@ -244,6 +248,8 @@ def test_a_raw_folder_takes_the_place_of_the_configured_sources(write, tmp_path)
 
 
 def test_preparing_imports_no_model_library():
-    code = "import sys, rlphf.data.prepare; print([m for m in ('torch', 'transformers', 'datasets', 'mlflow') if m in sys.modules])"
+    code = (
+        "import sys, rlphf.data.prepare; print([m for m in ('torch', 'transformers', 'datasets', 'mlflow') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -81,6 +81,8 @@ def test_negative_counts_of_a_response_are_refused():
 
 def test_ids_depend_on_content_and_nothing_else():
     assert pair_id("q", "a", "b", "P1A") == pair_id("q", "a", "b", "P1A", None) == "aa8754c31ddc8d2acbb7"
-    different = {pair_id(*x) for x in [("q", "a", "b", "P1A"), ("q", "b", "a", "P1A"), ("qa", "", "b", "P1A"), ("q", "a", "b", "P1B")]}
+    different = {
+        pair_id(*x) for x in [("q", "a", "b", "P1A"), ("q", "b", "a", "P1A"), ("qa", "", "b", "P1A"), ("q", "a", "b", "P1B")]
+    }
     assert len(different | {pair_id("q", "a", "b", "P1A", 1)}) == 5
     assert prompt_id("q") != prompt_id("Q")

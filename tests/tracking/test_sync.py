@@ -126,6 +126,19 @@ def test_everything_of_a_record_arrives_once_however_often_it_is_sent() -> None:
     assert sent == ["record.json", "samples.jsonl", "tables/scores.csv"]
 
 
+def test_runs_have_names_for_people() -> None:
+    for name, about in (
+        ("ppo", {"preference": "P1A"}),
+        ("generate vb", {"method": "vb"}),
+        ("backbone", {}),
+        ("general", {"fold": 3}),
+    ):
+        with step(name, RESULTS / name, tags=about):
+            pass
+    sync(RESULTS, URI, "demo")
+    assert sorted(statuses()) == ["backbone", "general", "generate vb", "ppo P1A"]
+
+
 def test_times_are_those_of_the_step_and_not_of_its_sending() -> None:
     folder = ppo("P1A")
     sync(RESULTS, URI, "demo")

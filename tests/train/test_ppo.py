@@ -146,10 +146,10 @@ def test_scores_are_those_of_the_saved_reward_model_in_plain_peft(make, make_rew
 
 def test_a_response_without_an_end_gets_the_penalty_for_its_score(make) -> None:
     plain = make(score_scaling=False).evaluate(encode_prompts(make().tokenizer, INSTRUCTIONS), RESPONSES)
-    trainer = make(score_scaling=False, missing_eos_penalty=-7.0)
+    trainer = make(score_scaling=False, missing_eos_penalty=-7.0, gamma=0.0)
     rollout = trainer.evaluate(trainer.prompts, RESPONSES)
     assert rollout.scores.tolist() == [-7.0 if r[-1] != 1 else float(plain.scores[i]) for i, r in enumerate(RESPONSES)]
-    assert float(rollout.returns[1].max()) == pytest.approx(-7.0)
+    assert rollout.returns[1].sum() == -7.0
 
 
 def test_scores_are_normalised_by_all_scores_so_far(make) -> None:
@@ -201,8 +201,8 @@ def test_every_update_is_tracked_with_sample_responses(learned) -> None:
     assert all(wanted <= line["metrics"].keys() for line in metrics)
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     assert sorted({s["step"] for s in samples}) == [0, 10, 11]
-    assert {s["prompt"].rpartition("<|user|>")[2].split("\n")[0].strip() for s in samples} <= {*INSTRUCTIONS, ""}
-    assert all(s["prompt"] and isinstance(s["response"], str) for s in samples)
+    assert {s["prompt"] for s in samples} <= set(INSTRUCTIONS)
+    assert any(s["response"] for s in samples)
 
 
 def finish(trainer: PPOTrainer, folder: Path) -> list[dict]:

@@ -1,22 +1,28 @@
-"""RLOO through TRL, on a tiny backbone."""
+"""RLOO through TRL, on a tiny random backbone: it means what PPO means, learns, and resumes."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import load_file
+from transformers import TrainerState
 
 from rlphf.config import PPO, Lora
 from rlphf.errors import InputError
-from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
-from rlphf.lm.backbone import load_backbone
+from rlphf.lm.adapters import POLICY, add_policy, add_reward, write_policy
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.chat import encode_prompts
 from rlphf.tracking.record import read_metrics, step
-from rlphf.train.rloo import GROUP, Scorer, train_rloo
+from rlphf.train.ppo import PPOTrainer
+from rlphf.train.rloo import Scorer, train_rloo
 
 SETTINGS = PPO(
     algorithm="rloo",
-    lora=Lora(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "o_proj", "down_proj"]),
+    lora=Lora(rank=4, alpha=8, dropout=0.5, targets=["q_proj", "v_proj", "o_proj", "down_proj"]),
     updates=8,
     batch_size=32,
     mini_batch_size=16,
@@ -24,40 +30,135 @@ SETTINGS = PPO(
     learning_rate=0.02,
     max_new_tokens=6,
     kl_coefficient=0.02,
+    kl_horizon=100,
     checkpoint_every=4,
-    sample_every=4,
 )
+SHORT = {"updates": 2, "batch_size": 8, "mini_batch_size": 4, "inner_epochs": 1, "max_new_tokens": 3}
 INSTRUCTIONS = ["Tell me about honey.", "What is a volcano?", "Explain rivers to me.", "Why do cats sleep?", "Describe bees."]
-A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 
 
-def trained(backbone: Path, reward: Path, folder: Path, settings: PPO = SETTINGS, stop: bool = False):
-    """Train under a record in `folder`; return the policy's tensors before and after, the outer steps and the model."""
-    base, tokenizer = load_backbone(backbone)
-    model = add_policy(base, settings.lora, seed=3)
-    before = {name: value.clone() for name, value in get_peft_model_state_dict(model, adapter_name=POLICY).items()}
-    with step("ppo", folder) as run:
-        updates = train_rloo(model, tokenizer, backbone, reward, INSTRUCTIONS, settings, 5, run, folder / "checkpoints")
-    after = {name: value.clone() for name, value in get_peft_model_state_dict(model, adapter_name=POLICY).items()}
-    return before, after, updates, model
+def policy(backbone: Path) -> PeftModel:
+    return add_policy(load_backbone(backbone)[0], SETTINGS.lora, seed=3)
+
+
+def tensors(model: PeftModel) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in get_peft_model_state_dict(model, adapter_name=POLICY).items()}
+
+
+@pytest.fixture
+def train(tiny_backbone: Path, likes_ends: Path):
+    """Train a policy under a record in a folder; return (the outer steps done, the model, its metrics)."""
+
+    def trained(folder: Path, **settings) -> tuple[int, PeftModel, list[dict[str, float]]]:
+        model, tokenizer = policy(tiny_backbone), load_backbone(tiny_backbone)[1]
+        chosen = PPO(**(SETTINGS.model_dump() | settings))
+        with step("ppo", folder) as run:
+            checkpoints = folder / "checkpoints"
+            updates = train_rloo(model, tokenizer, tiny_backbone, likes_ends, INSTRUCTIONS, chosen, 5, run, checkpoints)
+        return updates, model, [line["metrics"] for line in read_metrics(folder / "metrics.jsonl")]
+
+    return trained
 
 
 @pytest.fixture(scope="module")
-def reward(make_reward) -> Path:
-    return make_reward(scale=0.0, likes=7)
+def likes_ends(make_reward: Callable[..., Path]) -> Path:
+    """A reward model that likes responses which end: the end token is number 1."""
+    return make_reward(scale=0.0, likes=1)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_backbone: Path, reward: Path, tmp_path_factory: pytest.TempPathFactory):
+def learned(tiny_backbone: Path, likes_ends: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Eight updates: (folder, tensors of the whole model before, the model)."""
     folder = tmp_path_factory.mktemp("rloo")
-    return folder, *trained(tiny_backbone, reward, folder)
+    model, tokenizer = policy(tiny_backbone), load_backbone(tiny_backbone)[1]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with step("ppo", folder) as run:
+        updates = train_rloo(model, tokenizer, tiny_backbone, likes_ends, INSTRUCTIONS, SETTINGS, 5, run, folder / "checkpoints")
+    assert updates == SETTINGS.updates
+    return folder, before, model
 
 
-def test_x(undisturbed):
-    folder, before, after, updates, model = undisturbed
-    for m in read_metrics(folder / "metrics.jsonl"):
-        print(m)
-    print((folder/"samples.jsonl").read_text()[:1000])
-    import subprocess
-    print(subprocess.run(["find", str(folder)], capture_output=True,text=True).stdout)
-    assert 0
+def test_rloo_raises_an_easy_reward_and_logs_what_ppo_logs(learned) -> None:
+    folder, _, _ = learned
+    lines = read_metrics(folder / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(SETTINGS.updates))
+    first, last = lines[0]["metrics"], lines[-1]["metrics"]
+    assert first["score"] < 0.5 and last["score"] > 3.0
+    assert first["finished"] < 0.2 and last["finished"] > 0.6 and last["length"] < first["length"] <= 6
+    # The first responses come from the backbone itself. The KL is in nats per response; per token it is below 3.
+    assert first["kl"] == pytest.approx(0.0, abs=1e-4) and last["kl"] > 4.0
+    assert first["kl_coefficient"] == 0.02
+    # A KL of 0 is below the target by the most that counts.
+    assert lines[1]["metrics"]["kl_coefficient"] == pytest.approx(0.02 * (1 - 0.2 * 32 / 100))
+    samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert {s["step"] for s in samples} == {0, 7} and {s["prompt"] for s in samples} <= set(INSTRUCTIONS)
+
+
+def test_only_the_policy_is_trained(learned) -> None:
+    _, before, model = learned
+    after = dict(model.named_parameters())
+    for name, value in before.items():
+        assert torch.equal(value, after[name]) != (f".{POLICY}." in name), name
+
+
+def test_the_trained_policy_is_written_and_read_as_any_other(learned, tiny_backbone: Path, tmp_path: Path) -> None:
+    _, _, model = learned
+    write_policy(model, tmp_path / "adapter", str(tiny_backbone), {})
+    base, tokenizer = load_backbone(tiny_backbone)
+    tokens = torch.tensor(encode_prompts(tokenizer, INSTRUCTIONS[:1]))
+    bare = base(tokens).logits
+    fresh = PeftModel.from_pretrained(base, tmp_path / "adapter")
+    with torch.no_grad():
+        assert torch.allclose(fresh(tokens).logits, model.eval()(tokens).logits, atol=1e-5)
+        assert not torch.allclose(fresh(tokens).logits, bare, atol=0.1)
+
+
+def test_training_starts_from_the_given_initialisation(train, tiny_backbone: Path, tmp_path: Path) -> None:
+    start = tensors(policy(tiny_backbone))
+    _, model, _ = train(tmp_path, **SHORT, learning_rate=1e-9)
+    for name, value in tensors(model).items():
+        assert torch.allclose(value, start[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_resumed_run_equals_an_undisturbed_one_to_the_bit(learned, train, tmp_path: Path, damaged: bool) -> None:
+    folder, _, model = learned
+    shutil.copytree(folder, tmp_path / "again")
+    newest = tmp_path / "again" / "checkpoints" / "checkpoint-32"
+    if damaged:
+        (newest / "trainer_state.json").write_text("{")
+    else:
+        shutil.rmtree(newest)
+    updates, resumed, metrics = train(tmp_path / "again")
+    assert updates == 8 and all(torch.equal(v, tensors(resumed)[k]) for k, v in tensors(model).items())
+    assert metrics == [line["metrics"] for line in read_metrics(folder / "metrics.jsonl")]
+
+
+def test_its_scores_are_those_of_ppo(tiny_backbone: Path, make_reward: Callable[..., Path], run) -> None:
+    model, tokenizer = policy(tiny_backbone), load_backbone(tiny_backbone)[1]
+    head = add_reward(model, make_reward(seed=8), backbone_sha256(tiny_backbone))
+    settings = PPO(**SETTINGS.model_dump() | {"score_scaling": False, "missing_eos_penalty": -2.5})
+    responses = [[40, 41, 1], [50, 51, 52, 53, 54, 55], [1], [60, 61, 62, 63, 1]]
+    ppo = PPOTrainer(model, tokenizer, head, encode_prompts(tokenizer, INSTRUCTIONS[:4]), settings, seed=5)
+    wanted = ppo.evaluate(ppo.prompts, responses).scores.tolist()
+    scorer = Scorer(model, tokenizer, head, settings, 1, run)
+    prompts = [[{"role": "user", "content": text}] for text in INSTRUCTIONS[:4]]
+    completions = [[{"role": "assistant", "content": tokenizer.decode(r)}] for r in responses]
+    found = scorer(prompts, completions, responses, TrainerState(), lambda name, value: None, log_extra=None)
+    assert found == pytest.approx(wanted, abs=1e-5) and found[1] == -2.5
+    # The text that TRL samples from is the one that is scored.
+    assert tokenizer.apply_chat_template(prompts, add_generation_prompt=True)["input_ids"] == ppo.prompts
+
+
+def test_it_stops_when_the_policy_is_too_far_from_the_backbone_and_stays_stopped(train, tmp_path: Path) -> None:
+    settings = SHORT | {"updates": 6, "max_kl": 1e-3, "checkpoint_every": 1}
+    updates, model, metrics = train(tmp_path, **settings)
+    assert updates == len(metrics) < 6 and metrics[-1]["kl"] > 1e-3
+    again, resumed, _ = train(tmp_path, **settings)
+    assert again == updates and all(torch.equal(v, tensors(resumed)[k]) for k, v in tensors(model).items())
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 30}, {"mini_batch_size": 12}, {"min_new_tokens": 2}])
+def test_settings_without_a_meaning_are_refused(train, tmp_path: Path, wrong: dict) -> None:
+    with pytest.raises(InputError, match=r"^ppo\.(batch_size|min_new_tokens): .*rloo"):
+        train(tmp_path, **wrong)

@@ -2,14 +2,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from rlphf.config import parse, save
+from rlphf.config import parse as parse_experiment
+from rlphf.config import save as save_experiment
 from rlphf.errors import InputError
 from rlphf.sources import source_digest
-from rlphf.tracking.record import end_workflow, start_workflow
+from rlphf.tracking.steps import end_step, start_step
 
 try:
-    EXPERIMENT = parse(config)
+    EXPERIMENT = parse_experiment(config, "configuration")
 except InputError as error:
     print(f"rlphf: error: {error}", file=sys.stderr)
     sys.exit(2)
@@ -36,8 +38,8 @@ wildcard_constraints:
 
 
 onstart:
-    save(EXPERIMENT, CONFIG)
-    shell("rlphf track start --config {CONFIG} --results {RESULTS} --targets all --pid {os.getpid()}")
+    save_experiment(EXPERIMENT, CONFIG)
+    start_step(Path(CONFIG), Path(RESULTS), ["all"], os.getpid())
     if EXPERIMENT.tracking.enabled:
         # One follower sends the records of all steps, so steps neither wait for the tracking server nor race for its store.
         with open(f"{RESULTS}/.tracking.log", "w") as log_file:
@@ -53,8 +55,8 @@ onstart:
 
 
 onsuccess:
-    end_workflow(RESULTS, "finished")
+    end_step(Path(RESULTS), "finished")
 
 
 onerror:
-    end_workflow(RESULTS, "failed")
+    end_step(Path(RESULTS), "failed")

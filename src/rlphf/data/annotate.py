@@ -71,7 +71,9 @@ def choose(difference: float, settings: Annotator, rng: Random) -> tuple[bool, f
     return first, probability if first else 1 - probability
 
 
-def annotate(prompts: list[dict], responses: list[dict], preference: str, settings: Annotator, utility: Utility, seed: int) -> pa.Table:
+def annotate(
+    prompts: list[dict], responses: list[dict], preference: str, settings: Annotator, utility: Utility, seed: int
+) -> pa.Table:
     """Return a PAIRS table: samples 2k and 2k+1 of each prompt, in the order chosen. Equal texts give no pair.
 
     A rule's tie gives none either.
@@ -125,7 +127,9 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         seed = derive(experiment.seed, "annotator", preference)
         table = annotate(prompt_rows, rows, preference, settings, utility, seed)
         if not len(table):
-            raise InputError(f"{responses}: no two responses differ, so there is nothing to choose; raise rollouts.decoding.temperature")
+            raise InputError(
+                f"{responses}: no two responses differ, so there is nothing to choose; raise rollouts.decoding.temperature"
+            )
         write_parquet(out, table)
         run.log({"pairs": len(table), "dropped": len(rows) // 2 - len(table)})
         run.output(out)

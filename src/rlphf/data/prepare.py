@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlphf.config import Source, load
@@ -88,7 +89,12 @@ def prepare(
             _keep(spool, contradicted, tables.enter_context(TableWriter(files["pairs"], PAIRS)), prompts, counts)
         if sources:
             counts.check(validation, test)
-        check_leaks(*(pq.ParquetFile(files[name]).iter_batches(columns=["prompt", "split"]) for name in ("pairs", "prompts")))
+        check_leaks(
+            *(
+                pq.ParquetFile(files[name], pre_buffer=False).iter_batches(columns=["prompt", "split"])
+                for name in ("pairs", "prompts")
+            )
+        )
         with TableWriter(files["data"], COUNTS) as table_of_counts:
             for row in counts.rows():
                 table_of_counts.add(*row)
@@ -130,7 +136,7 @@ class _Prompts:
     def __init__(self, writer: TableWriter, seed: int, validation: float, test: float):
         self.writer = writer
         self.shares = seed, validation, test
-        self.seen: set[bytes] = set()
+        self.seen: set[int] = set()
 
     def split(self, prompt: str) -> str:
         return assign(prompt, *self.shares)
@@ -192,14 +198,14 @@ def _reason(pair: Pair, seen: Deduplicator) -> str | None:
 def _keep(spool: IO[bytes], contradicted: set[int], pairs: TableWriter, prompts: _Prompts, counts: Counts) -> None:
     """Move rows from the spool to `pairs` but for those contradicted, and add their prompts."""
     spool.seek(0)
-    n = 0
-    for batch in pq.ParquetFile(spool).iter_batches(BATCH):
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            _, prompt, _, _, preference, _, _, source, split = row
-            if n in contradicted:
-                counts.drop((source, preference), CONTRADICTORY)
-            else:
-                pairs.add(*row)
-                prompts.add(prompt, None, source, split)
-                counts.keep((source, preference), split)
-            n += 1
+    first = 0
+    for batch in pq.ParquetFile(spool, pre_buffer=False).iter_batches(BATCH):
+        keep = pa.array([n not in contradicted for n in range(first, first + len(batch))])
+        first += len(batch)
+        for row in batch.filter(pc.invert(keep)).select(["source", "preference"]).to_pylist():
+            counts.drop((row["source"], row["preference"]), CONTRADICTORY)
+        kept = batch.filter(keep)
+        pairs.add_batch(kept)
+        for row in kept.select(["prompt", "source", "preference", "split"]).to_pylist():
+            prompts.add(row["prompt"], None, row["source"], row["split"])
+            counts.keep((row["source"], row["preference"]), row["split"])

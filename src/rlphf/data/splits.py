@@ -44,7 +44,7 @@ def check_leaks(*tables: pa.Table | Iterable[pa.RecordBatch]) -> None:
     Prompts are compared after `group`, within and across the tables, each of which has the columns `prompt` and `split`.
     A pair that lies in two splits brings its prompt along, so it is found as well.
     """
-    seen: dict[bytes, int] = {}
+    seen: dict[int, int] = {}
     for prompt, split in _rows(tables):
         number = SPLITS.index(split)
         first = seen.setdefault(fingerprint(group(prompt)), number)

@@ -34,6 +34,12 @@ class TableWriter:
         if len(self.rows) == BATCH:
             self._flush()
 
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Add rows that are in Arrow's form already, as a row group of their own."""
+        if len(batch):
+            self._flush()
+            self.writer.write_batch(batch.cast(self.schema))
+
     def _flush(self) -> None:
         if self.rows:
             columns = zip(*self.rows, strict=True)

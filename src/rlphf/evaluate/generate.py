@@ -18,16 +18,11 @@ from rlphf.seeds import derive
 from rlphf.tracking.record import step
 
 
-def with_adapter(model: PreTrainedModel | PeftModel, folder: Path, name: str, backbone_digest: str) -> PeftModel:
-    """Return the model with the adapter in `folder` active, beside those it has; refuse one of another backbone."""
-    about = read_json(folder / "adapter.json")
-    if about.get("backbone_sha256") != backbone_digest:
+def with_adapter(model: PreTrainedModel, folder: Path, backbone_digest: str) -> PeftModel:
+    """Return the model with the adapter in `folder` on it; raise InputError for an adapter of another backbone."""
+    if read_json(folder / "adapter.json").get("backbone_sha256") != backbone_digest:
         raise InputError(f"{folder}: made for another backbone; train it again on this one")
-    if isinstance(model, PeftModel):
-        model.load_adapter(folder, adapter_name=name, use_safetensors=True)
-        model.set_adapter(name)
-        return model
-    return PeftModel.from_pretrained(model, folder, adapter_name=name, use_safetensors=True)
+    return PeftModel.from_pretrained(model, folder, use_safetensors=True)
 
 
 def arms(method: str, experiment: Experiment, adapters: Path, soups: Path) -> Iterator[tuple[str, str, list[str], Path | None]]:
@@ -80,14 +75,14 @@ def generate_step(config: Path, method: str, prompts: Path, backbone: Path, adap
         model, tokenizer = load_backbone(backbone)
         digest = backbone_sha256(backbone)
         table = []
-        active: PreTrainedModel | PeftModel = model
         for arm, combination, asked, folder in arms(method, experiment, adapters, soups):
-            if folder is not None:
-                previous = active.active_adapter if isinstance(active, PeftModel) else None
-                active = with_adapter(active, folder, combination, digest)
-                if previous is not None:
-                    active.delete_adapter(previous)
-            answers = respond(active, tokenizer, rows, experiment, f"{arm}/{combination}", asked)
+            name = f"{arm}/{combination}"
+            if folder is None:
+                answers = respond(model, tokenizer, rows, experiment, name, asked)
+            else:
+                adapted = with_adapter(model, folder, digest)
+                answers = respond(adapted, tokenizer, rows, experiment, name, asked)
+                model = adapted.unload()
             table += [{"method": arm, "combination": combination, **fields} for fields in answers]
         write_parquet(out, pa.Table.from_pylist(table, RESPONSES))
         run.log({"responses": len(table), "tokens_per_response": sum(r["tokens"] for r in table) / len(table)})

@@ -37,7 +37,9 @@ class Batch:
         )
 
 
-def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device | str = "cpu", left: bool = False) -> tuple[Tensor, Tensor]:
+def pad(
+    rows: Sequence[Sequence[int]], value: int, device: torch.device | str = "cpu", left: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return rows of token ids as (B, S), and their attention mask by length, never by token id."""
     width = max(map(len, rows))
     tokens = torch.full((len(rows), width), value, dtype=torch.long)
@@ -82,7 +84,9 @@ def sample(
     results: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), decoding.batch_size):
         chosen = order[start : start + decoding.batch_size]
-        for i, row in zip(chosen, _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, generator), strict=True):
+        for i, row in zip(
+            chosen, _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, generator), strict=True
+        ):
             results[i] = row
     return results
 
@@ -130,7 +134,11 @@ def choose(logits: Tensor, uniform: Tensor, decoding: Decoding) -> Tensor:
         probabilities = torch.zeros_like(probabilities).scatter(-1, index, ordered.masked_fill(beyond, 0))
     cumulative = probabilities.cumsum(-1)
     # The last sum stands in for 1; a token of probability 0 never has its interval hit.
-    return torch.searchsorted(cumulative, (uniform[:, None] * cumulative[:, -1:]), right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+    return (
+        torch.searchsorted(cumulative, (uniform[:, None] * cumulative[:, -1:]), right=True)
+        .squeeze(-1)
+        .clamp(max=logits.shape[-1] - 1)
+    )
 
 
 def answer(

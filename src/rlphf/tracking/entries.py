@@ -105,8 +105,9 @@ def run_name(record: Mapping[str, Any]) -> str:
     """The name that people see: "demo · 2026-11-23 10:12" for a workflow, "ppo P1A" for a step."""
     if "experiment" in record:
         return f"{record['experiment']} · {datetime.fromisoformat(record['start']).astimezone():%Y-%m-%d %H:%M}"
-    tags = record.get("tags", {})
-    return " ".join([record["step"], *(tags[key] for key in ("preference", "method", "combination", "user") if key in tags)])
+    words, tags = record["step"].split(), record.get("tags", {})
+    about = [tags[key] for key in ("preference", "method", "combination", "user") if key in tags]
+    return " ".join([*words, *(word for word in about if word not in words)])
 
 
 def run_tags(record: Mapping[str, Any]) -> dict[str, Any]:

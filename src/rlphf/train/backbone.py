@@ -28,6 +28,7 @@ from rlphf.seeds import derive
 from rlphf.testbed.prompts import corpus
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
+from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 
 IGNORED = -100
 TOKENIZER_DOCUMENTS = 5000
@@ -83,7 +84,8 @@ class Documents(Dataset):
         # Sorting by length within pools saves padding and keeps batches random beyond a pool.
         for start in range(0, len(self.rows), batch_size * 50):
             pool = sorted(
-                range(start, min(start + batch_size * 50, len(self.rows))), key=lambda i: (len(self.rows[i][0]) + len(self.rows[i][1]), i)
+                range(start, min(start + batch_size * 50, len(self.rows))),
+                key=lambda i: (len(self.rows[i][0]) + len(self.rows[i][1]), i),
             )
             batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
             rng.shuffle(batches)
@@ -113,7 +115,9 @@ class _ResponseTrainer(Trainer):
 def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Train tokenizer and a small Llama on the testbed's corpus, the loss on response tokens only; resumes from `folder`."""
     settings, seed = experiment.backbone, experiment.seed
-    documents = list(itertools.islice(corpus(experiment.testbed, seed), max(settings.steps * settings.batch_size, TOKENIZER_DOCUMENTS)))
+    documents = list(
+        itertools.islice(corpus(experiment.testbed, seed), max(settings.steps * settings.batch_size, TOKENIZER_DOCUMENTS))
+    )
     tokenizer = train_tokenizer([f"{a}\n{b}" for a, b in documents[:TOKENIZER_DOCUMENTS]], settings.vocabulary)
     model = small_llama(settings, tokenizer, derive(seed, "backbone"))
     documents = documents[: settings.steps * settings.batch_size]
@@ -149,7 +153,7 @@ def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreT
         use_cpu=not torch.cuda.is_available(),
     )
     trainer = _ResponseTrainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[TrainerLog(run)])
-    trainer.train(resume_from_checkpoint=bool(list(folder.glob("checkpoint-*"))))
+    trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
     return model, tokenizer
 
 
@@ -170,11 +174,14 @@ def backbone_step(config: Path, out: Path) -> None:
     """Make the experiment's backbone in the folder `out`: model.safetensors, its configuration and its tokenizer."""
     experiment = load(config)
     settings = experiment.backbone
-    with step("backbone", out.parent, experiment, settings) as run:
+    with (
+        step("backbone", out.parent, experiment, settings) as run,
+        own_checkpoints(out.parent / "checkpoints", run) as folder,
+    ):
         if settings.source in ("path", "hub"):
             model, tokenizer = hub_backbone(settings)
         else:
-            model, tokenizer = train_backbone(experiment, out.parent / "checkpoints", run)
+            model, tokenizer = train_backbone(experiment, folder, run)
         with atomic_folder(out) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)

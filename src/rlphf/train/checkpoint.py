@@ -60,7 +60,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dic
     """Return the optimizer's state as {"optimizer/<parameter>/<key>": tensor}; `names` are in the order of its parameters."""
     state = optimizer.state_dict()["state"]
     return {
-        f"optimizer/{names[i]}/{key}": torch.as_tensor(value).clone() for i, entry in state.items() for key, value in entry.items()
+        f"optimizer/{names[i]}/{key}": torch.as_tensor(value).clone()
+        for i, entry in state.items()
+        for key, value in entry.items()
     }
 
 

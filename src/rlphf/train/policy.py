@@ -14,6 +14,7 @@ from rlphf.lm.chat import encode_prompts
 from rlphf.preferences import instruction
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
+from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.ppo import PPOTrainer
 
 
@@ -25,7 +26,8 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
     experiment = load(config)
     settings = experiment.ppo
     inputs = {"prompts": prompts, "backbone": backbone, "reward": reward}
-    with step("ppo", out, experiment, settings, inputs, {"preference": preference, "algorithm": settings.algorithm}) as run:
+    tags = {"preference": preference, "algorithm": settings.algorithm}
+    with step("ppo", out, experiment, settings, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
         rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == "train"]
         if not rows:
             raise InputError(f"{prompts}: the split 'train' is empty; nothing to train a policy on")
@@ -41,11 +43,11 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
         if settings.algorithm == "ppo":
             head = add_reward(model, reward, digest)
             trainer = PPOTrainer(model, tokenizer, head, encode_prompts(tokenizer, instructions), settings, seed)
-            updates = trainer.train(run, out / "checkpoints")
+            updates = trainer.train(run, folder)
         else:
             from rlphf.train.rloo import train_rloo
 
-            updates = train_rloo(model, tokenizer, backbone, reward, instructions, settings, seed, run, out / "checkpoints")
+            updates = train_rloo(model, tokenizer, backbone, reward, instructions, settings, seed, run, folder)
         about = {"preference": preference, "backbone_sha256": digest, "lora_a_sha256": initial}
         write_policy(model, out / "adapter", str(backbone), about)
         run.tag(updates=updates)

@@ -215,7 +215,7 @@ class PPOTrainer:
     def _samples(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], rollout: Rollout) -> list[dict[str, object]]:
         return [
             {
-                "prompt": self.tokenizer.decode(prompts[i], skip_special_tokens=True).strip(),
+                "prompt": str(self.tokenizer.decode(prompts[i], skip_special_tokens=True)).strip(),
                 "response": decode_response(self.tokenizer, responses[i])[0],
                 "score": float(rollout.scores[i]),
             }

@@ -133,7 +133,7 @@ class KLController:
     adaptive: bool = True
 
     def update(self, kl: float, samples: int) -> None:
-        """Move kappa after `samples` responses whose mean KL was `kl` nats: kappa (1 + clip(kl/target - 1, +-0.2) n / horizon)."""
+        """Move kappa after `samples` responses of mean KL `kl` (nats): kappa (1 + clip(kl/target - 1, +-0.2) samples/horizon)."""
         if self.adaptive:
             error = min(max(kl / self.target - 1, -0.2), 0.2)
             self.coefficient *= 1 + error * samples / self.horizon

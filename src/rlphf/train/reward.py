@@ -23,9 +23,16 @@ from rlphf.preferences import instruction
 from rlphf.seeds import derive
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
+from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 
 SCORED = pa.schema(
-    [("id", pa.string()), ("split", pa.string()), ("chosen", pa.float64()), ("rejected", pa.float64()), ("probability", pa.float64())]
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("chosen", pa.float64()),
+        ("rejected", pa.float64()),
+        ("probability", pa.float64()),
+    ]
 )
 
 
@@ -63,7 +70,13 @@ def score(model: PreTrainedModel, texts: Sequence[list[int]], pad_id: int, batch
 
 
 def train_reward_model(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pairs: Dataset, settings: Reward, seed: int, folder: Path, run: Run
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Dataset,
+    settings: Reward,
+    seed: int,
+    folder: Path,
+    run: Run,
 ) -> PeftModel:
     """Train LoRA and head on `pairs` (columns chosen_ids, rejected_ids) with the Bradley-Terry loss -log s(r(y+) - r(y-)).
 
@@ -82,6 +95,8 @@ def train_reward_model(
         weight_decay=settings.weight_decay,
         bf16=torch.cuda.is_available(),
         gradient_checkpointing=False,
+        # TRL's default is to switch dropout off, the adapter's included.
+        disable_dropout=False,
         max_length=None,
         logging_steps=max(1, steps // 20),
         save_steps=max(1, steps // 2),
@@ -92,7 +107,7 @@ def train_reward_model(
         use_cpu=not torch.cuda.is_available(),
     )
     trainer = RewardTrainer(model, arguments, train_dataset=pairs, processing_class=tokenizer, callbacks=[TrainerLog(run)])
-    trainer.train(resume_from_checkpoint=bool(list(folder.glob("checkpoint-*"))))
+    trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
     return model.eval()
 
 
@@ -100,7 +115,11 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Path, out:
     """Train the reward model of a preference; write `out`/adapter and the scores of all pairs to `out`/scores.parquet."""
     experiment: Experiment = load(config)
     seed = derive(experiment.seed, "reward", preference)
-    with step("reward", out, experiment, experiment.reward, {"pairs": pairs, "backbone": backbone}, {"preference": preference}) as run:
+    inputs, tags = {"pairs": pairs, "backbone": backbone}, {"preference": preference}
+    with (
+        step("reward", out, experiment, experiment.reward, inputs, tags) as run,
+        own_checkpoints(out / "checkpoints", run) as folder,
+    ):
         rows = read_parquet(pairs, PAIRS).to_pylist()
         train = [r for r in rows if r["split"] == "train"]
         if not train:
@@ -112,7 +131,7 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Path, out:
             return encode_texts(tokenizer, [instruction(r["prompt"], asked) for r in rows], [r[answer] for r in rows])
 
         data = Dataset.from_dict({"chosen_ids": encoded(train, "chosen"), "rejected_ids": encoded(train, "rejected")})
-        model = train_reward_model(model, tokenizer, data, experiment.reward, seed, out / "checkpoints", run)
+        model = train_reward_model(model, tokenizer, data, experiment.reward, seed, folder, run)
         about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
         write_adapter(
             out / "adapter", get_peft_model_state_dict(model), model.peft_config["default"].to_dict(), str(backbone), about

@@ -31,21 +31,29 @@ GROUP = 4
 class Scorer(TrainerCallback, ExportableState):
     """TRL's reward function, and what PPO does around scores: running moments, kappa, metrics under PPO's names.
 
-    One outer step is `steps` optimizer steps. The moments of the scores and kappa are in the Trainer's checkpoints.
+    One outer step is `steps` optimizer steps. The moments of the scores and kappa are in the Trainer's checkpoints. `trainer`,
+    whose weight of the KL penalty is moved, needs the scorer to be made, and so is set afterwards.
     """
 
-    def __init__(self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, head: nn.Linear, settings: PPO, steps: int, run: Run):
+    trainer: RLOOTrainer
+
+    def __init__(
+        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, head: nn.Linear, settings: PPO, steps: int, run: Run
+    ):
         self.model, self.tokenizer, self.head, self.settings, self.steps, self.run = model, tokenizer, head, settings, steps, run
         self.moments = terms.RunningMoments()
         self.kl = terms.KLController(settings.kl_coefficient, settings.kl_target, settings.kl_horizon, settings.kl_adaptive)
-        self.trainer: RLOOTrainer | None = None
 
     @torch.no_grad()
-    def __call__(self, prompts, completions, completion_ids, trainer_state: TrainerState, log_metric, **_: Any) -> list[float]:
+    def __call__(
+        self, prompts, completions, completion_ids, trainer_state: TrainerState, log_metric, **_: Any
+    ) -> list[float | None]:
         """Return the scaled score of each response: that of its tokens behind its prompt, the text that PPO scores too."""
         settings = self.settings
         instructions = [messages[-1]["content"] for messages in prompts]
-        batch = join(encode_prompts(self.tokenizer, instructions), completion_ids, self.tokenizer.pad_token_id, self.head.weight.device)
+        batch = join(
+            encode_prompts(self.tokenizer, instructions), completion_ids, self.tokenizer.pad_token_id, self.head.weight.device
+        )
         with active(self.model, REWARD):
             _, last = hidden_states(self.model, batch)
             scores = self.head(last.float()).squeeze(-1)
@@ -67,7 +75,8 @@ class Scorer(TrainerCallback, ExportableState):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Take up moments, kappa and metrics from the checkpoint that the Trainer starts from."""
         if state.global_step:
-            saved = state.stateful_callbacks["Scorer"]["attributes"]
+            callbacks: Any = state.stateful_callbacks
+            saved = callbacks["Scorer"]["attributes"]
             self.moments, self.kl.coefficient = terms.RunningMoments(**saved["moments"]), saved["kl_coefficient"]
         self.run.resume(state.global_step // self.steps)
         self.trainer.beta = self.kl.coefficient
@@ -120,15 +129,16 @@ def train_rloo(
 ) -> int:
     """Train the policy of `model` on `instructions` against the reward model in `reward`; return the outer steps done.
 
-    An outer step samples `batch_size` responses, GROUP to each of batch_size / GROUP prompts (shuffled passes over all), and makes
-    `inner_epochs` passes over them in mini-batches of `mini_batch_size`. The advantage of a response is its reward less the mean
-    reward of the other responses to its prompt; the reward is the score less kappa times the log-ratio to the backbone, summed
-    over tokens; the ratio to the sampling policy, that of whole responses, is clipped. Source: Ahmadian et al. 2024.
+    An outer step samples `batch_size` responses, GROUP to each of batch_size / GROUP prompts (shuffled passes over all), and
+    makes `inner_epochs` passes over them in mini-batches of `mini_batch_size`. The advantage of a response is its reward less
+    the mean reward of the other responses to its prompt; the reward is the score less kappa times the log-ratio to the
+    backbone, summed over tokens; the ratio to the sampling policy, that of whole responses, is clipped.
+    Source: Ahmadian et al. 2024.
 
-    With PPO's meaning: updates, batch_size, mini_batch_size, inner_epochs, learning_rate, max_grad_norm, temperature, max_new_tokens,
-    kl_*, max_kl, score_*, missing_eos_penalty, clip (of a response's ratio, not a token's), whiten_advantages (over the batch's
-    responses), checkpoint_every, sample_every. warmup_updates rises with every optimizer step. There is no critic, so gamma, lam,
-    value_clip and value_coefficient have no part, and neither has early_stop_kl. Dropout is off, as in PPO.
+    With PPO's meaning: updates, batch_size, mini_batch_size, inner_epochs, learning_rate, max_grad_norm, temperature,
+    max_new_tokens, kl_*, max_kl, score_*, missing_eos_penalty, clip (of a response's ratio, not a token's), whiten_advantages
+    (over the responses), checkpoint_every, sample_every. warmup_updates rises with every optimizer step. There is no critic,
+    so gamma, lam, value_clip and value_coefficient have no part, and neither has early_stop_kl. Dropout is off, as in PPO.
 
     Goes on from the newest checkpoint in `folder`. Raises InputError for batch sizes that do not divide, for
     min_new_tokens, which has no counterpart, and for what `add_reward` refuses.
@@ -162,7 +172,7 @@ def train_rloo(
         epsilon=settings.clip,
         normalize_advantages=settings.whiten_advantages,
         disable_dropout=True,
-        # The data set below is all that is sampled, in order: one epoch, so that a resumed run sees what an undisturbed one does.
+        # The data set holds all that is sampled, in order: one epoch, so a resumed run sees what an undisturbed one does.
         shuffle_dataset=False,
         bf16=False,
         gradient_checkpointing=False,

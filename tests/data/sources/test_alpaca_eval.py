@@ -32,7 +32,12 @@ def test_a_preference_above_one_and_a_half_chooses_the_second_answer_with_its_pr
 
 
 def test_ties_missing_preferences_and_missing_answers_are_dropped(write):
-    annotations = [annotation("m", "n", 1.5), annotation("m", "n", None), annotation("m", "n", 2, "How?"), annotation("m", "x", 2)]
+    annotations = [
+        annotation("m", "n", 1.5),
+        annotation("m", "n", None),
+        annotation("m", "n", 2, "How?"),
+        annotation("m", "x", 2),
+    ]
     dropped = read_all(write, [output("m", "ours"), output("n", "theirs")], annotations)
     assert [d.reason for d in dropped] == ["tie", "annotator gave no preference", "an answer is missing", "an answer is missing"]
 

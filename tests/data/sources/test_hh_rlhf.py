@@ -26,11 +26,18 @@ def test_the_layout_without_leading_blank_lines_reads_alike(write):
 
 
 def test_replies_may_mention_human_and_assistant_and_share_their_beginning():
-    assert split("Human: a\n\nAssistant: Well,  Human: x", "Human: a\n\nAssistant: Well, no") == ("a", "Well,  Human: x", "Well, no")
+    assert split("Human: a\n\nAssistant: Well,  Human: x", "Human: a\n\nAssistant: Well, no") == (
+        "a",
+        "Well,  Human: x",
+        "Well, no",
+    )
 
 
 def test_dialogues_that_part_before_the_last_reply_are_dropped(write):
-    rows = [{"chosen": TWO + " Yes.", "rejected": ONE + " No."}, {"chosen": ONE + " A", "rejected": ONE.replace("Why", "How") + " B"}]
+    rows = [
+        {"chosen": TWO + " Yes.", "rejected": ONE + " No."},
+        {"chosen": ONE + " A", "rejected": ONE.replace("Why", "How") + " B"},
+    ]
     for dropped in read(write("helpful-base.jsonl", rows), None):
         assert isinstance(dropped, Dropped)
         assert (dropped.preference, dropped.reason) == ("helpful", "dialogues part before the last reply")

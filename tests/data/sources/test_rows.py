@@ -145,3 +145,8 @@ def test_stem_takes_off_all_suffixes_and_no_more():
         "v1.5",
         "gpt-4.1",
     ]
+
+
+def test_only_a_line_feed_ends_a_line_of_jsonl(tmp_path):
+    path = put(tmp_path / "a.jsonl", '{"a":\r "x\u2028y\x85z"}\r\n{"a": 2}\r\n'.encode())
+    assert good(path) == [(1, {"a": "x\u2028y\x85z"}), (2, {"a": 2})]

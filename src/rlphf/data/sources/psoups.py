@@ -31,6 +31,7 @@ _PROMPTS = {
     name: re.compile(rf"(^|\s)(generate|choose)\sa\sresponse\s({wording})[.!]?$", re.IGNORECASE)
     for name, wording in _WORDINGS.items()
 }
+_LONGEST = 200  # Characters, more than any wording has.
 
 
 def question(user_input: str) -> tuple[str, list[str]]:
@@ -43,10 +44,11 @@ def question(user_input: str) -> tuple[str, list[str]]:
         rest = rest.removeprefix(_USER).removesuffix(_ASSISTANT).strip()
     found: list[str] = []
     while True:
+        tail = rest[-_LONGEST:]
         for name, pattern in _PROMPTS.items():
-            match = pattern.search(rest)
+            match = pattern.search(tail)
             if match:
-                rest = rest[: match.start()].rstrip()
+                rest = rest[: len(rest) - len(tail) + match.start()].rstrip()
                 found.append(name)
                 break
         else:

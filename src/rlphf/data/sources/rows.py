@@ -177,8 +177,9 @@ def _csv(path: Path) -> Iterator[Row | Bad]:
 
 def _parquet(path: Path) -> Iterator[Row | Bad]:
     with _binary(path) as stream:
+        whole = io.BytesIO(stream.read()) if path.suffix == ".gz" else stream
         n = 0
-        for batch in pq.ParquetFile(io.BytesIO(stream.read()) if path.suffix == ".gz" else stream).iter_batches(1024):
+        for batch in pq.ParquetFile(whole, pre_buffer=False).iter_batches(1024):
             for record in batch.to_pylist():
                 n += 1
                 yield Place(str(path), "record", n), record

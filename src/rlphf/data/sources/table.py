@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlphf.data.records import GENERAL
-from rlphf.data.sources.raw import BadField, Pair, Place, Prompt, Raw, Row, convert, number, text
+from rlphf.data.sources.raw import BadField, Pair, Place, Prompt, Raw, convert, number, text
 from rlphf.data.sources.rows import files, rows
 from rlphf.errors import InputError
 
@@ -62,8 +62,7 @@ def read(path: Path, columns: Mapping[str, str], preference: str | None) -> Iter
     """Yield the pairs or prompts of a JSON, JSONL, CSV or Parquet file, or of every such file of a folder; see `maker`."""
     make = maker(columns, preference, str(path))
     for file in files(path):
-        source: Iterator[Row | Any] = rows(file)
-        yield from convert(source, make)
+        yield from convert(rows(file), make)
 
 
 def _user(record: dict[str, Any], field: str) -> int:

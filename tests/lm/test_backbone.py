@@ -1,0 +1,49 @@
+"""Loading a backbone: frozen, safetensors alone, and with a padding token of its own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from rlphf.errors import InputError
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+
+
+def test_a_loaded_backbone_is_frozen_and_in_evaluation_mode(tiny_backbone: Path) -> None:
+    model, tokenizer = load_backbone(tiny_backbone)
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+    assert model.dtype == torch.float32 and tokenizer.pad_token_id != tokenizer.eos_token_id
+    assert load_backbone(tiny_backbone, torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no backbone"):
+        load_backbone(tmp_path)
+
+
+def test_a_tokenizer_that_pads_with_its_end_token_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_backbone)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.save_pretrained(tmp_path / "backbone")
+    with pytest.raises(InputError, match="padding token that is not its end token"):
+        load_backbone(tmp_path / "backbone")
+
+
+def test_a_pickled_backbone_is_not_loaded(tiny_backbone: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    (tmp_path / "backbone" / "model.safetensors").unlink()
+    torch.save(load_backbone(tiny_backbone)[0].state_dict(), tmp_path / "backbone" / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        load_backbone(tmp_path / "backbone")
+
+
+def test_a_backbone_is_named_by_its_weights(tiny_backbone: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    assert backbone_sha256(tmp_path / "backbone") == backbone_sha256(tiny_backbone)
+    model = load_backbone(tiny_backbone)[0]
+    model.get_input_embeddings().weight[0, 0] += 1
+    model.save_pretrained(tmp_path / "backbone")
+    assert backbone_sha256(tmp_path / "backbone") != backbone_sha256(tiny_backbone)

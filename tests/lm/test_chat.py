@@ -1,0 +1,48 @@
+"""One text form: what is encoded can be read back, and a turn ends where it should."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from rlphf import config
+from rlphf.lm.backbone import load_backbone
+from rlphf.lm.chat import decode_response, encode_prompts, encode_responses
+from rlphf.testbed.prompts import corpus
+
+TEXTS = list(islice(corpus(config.Testbed(), seed=5), 50))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_backbone: Path):
+    return load_backbone(tiny_backbone)[1]
+
+
+def test_a_prompt_is_a_user_turn_up_to_where_the_response_starts(tokenizer) -> None:
+    user, assistant = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>"])
+    for (instruction, _), ids in zip(TEXTS, encode_prompts(tokenizer, [a for a, _ in TEXTS]), strict=True):
+        assert ids[0] == user and ids.count(user) == ids.count(assistant) == 1
+        assert tokenizer.eos_token_id not in ids and tokenizer.pad_token_id not in ids
+        assert tokenizer.decode(ids[1 : ids.index(assistant)]).strip() == instruction
+        assert tokenizer.decode(ids[ids.index(assistant) + 1 :]).strip() == ""
+
+
+def test_a_response_ends_with_the_end_token_and_is_read_back(tokenizer) -> None:
+    for (_, response), ids in zip(TEXTS, encode_responses(tokenizer, [b for _, b in TEXTS]), strict=True):
+        assert ids.count(tokenizer.eos_token_id) == 1 and ids[-1] == tokenizer.eos_token_id
+        assert decode_response(tokenizer, ids) == (response, True)
+
+
+def test_a_response_is_what_comes_before_the_first_end_token(tokenizer) -> None:
+    ids = encode_responses(tokenizer, ["Bees make honey."])[0]
+    assert decode_response(tokenizer, ids + ids) == ("Bees make honey.", True)
+    assert decode_response(tokenizer, ids[:-1]) == ("Bees make honey.", False)
+    assert decode_response(tokenizer, [tokenizer.eos_token_id]) == ("", True)
+
+
+def test_the_template_renders_a_whole_conversation_in_the_same_form(tokenizer) -> None:
+    asked = [{"role": "user", "content": "Why?"}]
+    prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": "Because."}], tokenize=False)
+    assert prompt == "<|user|>\nWhy?\n<|assistant|>\n" and whole == prompt + "Because." + tokenizer.eos_token
+    assert tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == encode_prompts(tokenizer, ["Why?"])[0]

@@ -1,0 +1,178 @@
+"""Annotators: the simulated one is as noisy as it says, a rule is certain, and pairs keep their prompts' split."""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pytest
+
+from rlphf.config import Annotator
+from rlphf.data.annotate import annotate, annotate_step, choose, oracle_utility, rule_utility
+from rlphf.data.records import GENERAL, PAIRS, PROMPTS, RESPONSES, check_pairs
+from rlphf.errors import InputError
+from rlphf.files import read_parquet, sha256, write_parquet
+from rlphf.testbed import oracle
+from rlphf.testbed.language import draw_plan, question, realise, topics
+
+SIMULATED = Annotator(kind="simulated", rationality=5.0)
+LONGER = Annotator(kind="rule", rule="longer")
+
+
+def prompt(name: str, topic: str | None = "honey", split: str = "train") -> dict:
+    return {"id": name, "prompt": f"{name}?", "topic": topic, "source": "testbed", "split": split}
+
+
+def response(name: str, sample: int, text: str) -> dict:
+    return {
+        "prompt_id": name,
+        "method": "rollout",
+        "combination": "",
+        "sample": sample,
+        "response": text,
+        "tokens": 1,
+        "finished": True,
+    }
+
+
+def rollouts(count: int = 40, pairs: int = 2) -> tuple[list[dict], list[dict]]:
+    """Prompts on testbed topics and two responses per pair, as the corpus would answer."""
+    rng, names = Random(0), sorted(topics())
+    asked, said = [], []
+    for i in range(count):
+        topic = rng.choice(names)
+        asked.append(prompt(f"p{i:03d}", topic, "test" if i % 4 == 0 else "train") | {"prompt": question(topic, i % 10)})
+        said += [response(f"p{i:03d}", k, realise(draw_plan(rng, topic))) for k in range(2 * pairs)]
+    return asked, said
+
+
+def made(
+    prompts: list[dict], responses: list[dict], settings: Annotator = SIMULATED, preference: str = "P2B", seed: int = 1
+) -> list[dict]:
+    utility = oracle_utility(preference) if settings.kind == "simulated" else rule_utility(settings.rule)
+    return annotate(prompts, responses, preference, settings, utility, seed).to_pylist()
+
+
+@pytest.mark.parametrize("difference", [0.0, 0.1, -0.3, 0.6])
+def test_the_simulated_annotator_chooses_by_bradley_terry(difference: float) -> None:
+    rng, count = Random(2), 20_000
+    chosen = [choose(difference, SIMULATED, rng) for _ in range(count)]
+    wanted = 1 / (1 + math.exp(-5.0 * difference))
+    rate = sum(first for first, _ in chosen) / count
+    assert abs(rate - wanted) < 4 * math.sqrt(wanted * (1 - wanted) / count)
+    assert all(p == pytest.approx(wanted if first else 1 - wanted) for first, p in chosen)
+
+
+def test_the_stated_probabilities_are_calibrated() -> None:
+    # Of the pairs whose better response is said to be chosen with probability p, it is chosen in the share p.
+    prompts, responses = rollouts(count=400, pairs=8)
+    rows = made(prompts, responses)
+    chosen = defaultdict(list)
+    for probability in (row["probability"] for row in rows if row["probability"] != 0.5):
+        chosen[round(max(probability, 1 - probability), 6)].append(probability > 0.5)
+    assert len(chosen) == 5
+    for stated, found in chosen.items():
+        assert len(found) > 100
+        assert abs(sum(found) / len(found) - stated) < 4 * math.sqrt(stated * (1 - stated) / len(found))
+
+
+def test_an_extreme_difference_is_certain_and_does_not_overflow() -> None:
+    settings = Annotator(rationality=1e6)
+    assert choose(1.0, settings, Random(0)) == (True, 1.0)
+    assert choose(-1.0, settings, Random(0)) == (False, 1.0)
+
+
+def test_the_stated_probability_is_that_of_the_oracles_difference() -> None:
+    prompts, responses = rollouts()
+    topic_of = {p["prompt"]: p["topic"] for p in prompts}
+    for preference in ("P1A", "P3B", GENERAL):
+        for row in made(prompts, responses, preference=preference):
+            good, bad = (oracle.scores(row[name], topic_of[row["prompt"]]) for name in ("chosen", "rejected"))
+            difference = (
+                oracle.general(good) - oracle.general(bad) if preference == GENERAL else good[preference] - bad[preference]
+            )
+            assert row["probability"] == pytest.approx(1 / (1 + math.exp(-5.0 * difference)))
+
+
+def test_pairs_are_made_of_samples_2k_and_2k_plus_1_and_keep_the_split() -> None:
+    prompts, responses = rollouts()
+    text_of = {(r["prompt_id"], r["sample"]): r["response"] for r in responses}
+    wanted = {frozenset((text_of[p["id"], k], text_of[p["id"], k + 1])) for p in prompts for k in (0, 2)}
+    rows = made(prompts, responses)
+    assert {frozenset((r["chosen"], r["rejected"])) for r in rows} == wanted
+    split_of = {p["prompt"]: p["split"] for p in prompts}
+    assert all(r["split"] == split_of[r["prompt"]] and r["source"] == "testbed" and r["user"] is None for r in rows)
+
+
+def test_pairs_keep_the_rules_of_their_table() -> None:
+    prompts, responses = rollouts()
+    check_pairs(annotate(prompts, responses, "P2B", SIMULATED, oracle_utility("P2B"), seed=1), "pairs")
+    check_pairs(annotate(prompts, responses, "longer", LONGER, rule_utility("longer"), seed=1), "pairs")
+
+
+def test_the_order_of_the_rows_does_not_matter_and_the_seed_does() -> None:
+    prompts, responses = rollouts()
+    rows = made(prompts, responses)
+    assert made(prompts[::-1], responses[::-1]) == rows == made(prompts, responses)
+    assert made(prompts, responses, seed=2) != rows
+
+
+def test_equal_empty_and_lone_responses_give_no_pair() -> None:
+    texts = ["Same.", "Same.", "", "One.", "Two.", "", "Three.", "Four.", "Alone."]
+    rows = made([prompt("p")], [response("p", k, text) for k, text in enumerate(texts)], LONGER)
+    assert rows == []
+    rows = made([prompt("p")], [response("p", 0, "Longer by far."), response("p", 1, "Short.")], LONGER)
+    assert [(r["chosen"], r["rejected"], r["probability"]) for r in rows] == [("Longer by far.", "Short.", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "better", "worse"),
+    [
+        ("longer", "A cat is a cat.", "Extraordinarily short."),
+        ("shorter", "Extraordinarily short.", "A cat is a cat."),
+        ("harder", "Extraordinarily short.", "A cat is a cat."),
+        ("easier", "A cat is a cat.", "Extraordinarily short."),
+    ],
+)
+def test_a_rule_always_takes_the_better_text(rule: str, better: str, worse: str) -> None:
+    settings = Annotator(kind="rule", rule=rule)
+    for texts in ((better, worse), (worse, better)):
+        rows = made([prompt("p", topic=None)], [response("p", k, text) for k, text in enumerate(texts)], settings)
+        assert [(r["chosen"], r["rejected"], r["probability"]) for r in rows] == [(better, worse, 1.0)]
+
+
+def test_the_oracle_does_not_label_what_it_cannot_read() -> None:
+    with pytest.raises(InputError, match="prompt p: .*testbed prompts only"):
+        made([prompt("p", topic=None)], [response("p", 0, "One."), response("p", 1, "Two.")])
+
+
+def test_the_step_writes_the_same_bytes_for_the_same_seed_and_other_choices_for_another_preference(tmp_path: Path) -> None:
+    prompts, responses = rollouts()
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(prompts, PROMPTS))
+    write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(responses, RESPONSES))
+    (tmp_path / "config.yaml").write_text("experiment: test\nannotator: {rationality: 1.0}\n")
+
+    def step(name: str, preference: str = "P2B") -> Path:
+        out = tmp_path / name / "pairs.parquet"
+        annotate_step(
+            tmp_path / "config.yaml", preference, tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tmp_path, out
+        )
+        return out
+
+    assert sha256(step("one")) == sha256(step("same"))
+    one, other = (read_parquet(step(n, p), PAIRS).to_pylist() for n, p in (("one", "P2B"), ("other", "P2A")))
+    assert [r["chosen"] for r in one] != [r["chosen"] for r in other]
+
+
+def test_no_pair_at_all_is_an_error_in_one_line(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist([prompt("p")], PROMPTS))
+    same = [response("p", 0, "Same."), response("p", 1, "Same.")]
+    write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(same, RESPONSES))
+    (tmp_path / "config.yaml").write_text("experiment: test\n")
+    out = tmp_path / "out" / "pairs.parquet"
+    with pytest.raises(InputError, match="responses.parquet: no two responses differ"):
+        annotate_step(
+            tmp_path / "config.yaml", "P2B", tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tmp_path, out
+        )
+    assert not out.exists()

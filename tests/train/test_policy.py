@@ -1,0 +1,104 @@
+"""The step that trains a policy, by either algorithm."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from rlphf.data.records import PROMPTS
+from rlphf.errors import InputError
+from rlphf.files import read_json, sha256, write_parquet
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.train.policy import policy_step
+
+CONFIG = """
+experiment: test
+ppo: {{algorithm: {algorithm}, updates: 4, batch_size: 8, mini_batch_size: 4, inner_epochs: 1, learning_rate: {rate},
+  max_new_tokens: 4, checkpoint_every: 2, sample_every: 1, prompted: {prompted}, lora: {{rank: 4, dropout: 0.0}}}}
+"""
+
+
+@pytest.fixture
+def train(tiny_backbone: Path, make_reward: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Run the step of a preference; return its folder."""
+    shutil.copytree(make_reward(), tmp_path / "reward")
+    rows = [
+        {"id": f"{i}", "prompt": f"What is {t}?", "topic": t, "source": "testbed"}
+        for i, t in enumerate(["honey", "rain", "salt"])
+    ]
+    splits = [row | {"split": split} for row, split in zip(rows, ["train", "train", "test"], strict=True)]
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(splits, PROMPTS))
+    write_parquet(tmp_path / "held_out.parquet", pa.Table.from_pylist(splits[2:], PROMPTS))
+
+    def step(
+        preference: str = "P1A",
+        algorithm: str = "ppo",
+        rate: float = 0.01,
+        prompted: bool = True,
+        prompts: str = "prompts",
+        out: str | None = None,
+    ) -> Path:
+        config = tmp_path / "config.yaml"
+        config.write_text(CONFIG.format(algorithm=algorithm, rate=rate, prompted=prompted))
+        folder = tmp_path / (out or f"{preference}-{algorithm}")
+        policy_step(config, preference, tmp_path / f"{prompts}.parquet", tiny_backbone, tmp_path / "reward", folder)
+        return folder
+
+    return step
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
+def test_it_writes_an_adapter_for_plain_peft_and_the_record_of_it(train, tiny_backbone: Path, algorithm: str) -> None:
+    folder = train(algorithm=algorithm)
+    base, _ = load_backbone(tiny_backbone)
+    tokens = torch.tensor([[2, 40, 41, 3]])
+    with torch.no_grad():
+        before = base(tokens).logits
+        assert not torch.equal(PeftModel.from_pretrained(base, folder / "adapter")(tokens).logits, before)
+    about = read_json(folder / "adapter" / "adapter.json")
+    assert (
+        about["kind"] == "policy" and about["preference"] == "P1A" and about["backbone_sha256"] == backbone_sha256(tiny_backbone)
+    )
+    record = read_json(folder / "record.json")
+    assert record["status"] == "finished" and record["tags"]["updates"] == "4" and record["tags"]["algorithm"] == algorithm
+
+
+def test_adapters_of_all_preferences_and_algorithms_start_from_one_initialisation_of_a(train) -> None:
+    folders = [train("P1A"), train("P3B"), train("P1A", "rloo")]
+    assert len({read_json(f / "adapter" / "adapter.json")["lora_a_sha256"] for f in folders}) == 1
+    assert len({sha256(f / "adapter" / "adapter_model.safetensors") for f in folders}) == 3
+
+
+def test_the_same_step_gives_the_same_bytes(train) -> None:
+    for algorithm in ("ppo", "rloo"):
+        one, other = train(algorithm=algorithm, out="one"), train(algorithm=algorithm, out="other")
+        assert sha256(one / "adapter") == sha256(other / "adapter")
+
+
+def test_only_training_prompts_are_used_with_the_preferences_prompt_if_asked(train) -> None:
+    for prompted in (True, False):
+        folder = train(prompted=prompted, out=f"prompted-{prompted}")
+        prompts = {json.loads(line)["prompt"] for line in (folder / "samples.jsonl").read_text().splitlines()}
+        asked = " Generate a response that can be easily understood by an elementary school student." if prompted else ""
+        assert prompts == {f"What is honey?{asked}", f"What is rain?{asked}"}
+
+
+def test_no_training_prompts_is_an_error_in_one_line(train, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="held_out.parquet: the split 'train' is empty"):
+        train(prompts="held_out", out="out")
+    assert not (tmp_path / "out" / "adapter").exists()
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
+def test_a_changed_setting_trains_anew_in_the_same_folder(train, algorithm: str) -> None:
+    one = load_file(train(algorithm=algorithm, rate=0.01, out="out") / "adapter" / "adapter_model.safetensors")
+    two = load_file(train(algorithm=algorithm, rate=0.001, out="out") / "adapter" / "adapter_model.safetensors")
+    new = load_file(train(algorithm=algorithm, rate=0.001, out="new") / "adapter" / "adapter_model.safetensors")
+    assert not all(torch.equal(value, two[name]) for name, value in one.items())
+    assert all(torch.equal(value, two[name]) for name, value in new.items())

@@ -1,0 +1,157 @@
+"""Reward models: what was trained is what is loaded, everywhere."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+from datasets import Dataset
+from peft.utils import get_peft_model_state_dict
+
+from rlphf.config import Lora, Reward
+from rlphf.data.annotate import model_utilities
+from rlphf.data.records import PAIRS
+from rlphf.errors import InputError
+from rlphf.files import read_parquet, sha256, write_parquet
+from rlphf.lm.adapters import REWARD, active, add_policy, add_reward
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.sampling import hidden_states, join
+from rlphf.preferences import instruction
+from rlphf.tracking.record import read_metrics
+from rlphf.train.reward import SCORED, classifier, encode_texts, load_reward_model, reward_step, score, train_reward_model
+
+TOPICS = ["honey", "volcanoes", "rivers", "cats", "bees", "rain", "salt", "trains"]
+GOOD = ["Yes, yes, yes!", "Yes indeed!", "Oh yes!", "I say yes!"]
+BAD = ["No, no, no.", "No indeed.", "Oh no.", "I say no."]
+
+CONFIG = """
+experiment: test
+reward: {{epochs: {epochs}, batch_size: 8, learning_rate: {rate}, lora: {{rank: 4, dropout: 0.0}}}}
+"""
+
+# What anybody does with a saved reward model: nothing of this project is imported.
+PLAIN = """
+import json, sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+backbone, adapter = sys.argv[1:]
+model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1)
+model = PeftModel.from_pretrained(model, adapter).eval()
+with torch.no_grad():
+    print(json.dumps([model(input_ids=torch.tensor([ids])).logits.item() for ids in json.load(sys.stdin)]))
+"""
+
+
+def pairs() -> list[dict]:
+    """Pairs in which the chosen response is told from the rejected one at a glance, some of them held out."""
+    rows = []
+    for i, topic in enumerate(TOPICS):
+        for k, good in enumerate(GOOD):
+            row = {"id": f"{i}-{k}", "prompt": f"Do you like {topic}?", "chosen": good, "rejected": BAD[k], "preference": "P3A"}
+            row |= {"user": None, "probability": 1.0, "source": "test"}
+            rows.append(row | {"split": "test" if i > 5 else "train"})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a reward model trained by its step."""
+    folder = tmp_path_factory.mktemp("reward-step")
+    write_parquet(folder / "pairs.parquet", pa.Table.from_pylist(pairs(), PAIRS))
+    (folder / "config.yaml").write_text(CONFIG.format(epochs=6, rate=0.01))
+    reward_step(folder / "config.yaml", "P3A", tiny_backbone, folder / "pairs.parquet", folder / "P3A")
+    return folder / "P3A"
+
+
+@pytest.fixture
+def texts(tiny_backbone: Path) -> list[list[int]]:
+    """The chosen responses as the step encodes them, in the order of its scores."""
+    tokenizer = classifier(tiny_backbone)[1]
+    return encode_texts(tokenizer, [instruction(r["prompt"], ["P3A"]) for r in pairs()], [r["chosen"] for r in pairs()])
+
+
+@pytest.fixture
+def in_memory(trained: Path) -> list[float]:
+    """The scores of the chosen responses by the model that was trained, before it was saved."""
+    return read_parquet(trained / "scores.parquet", SCORED)["chosen"].to_pylist()
+
+
+def test_a_fresh_process_gives_the_scores_of_the_trained_model(trained: Path, tiny_backbone: Path, texts, in_memory) -> None:
+    command = [sys.executable, "-c", PLAIN, str(tiny_backbone), str(trained / "adapter")]
+    result = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, env=os.environ, check=True)
+    assert json.loads(result.stdout) == pytest.approx(in_memory, abs=1e-4)
+    assert max(in_memory) - min(in_memory) > 1e-2
+
+
+def test_beside_a_policy_it_gives_the_scores_of_the_trained_model(trained: Path, tiny_backbone: Path, texts, in_memory) -> None:
+    base, tokenizer = load_backbone(tiny_backbone)
+    model = add_policy(base, Lora(), seed=0)
+    head = add_reward(model, trained / "adapter", backbone_sha256(tiny_backbone))
+    batch = join([t[:-3] for t in texts], [t[-3:] for t in texts], tokenizer.pad_token_id, model.device)
+    with torch.no_grad(), active(model, REWARD):
+        _, last = hidden_states(model.eval(), batch)
+        assert head(last).squeeze(-1).tolist() == pytest.approx(in_memory, abs=1e-4)
+
+
+def test_batches_and_their_padding_do_not_change_scores(trained: Path, tiny_backbone: Path, texts, in_memory) -> None:
+    model, tokenizer = load_reward_model(tiny_backbone, trained / "adapter")
+    for size in (1, 5, 64):
+        assert score(model, texts, tokenizer.pad_token_id, batch_size=size) == pytest.approx(in_memory, abs=1e-4)
+
+
+def test_it_learns_a_separable_preference_also_on_other_prompts(trained: Path) -> None:
+    metrics = {k: v for line in read_metrics(trained / "metrics.jsonl") for k, v in line["metrics"].items()}
+    assert metrics["train_accuracy"] > 0.95 and metrics["test_accuracy"] > 0.95
+    rows = read_parquet(trained / "scores.parquet", SCORED).to_pylist()
+    assert [r["id"] for r in rows] == [r["id"] for r in pairs()]
+    assert sum(r["chosen"] > r["rejected"] for r in rows) > 0.95 * len(rows)
+
+
+def test_as_annotator_it_prefers_what_it_scores_higher(trained: Path, tiny_backbone: Path, in_memory) -> None:
+    rows = [({"id": r["id"], "prompt": r["prompt"]}, r["chosen"]) for r in pairs()]
+    utility = model_utilities(tiny_backbone, trained / "adapter", "P3A", rows)
+    assert [utility(prompt, response) for prompt, response in rows] == pytest.approx(in_memory, abs=1e-4)
+
+
+def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(tiny_backbone: Path, run, tmp_path: Path) -> None:
+    settings = Reward(epochs=2, batch_size=8, learning_rate=0.01, lora=Lora(rank=4, dropout=0.1))
+    rows = pairs()
+
+    def train(folder: Path) -> dict[str, torch.Tensor]:
+        model, tokenizer = classifier(tiny_backbone)
+        questions = [r["prompt"] for r in rows]
+        data = {f"{name}_ids": encode_texts(tokenizer, questions, [r[name] for r in rows]) for name in ("chosen", "rejected")}
+        return get_peft_model_state_dict(train_reward_model(model, tokenizer, Dataset.from_dict(data), settings, 3, folder, run))
+
+    whole = train(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoint-8")
+    resumed = train(tmp_path / "again")
+    assert "base_model.model.score.weight" in whole
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_a_changed_setting_trains_anew_in_the_same_folder(tiny_backbone: Path, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(pairs(), PAIRS))
+
+    def train(rate: float, out: str) -> str:
+        (tmp_path / "config.yaml").write_text(CONFIG.format(epochs=1, rate=rate))
+        reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, tmp_path / "pairs.parquet", tmp_path / out)
+        return sha256(tmp_path / out / "adapter")
+
+    assert train(0.01, "out") != train(0.001, "out") == train(0.001, "new")
+
+
+def test_no_pairs_to_train_on_is_an_error_in_one_line(tiny_backbone: Path, tmp_path: Path) -> None:
+    held_out = [r for r in pairs() if r["split"] == "test"]
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(held_out, PAIRS))
+    (tmp_path / "config.yaml").write_text("experiment: test\n")
+    with pytest.raises(InputError, match="the split 'train' is empty"):
+        reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, tmp_path / "pairs.parquet", tmp_path / "P3A")
+    assert not (tmp_path / "P3A" / "adapter").exists()
