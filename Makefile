@@ -1,9 +1,10 @@
 # Two commands matter: `make demo` and `make test`. Everything is installed into .venv on first use.
+# More for Snakemake goes into ARGS: make demo ARGS="--config seed=7".
 PYTHON ?= python3.11
 CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
-SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores $(CORES)
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores $(CORES) --quiet host rules
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: setup demo ci-experiment test test-all lint ui clean
@@ -17,11 +18,11 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	touch $@
 
 demo: setup  ## the whole `demo` experiment, from raw preferences to judged soups
-	$(SNAKEMAKE)
+	$(SNAKEMAKE) $(ARGS)
 	@cat results/demo/summary.txt
 
 ci-experiment: setup  ## the same DAG with a tiny model, in minutes
-	$(SNAKEMAKE) --configfile config/experiments/ci.yaml
+	$(SNAKEMAKE) --configfile config/experiments/ci.yaml $(ARGS)
 	@cat results/ci/summary.txt
 
 test: setup  ## the test suite
@@ -32,7 +33,7 @@ test-all: setup  ## the test suite with the long tests
 
 lint: setup  ## style, types and workflow checks
 	$(BIN)/ruff check src tests && $(BIN)/ruff format --check src tests && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint
+	$(BIN)/python -m pytest -q -k lint tests/workflow/test_dag.py
 
 ui: setup  ## the MLflow UI on this machine alone, http://127.0.0.1:5000
 	@for results in results/*/; do $(BIN)/rlphf track sync --results $${results%/} || true; done
@@ -40,4 +41,4 @@ ui: setup  ## the MLflow UI on this machine alone, http://127.0.0.1:5000
 		--backend-store-uri sqlite:///mlflow.db --workers 1
 
 clean:  ## remove results and tracking data, keep the environment
-	rm -rf results mlflow.db mlartifacts .snakemake
+	rm -rf results mlflow.db .mlflow.db.lock mlartifacts .snakemake

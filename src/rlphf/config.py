@@ -192,6 +192,13 @@ class Evaluation(Section):
     decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
     bootstrap: Positive = Field(2000, description="Resamples of the prompts for each interval.")
 
+    @field_validator("methods")
+    @classmethod
+    def _once(cls, names: list[Method]) -> list[Method]:
+        if len(set(names)) != len(names) or not names:
+            raise ValueError("name at least one method, and each only once")
+        return names
+
 
 class Tracking(Section):
     """Where runs are sent; each step's record lies beside its outputs in any case."""
@@ -235,6 +242,9 @@ class Experiment(Section):
         missing = [p for p in self.combination_preferences if p not in self.preferences]
         if missing:
             raise ValueError(f"combination_preferences: {missing[0]} is not among preferences, so it would have no adapter")
+        unused = [p for p in self.soup.weights if p not in self.combination_preferences]
+        if unused:
+            raise ValueError(f"soup.weights: {unused[0]} is not among combination_preferences, so no soup would use its weight")
         if self.data.validation + self.data.test >= 1:
             raise ValueError("data: validation and test together leave nothing to train on")
         if self.backbone.source in ("path", "hub") and not self.backbone.name:

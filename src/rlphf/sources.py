@@ -26,7 +26,7 @@ def imports(module: str) -> frozenset[str]:
     path = _file(module)
     if path is None:
         return frozenset()
-    found = set()
+    found: set[str] = set()
     skipped: set[ast.AST] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":

@@ -242,6 +242,13 @@ def test_general_pairs_count_where_a_run_has_them_and_forgotten_preferences_do_n
     assert list(dict.fromkeys(row["preference"] for row in found)) == ["P1A", "P2A", "general"]
 
 
+def test_general_pairs_count_without_a_general_reward_model(copied_run):
+    _, seed_folder, _ = copied_run
+    (seed_folder / "pairs" / "P1B").rename(seed_folder / "pairs" / "general")
+    assert {row["preference"] for row in data(seed_folder, ["P1A", "P2A"])} == {"P1A", "P2A", "general"}
+    assert {row["preference"] for row in reward_models(seed_folder, ["P1A", "P2A"], Bootstrap(1, 10))} == {"P1A", "P2A"}
+
+
 def test_a_run_that_was_not_judged_is_refused_and_nothing_is_written(copied_run, tmp_path):
     config, seed_folder, _ = copied_run
     (seed_folder / ORACLE).unlink()

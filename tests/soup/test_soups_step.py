@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 from rlphf.errors import InputError
-from rlphf.files import read_parquet, sha256
+from rlphf.files import read_json, read_parquet, sha256
 from rlphf.soup.merge import save_soup, soups_step
 from rlphf.soup.recipe import make_recipe, read_recipe
 
@@ -57,7 +57,9 @@ def test_configured_rule_rank_and_weights_reach_the_soup(trained):
 def test_step_gives_the_same_bytes_again(trained):
     soups_step(trained(svd_rank=3), Path("policies"), Path("one"))
     soups_step(trained(svd_rank=3), Path("policies"), Path("two"))
-    assert sha256("one") == sha256("two")
+    for name in ("P1A-P2A-P3B", "P1B-P2A-P3B", "merges.parquet"):
+        assert sha256(Path("one", name)) == sha256(Path("two", name))
+    assert read_json("one/record.json")["outputs"]["one/merges.parquet"]["sha256"] == sha256("two/merges.parquet")
 
 
 def test_nothing_is_written_when_one_adapter_does_not_fit(trained, make_adapter):

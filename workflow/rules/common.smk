@@ -21,6 +21,7 @@ SEED = f"{RESULTS}/seed-{EXPERIMENT.seed}"
 CONFIG = f"{SEED}/config.yaml"
 TABLES = f"{RESULTS}/tables"
 FIGURES = f"{RESULTS}/figures"
+RAW = [source.path for source in EXPERIMENT.data.sources if source.kind != "hub"]
 PREFERENCES = EXPERIMENT.preferences
 TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates merges timings curves".split()
 FIGURE_NAMES = "curves adapters methods win_rates adapter_effects".split()
@@ -28,8 +29,15 @@ METHODS = EXPERIMENT.evaluation.methods
 
 
 def settings(*sections):
-    """Return the settings that a rule depends on, as a parameter: the rule reruns when one of them changes."""
+    """Return the seed and some sections of the configuration, as a parameter whose change repeats a job."""
     return {name: EXPERIMENT.model_dump(mode="json")[name] for name in ("seed", *sections)}
+
+
+def needed_models(wildcards):
+    """Return what the responses of a method are made with, besides the backbone."""
+    if wildcards.method == "adapters":
+        return expand(rules.ppo.output, preference=PREFERENCES)
+    return rules.soups.output.soups if wildcards.method.startswith("psoups") else []
 
 
 wildcard_constraints:

@@ -2,33 +2,38 @@
 
 
 rule data:
+    input:
+        RAW,
     output:
         pairs=f"{SEED}/data/pairs.parquet",
         prompts=f"{SEED}/data/prompts.parquet",
         counts=f"{SEED}/data/data.parquet",
-    params:
-        settings=settings("data"),
-        source=source_digest("data prepare"),
     log:
         f"{SEED}/logs/data.log",
     benchmark:
         f"{SEED}/benchmarks/data.tsv"
+    params:
+        settings=settings("data"),
+        source=source_digest("data prepare"),
+        config=CONFIG,
+        folder=subpath(output.pairs, parent=True),
     shell:
-        "rlphf data prepare --config {CONFIG:q} --out {SEED:q}/data > {log:q} 2>&1"
+        "rlphf data prepare --config {params.config:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule prompts:
     output:
         f"{SEED}/prompts/prompts.parquet",
-    params:
-        settings=settings("testbed"),
-        source=source_digest("data testbed"),
     log:
         f"{SEED}/logs/prompts.log",
     benchmark:
         f"{SEED}/benchmarks/prompts.tsv"
+    params:
+        settings=settings("testbed"),
+        source=source_digest("data testbed"),
+        config=CONFIG,
     shell:
-        "rlphf data testbed --config {CONFIG:q} --out {output:q} > {log:q} 2>&1"
+        "rlphf data testbed --config {params.config:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule rollouts:
@@ -37,15 +42,16 @@ rule rollouts:
         backbone=f"{SEED}/backbone/model",
     output:
         f"{SEED}/rollouts/{{preference}}/responses.parquet",
-    params:
-        settings=settings("rollouts"),
-        source=source_digest("rollouts"),
     log:
         f"{SEED}/logs/rollouts/{{preference}}.log",
     benchmark:
         f"{SEED}/benchmarks/rollouts/{{preference}}.tsv"
+    params:
+        settings=settings("rollouts"),
+        source=source_digest("rollouts"),
+        config=CONFIG,
     shell:
-        "rlphf rollouts --config {CONFIG:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
+        "rlphf rollouts --config {params.config:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
         " --backbone {input.backbone:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -56,13 +62,14 @@ rule annotate:
         backbone=f"{SEED}/backbone/model",
     output:
         f"{SEED}/pairs/{{preference}}/pairs.parquet",
-    params:
-        settings=settings("annotator"),
-        source=source_digest("annotate"),
     log:
         f"{SEED}/logs/annotate/{{preference}}.log",
     benchmark:
         f"{SEED}/benchmarks/annotate/{{preference}}.tsv"
+    params:
+        settings=settings("annotator"),
+        source=source_digest("annotate"),
+        config=CONFIG,
     shell:
-        "rlphf annotate --config {CONFIG:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
+        "rlphf annotate --config {params.config:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
         " --responses {input.responses:q} --backbone {input.backbone:q} --out {output:q} > {log:q} 2>&1"

@@ -1,13 +1,6 @@
 # Responses of every method, judged; tables, figures, and the summary that ends a run.
 
 
-def needed_models(wildcards):
-    """Return what the responses of a method are made with, besides the backbone."""
-    if wildcards.method == "adapters":
-        return expand(f"{SEED}/ppo/{{preference}}/adapter", preference=PREFERENCES)
-    return rules.soups.output.soups if wildcards.method.startswith("psoups") else []
-
-
 rule generate:
     input:
         prompts=rules.prompts.output,
@@ -15,16 +8,19 @@ rule generate:
         models=needed_models,
     output:
         f"{SEED}/responses/{{method}}/responses.parquet",
-    params:
-        settings=settings("evaluation", "combination_preferences"),
-        source=source_digest("generate"),
     log:
         f"{SEED}/logs/generate/{{method}}.log",
     benchmark:
         f"{SEED}/benchmarks/generate/{{method}}.tsv"
+    params:
+        settings=settings("evaluation", "combination_preferences"),
+        source=source_digest("generate"),
+        config=CONFIG,
+        adapters=f"{SEED}/ppo",
+        soups=f"{SEED}/soups",
     shell:
-        "rlphf generate --config {CONFIG:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
-        " --backbone {input.backbone:q} --adapters {SEED:q}/ppo --soups {SEED:q}/soups --out {output:q} > {log:q} 2>&1"
+        "rlphf generate --config {params.config:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
+        " --backbone {input.backbone:q} --adapters {params.adapters:q} --soups {params.soups:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule judge:
@@ -33,14 +29,16 @@ rule judge:
         responses=expand(rules.generate.output, method=[*METHODS, "adapters"]),
     output:
         f"{SEED}/judge/oracle.parquet",
-    params:
-        source=source_digest("judge"),
     log:
         f"{SEED}/logs/judge.log",
     benchmark:
         f"{SEED}/benchmarks/judge.tsv"
+    params:
+        source=source_digest("judge"),
+        config=CONFIG,
     shell:
-        "rlphf judge --config {CONFIG:q} --prompts {input.prompts:q} --responses {input.responses:q} --out {output:q} > {log:q} 2>&1"
+        "rlphf judge --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule tables:
@@ -48,17 +46,21 @@ rule tables:
         counts=rules.data.output.counts,
         judged=rules.judge.output,
         merges=rules.soups.output.merges,
-        scores=expand(rules.reward.output.scores, preference=[*PREFERENCES, "general"]),
+        scores=expand(rules.reward.output.scores, preference=PREFERENCES),
+        general=expand(rules.annotate.output, preference="general"),
         adapters=expand(rules.ppo.output, preference=PREFERENCES),
     output:
         expand(f"{TABLES}/{{table}}.{{kind}}", table=TABLE_NAMES, kind=["parquet", "csv", "md"]),
+    log:
+        f"{SEED}/logs/tables.log",
     params:
         settings=settings("evaluation", "preferences", "combination_preferences"),
         source=source_digest("tables"),
-    log:
-        f"{SEED}/logs/tables.log",
+        config=CONFIG,
+        run=subpath(input.counts, ancestor=2),
+        folder=subpath(output[0], parent=True),
     shell:
-        "rlphf tables --config {CONFIG:q} --seed-folder {SEED:q} --out {TABLES:q} > {log:q} 2>&1"
+        "rlphf tables --config {params.config:q} --seed-folder {params.run:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -68,23 +70,28 @@ rule figures:
     output:
         expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=["png", "pdf"]),
         notebook=f"{FIGURES}/results.ipynb",
-    params:
-        source=source_digest("figures"),
     log:
         f"{SEED}/logs/figures.log",
+    params:
+        source=source_digest("figures"),
+        tables=subpath(input[0], parent=True),
+        folder=subpath(output.notebook, parent=True),
     shell:
-        "rlphf figures --notebook {input.notebook:q} --tables {TABLES:q} --out {FIGURES:q} > {log:q} 2>&1"
+        "rlphf figures --notebook {input.notebook:q} --tables {params.tables:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule summary:
     input:
-        tables=rules.tables.output,
         figures=rules.figures.output,
+        tables=rules.tables.output,
     output:
         f"{RESULTS}/summary.txt",
-    params:
-        source=source_digest("summary"),
     log:
         f"{SEED}/logs/summary.log",
+    params:
+        source=source_digest("summary"),
+        figures=subpath(input[0], parent=True),
+        tables=subpath(input[-1], parent=True),
+        soups=f"{SEED}/soups",
     shell:
-        "rlphf summary --tables {TABLES:q} --figures {FIGURES:q} --soups {SEED:q}/soups > {output:q} 2> {log:q}"
+        "rlphf summary --tables {params.tables:q} --figures {params.figures:q} --soups {params.soups:q} > {output:q} 2> {log:q}"

@@ -4,15 +4,16 @@
 rule backbone:
     output:
         directory(f"{SEED}/backbone/model"),
-    params:
-        settings=settings("backbone", "testbed"),
-        source=source_digest("backbone"),
     log:
         f"{SEED}/logs/backbone.log",
     benchmark:
         f"{SEED}/benchmarks/backbone.tsv"
+    params:
+        settings=settings("backbone", "testbed"),
+        source=source_digest("backbone"),
+        config=CONFIG,
     shell:
-        "rlphf backbone --config {CONFIG:q} --out {output:q} > {log:q} 2>&1"
+        "rlphf backbone --config {params.config:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule reward:
@@ -22,16 +23,17 @@ rule reward:
     output:
         adapter=directory(f"{SEED}/reward/{{preference}}/adapter"),
         scores=f"{SEED}/reward/{{preference}}/scores.parquet",
-    params:
-        settings=settings("reward"),
-        source=source_digest("reward train"),
-        folder=lambda wildcards: f"{SEED}/reward/{wildcards.preference}",
     log:
         f"{SEED}/logs/reward/{{preference}}.log",
     benchmark:
         f"{SEED}/benchmarks/reward/{{preference}}.tsv"
+    params:
+        settings=settings("reward"),
+        source=source_digest("reward train"),
+        config=CONFIG,
+        folder=subpath(output.adapter, parent=True),
     shell:
-        "rlphf reward train --config {CONFIG:q} --preference {wildcards.preference:q} --backbone {input.backbone:q}"
+        "rlphf reward train --config {params.config:q} --preference {wildcards.preference:q} --backbone {input.backbone:q}"
         " --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
@@ -42,31 +44,35 @@ rule ppo:
         reward=rules.reward.output.adapter,
     output:
         directory(f"{SEED}/ppo/{{preference}}/adapter"),
-    params:
-        settings=settings("ppo"),
-        source=source_digest("policy train"),
-        folder=lambda wildcards: f"{SEED}/ppo/{wildcards.preference}",
     log:
         f"{SEED}/logs/ppo/{{preference}}.log",
     benchmark:
         f"{SEED}/benchmarks/ppo/{{preference}}.tsv"
+    params:
+        settings=settings("ppo"),
+        source=source_digest("policy train"),
+        config=CONFIG,
+        folder=subpath(output[0], parent=True),
     shell:
-        "rlphf policy train --config {CONFIG:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
+        "rlphf policy train --config {params.config:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
         " --backbone {input.backbone:q} --reward {input.reward:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule soups:
     input:
-        expand(f"{SEED}/ppo/{{preference}}/adapter", preference=EXPERIMENT.combination_preferences),
+        expand(rules.ppo.output, preference=EXPERIMENT.combination_preferences),
     output:
         soups=[directory(f"{SEED}/soups/{combination}") for combination in EXPERIMENT.combinations],
         merges=f"{SEED}/soups/merges.parquet",
-    params:
-        settings=settings("soup", "combination_preferences"),
-        source=source_digest("soup all"),
     log:
         f"{SEED}/logs/soups.log",
     benchmark:
         f"{SEED}/benchmarks/soups.tsv"
+    params:
+        settings=settings("soup", "combination_preferences"),
+        source=source_digest("soup all"),
+        config=CONFIG,
+        adapters=subpath(input[0], ancestor=2),
+        folder=subpath(output.merges, parent=True),
     shell:
-        "rlphf soup all --config {CONFIG:q} --adapters {SEED:q}/ppo --out {SEED:q}/soups > {log:q} 2>&1"
+        "rlphf soup all --config {params.config:q} --adapters {params.adapters:q} --out {params.folder:q} > {log:q} 2>&1"

@@ -46,7 +46,7 @@ def arms(method: str, experiment: Experiment, adapters: Path, soups: Path) -> It
 
 
 def respond(
-    model: PreTrainedModel,
+    model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[dict],
     experiment: Experiment,

@@ -29,12 +29,12 @@ DATA = pa.schema(
 KINDS = ("reward", "ppo")
 
 
-def trained(seed_folder: Path, preferences: Sequence[str]) -> list[str]:
-    """Return whom pairs and reward models speak for: the preferences, and "general" where the run has it.
+def spoken_for(folder: Path, preferences: Sequence[str]) -> list[str]:
+    """Return whom the outputs in `folder` speak for: the preferences, and "general" where the folder has it.
 
     Folders of preferences that an earlier configuration had are passed over.
     """
-    return [*preferences, *([GENERAL] if (seed_folder / "pairs" / GENERAL).exists() else [])]
+    return [*preferences, *([GENERAL] if (folder / GENERAL).exists() else [])]
 
 
 def pairs_file(seed_folder: Path, preference: str) -> Path:
@@ -50,7 +50,7 @@ def reward_models(seed_folder: Path, preferences: Sequence[str], bootstrap: Boot
     over prompts: pairs of one prompt are drawn together.
     """
     rows: list[Row] = []
-    for preference in trained(seed_folder, preferences):
+    for preference in spoken_for(seed_folder / "reward", preferences):
         path, asked_in = seed_folder / "reward" / preference / "scores.parquet", pairs_file(seed_folder, preference)
         pairs = read_parquet(asked_in, PAIRS)
         prompt_of = dict(zip(pairs["id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
@@ -77,7 +77,7 @@ def curves(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
     """Return the rows of table `curves` from `<kind>/<preference>/metrics.jsonl`, sorted; of a step logged twice, the last."""
     rows: list[Row] = []
     for kind in KINDS:
-        for preference in trained(seed_folder, preferences):
+        for preference in spoken_for(seed_folder / kind, preferences):
             logged = read_metrics(seed_folder / kind / preference / "metrics.jsonl")
             values = {(name, line["step"]): value for line in logged for name, value in line["metrics"].items()}
             rows += [
@@ -135,7 +135,7 @@ def data(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
     counted = seed_folder / "data" / "data.parquet"
     rows: list[Row] = read_parquet(counted, DATA).to_pylist() if counted.exists() else []
     raw = {row["source"] for row in rows}
-    for preference in trained(seed_folder, preferences):
+    for preference in spoken_for(seed_folder / "pairs", preferences):
         pairs = read_parquet(pairs_file(seed_folder, preference), PAIRS)
         found = Counter(zip(pairs["source"].to_pylist(), pairs["split"].to_pylist(), strict=True))
         for source in sorted({source for source, _ in found} - raw):

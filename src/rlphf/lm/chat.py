@@ -30,4 +30,4 @@ def decode_response(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> t
     """Return (text, finished): the text before the first end token, and whether there was one."""
     finished = tokenizer.eos_token_id in ids
     end = list(ids).index(tokenizer.eos_token_id) if finished else len(ids)
-    return tokenizer.decode(ids[:end], skip_special_tokens=True).strip(), finished
+    return str(tokenizer.decode(list(ids[:end]), skip_special_tokens=True)).strip(), finished

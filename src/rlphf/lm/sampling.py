@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.config import Decoding
 from rlphf.lm.chat import decode_response, encode_prompts
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,10 @@ def join(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], p
     return Batch(tokens, attention, own, mask.float(), positions)
 
 
-def hidden_states(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token."""
-    backbone = model.get_base_model() if hasattr(model, "get_base_model") else model
+    whole: Any = model
+    backbone = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     # Padding lies to the right, where causal attention never looks, so no mask is needed.
     output = backbone.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
     index = batch.positions.unsqueeze(-1).expand(-1, -1, output.shape[-1])
@@ -72,7 +77,12 @@ def hidden_states(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]
 
 @torch.no_grad()
 def sample(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], decoding: Decoding, eos_id: int, pad_id: int, seed: int
+    model: "PreTrainedModel | PeftModel",
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    eos_id: int,
+    pad_id: int,
+    seed: int,
 ) -> list[list[int]]:
     """Sample one response per prompt; each ends with its end token, or at the length limit.
 
@@ -92,7 +102,12 @@ def sample(
 
 
 def _sample_batch(
-    model: PreTrainedModel, prompts: list[Sequence[int]], decoding: Decoding, eos_id: int, pad_id: int, generator: torch.Generator
+    model: "PreTrainedModel | PeftModel",
+    prompts: list[Sequence[int]],
+    decoding: Decoding,
+    eos_id: int,
+    pad_id: int,
+    generator: torch.Generator,
 ) -> list[list[int]]:
     tokens, mask = pad(prompts, pad_id, model.device, left=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -142,7 +157,11 @@ def choose(logits: Tensor, uniform: Tensor, decoding: Decoding) -> Tensor:
 
 
 def answer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], decoding: Decoding, seed: int
+    model: "PreTrainedModel | PeftModel",
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Sequence[str],
+    decoding: Decoding,
+    seed: int,
 ) -> list[tuple[str, int, bool]]:
     """Sample a response to each instruction; return (text, number of tokens, whether it ended by itself)."""
     prompts = encode_prompts(tokenizer, instructions)

@@ -18,7 +18,8 @@ from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, write_json, write_parquet
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
-from rlphf.soup.recipe import Recipe, Results, make_recipe, read_recipe, write_recipe
+from rlphf.soup.recipe import RECIPE, Recipe, Results, make_recipe, read_recipe, write_recipe
+from rlphf.tracking.record import step
 
 Term = tuple[float, Adapter]
 Pair = tuple[Tensor, Tensor]
@@ -123,12 +124,16 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
         check_alike([read[name] for name in recipe.weights], same_rank=recipe.rule == "factor")
         _check_replaceable(Path(out) / combination, recipe)
     rows: list[dict[str, Any]] = []
-    for combination, recipe in recipes.items():
-        save_soup(Path(out) / combination, recipe, read)
-        errors = relative_errors(recipe, read)
-        rows += [{"combination": combination, "rule": rule, "relative_error": error} for rule, error in errors.items()]
-    schema = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
-    write_parquet(Path(out) / "merges.parquet", pa.Table.from_pylist(rows, schema=schema))
+    with step("soups", out, experiment, experiment.soup, folders, {"rule": experiment.soup.rule}) as run:
+        for combination, recipe in recipes.items():
+            save_soup(Path(out) / combination, recipe, read)
+            errors = relative_errors(recipe, read)
+            rows += [{"combination": combination, "rule": rule, "relative_error": error} for rule, error in errors.items()]
+            run.log({f"{rule}_relative_error/{combination}": error for rule, error in errors.items()})
+        schema = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
+        write_parquet(Path(out) / "merges.parquet", pa.Table.from_pylist(rows, schema=schema))
+        run.output(*(Path(out) / combination for combination in recipes), Path(out) / "merges.parquet")
+        run.artifact(*(Path(out) / combination / RECIPE for combination in recipes))
 
 
 def merge_step(recipe: Path, out: Path) -> None:

@@ -159,13 +159,14 @@ def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreT
 
 def hub_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model from a folder or, by name, from the Hugging Face hub; safetensors only."""
+    name = settings.name or ""
     try:
-        model = AutoModelForCausalLM.from_pretrained(settings.name, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(settings.name)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise InputError(f"backbone.name: {settings.name} cannot be loaded ({error})") from None
+        raise InputError(f"backbone.name: {name} cannot be loaded ({error})") from None
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise InputError(f"backbone.name: {settings.name} needs a padding token that is not its end token")
+        raise InputError(f"backbone.name: {name} needs a padding token that is not its end token")
     tokenizer.chat_template = tokenizer.chat_template or TEMPLATE
     return model, tokenizer
 

@@ -179,12 +179,12 @@ class PPOTrainer:
             "policy_kl": terms.masked_mean(old - new, batch.mask),
         }
 
-    def _forward(self, batch: Batch, with_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _forward(self, batch: Batch, with_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         hidden, _ = hidden_states(self.model, batch)
         logits = self._logits(hidden)
         logprobs = terms.token_logprobs(logits, batch.responses, self.settings.temperature)
         with torch.no_grad():
-            entropy = terms.entropy(logits, self.settings.temperature) if with_entropy else None
+            entropy = terms.entropy(logits, self.settings.temperature) if with_entropy else torch.zeros_like(logprobs)
         return logprobs, self.value_head(hidden.float()).squeeze(-1), entropy
 
     def _logits(self, hidden: Tensor) -> Tensor:

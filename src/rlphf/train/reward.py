@@ -57,7 +57,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]
 
 
 @torch.no_grad()
-def score(model: PreTrainedModel, texts: Sequence[list[int]], pad_id: int, batch_size: int = 64) -> list[float]:
+def score(model: PreTrainedModel | PeftModel, texts: Sequence[list[int]], pad_id: int, batch_size: int = 64) -> list[float]:
     """Return the reward model's score of each encoded text."""
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
     scores = [0.0] * len(texts)
@@ -83,8 +83,8 @@ def train_reward_model(
     Resumes from a checkpoint in `folder`.
     """
     torch.manual_seed(seed)
-    torch.nn.init.normal_(model.score.weight, std=0.02)
-    model = get_peft_model(model, lora_config(settings.lora, task_type="SEQ_CLS"))
+    torch.nn.init.normal_(model.get_parameter("score.weight"), std=0.02)
+    adapted = get_peft_model(model, lora_config(settings.lora, task_type="SEQ_CLS"))
     steps = -(-len(pairs) // settings.batch_size) * settings.epochs
     arguments = RewardConfig(
         output_dir=str(folder),
@@ -106,9 +106,9 @@ def train_reward_model(
         seed=seed,
         use_cpu=not torch.cuda.is_available(),
     )
-    trainer = RewardTrainer(model, arguments, train_dataset=pairs, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    trainer = RewardTrainer(adapted, arguments, train_dataset=pairs, processing_class=tokenizer, callbacks=[TrainerLog(run)])
     trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
-    return model.eval()
+    return adapted.eval()
 
 
 def reward_step(config: Path, preference: str, backbone: Path, pairs: Path, out: Path) -> None:
@@ -131,12 +131,12 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Path, out:
             return encode_texts(tokenizer, [instruction(r["prompt"], asked) for r in rows], [r[answer] for r in rows])
 
         data = Dataset.from_dict({"chosen_ids": encoded(train, "chosen"), "rejected_ids": encoded(train, "rejected")})
-        model = train_reward_model(model, tokenizer, data, experiment.reward, seed, folder, run)
+        trained = train_reward_model(model, tokenizer, data, experiment.reward, seed, folder, run)
         about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
         write_adapter(
-            out / "adapter", get_peft_model_state_dict(model), model.peft_config["default"].to_dict(), str(backbone), about
+            out / "adapter", get_peft_model_state_dict(trained), trained.peft_config["default"].to_dict(), str(backbone), about
         )
-        scores = {name: score(model, encoded(rows, name), tokenizer.pad_token_id) for name in ("chosen", "rejected")}
+        scores = {name: score(trained, encoded(rows, name), tokenizer.pad_token_id) for name in ("chosen", "rejected")}
         table = pa.table({**{n: [r[n] for r in rows] for n in ("id", "split", "probability")}, **scores}).select(SCORED.names)
         write_parquet(out / "scores.parquet", table.cast(SCORED))
         for split in sorted({r["split"] for r in rows}):

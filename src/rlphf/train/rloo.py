@@ -55,7 +55,7 @@ class Scorer(TrainerCallback, ExportableState):
             encode_prompts(self.tokenizer, instructions), completion_ids, self.tokenizer.pad_token_id, self.head.weight.device
         )
         with active(self.model, REWARD):
-            _, last = hidden_states(self.model, batch)
+            last = hidden_states(self.model, batch)[1]
             scores = self.head(last.float()).squeeze(-1)
         finished = torch.tensor([ids[-1] == self.tokenizer.eos_token_id for ids in completion_ids], device=scores.device)
         if settings.missing_eos_penalty is not None:

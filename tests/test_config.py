@@ -1,0 +1,163 @@
+"""Claims about the configuration: its file, its schema, the experiments on top of it, and what a bad one says."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rlphf.config import Experiment, Section, commented, config_hash, load, parse, save, schema, write_step
+from rlphf.errors import InputError
+
+CONFIG = Path(__file__).parent.parent / "config"
+EXPERIMENTS = sorted((CONFIG / "experiments").glob("*.yaml"))
+
+
+def merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `change` laid over it key by key, as Snakemake lays one configuration file over another."""
+    both = dict(base)
+    for key, value in change.items():
+        both[key] = merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return both
+
+
+def base(**change: Any) -> dict[str, Any]:
+    """Return config.yaml as a mapping, with `change` on top."""
+    return merged(yaml.safe_load((CONFIG / "config.yaml").read_text(encoding="utf-8")), change)
+
+
+def sections(model: type[Section], name: str = "config") -> Iterator[tuple[str, type[Section]]]:
+    """Yield (name, model) of a section and of all sections in it."""
+    yield name, model
+    for key, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from sections(field.annotation, f"{name}.{key}")
+
+
+def test_config_file_is_what_config_write_makes_of_it(tmp_path):
+    write_step(CONFIG / "config.yaml", tmp_path / "config.yaml")
+    assert (tmp_path / "config.yaml").read_text() == (CONFIG / "config.yaml").read_text()
+
+
+def test_schema_is_in_step_with_the_models(tmp_path):
+    write_step(CONFIG / "config.yaml", tmp_path / "config.yaml")
+    assert (tmp_path / "schema.json").read_text() == (CONFIG / "schema.json").read_text()
+    assert json.loads((CONFIG / "schema.json").read_text()) == schema()
+
+
+def test_every_key_is_in_the_config_file():
+    given = base()
+    for name, model in sections(Experiment):
+        here = given
+        for part in name.split(".")[1:]:
+            here = here[part]
+        assert list(here) == list(model.model_fields), name
+
+
+def test_every_key_of_the_config_file_has_a_comment_above_it():
+    lines = (CONFIG / "config.yaml").read_text().splitlines()
+    keys = [i for i, line in enumerate(lines) if not line.lstrip().startswith("#")]
+    bare = [lines[i] for i in keys if not lines[i - 1].lstrip().startswith("#")]
+    assert keys and not bare
+
+
+def test_every_setting_is_described():
+    bare = [f"{name}.{key}" for name, m in sections(Experiment) for key, f in m.model_fields.items() if not f.description]
+    assert not bare
+
+
+def test_written_configuration_reads_back_as_it_was():
+    experiment = parse(base(seed=7, soup={"weights": {"P1A": -0.5}, "svd_rank": 4}, ppo={"max_grad_norm": None}))
+    assert parse(yaml.safe_load(commented(experiment))) == experiment
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_experiment_is_valid_on_top_of_the_config_file_and_named_as_its_file(path):
+    experiment = parse(merged(base(), yaml.safe_load(path.read_text(encoding="utf-8"))), str(path))
+    assert experiment.experiment == path.stem
+
+
+def test_demo_is_the_config_file_as_it_is():
+    assert merged(base(), yaml.safe_load((CONFIG / "experiments" / "demo.yaml").read_text())) == base()
+
+
+BAD = [
+    ({"learning_rat": 1}, "learning_rat: unknown key; remove it or see config/config.yaml"),
+    ({"ppo": {"learning_rat": 1}}, "ppo.learning_rat: unknown key"),
+    ({"ppo": {"lora": {"rang": 8}}}, "ppo.lora.rang: unknown key"),
+    ({"ppo": {"updates": "many"}}, "ppo.updates: Input should be a valid integer"),
+    ({"ppo": {"updates": 0}}, "ppo.updates: Input should be greater than 0"),
+    ({"ppo": 3}, "ppo: Input should be"),
+    ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+    ({"experiment": "../elsewhere"}, "experiment: String should match pattern"),
+    ({"preferences": "P1A"}, "preferences: Input should be a valid list"),
+    ({"preferences": ["P1A", "P9Z"]}, "preferences: preference 'P9Z' is unknown; choose from P1A"),
+    ({"preferences": ["P1A", "P1A"]}, "preferences: name at least one preference, and each only once"),
+    ({"combination_preferences": []}, "combination_preferences: name at least one preference"),
+    ({"preferences": ["P1A"]}, "combination_preferences: P1B is not among preferences"),
+    ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta' or 'factor'"),
+    ({"soup": {"weights": {"P3D": 1.0}}}, "soup.weights: P3D is not among combination_preferences"),
+    ({"evaluation": {"methods": ["vb", "rlhf2"]}}, "evaluation.methods.1: Input should be"),
+    ({"evaluation": {"methods": ["vb", "vb"]}}, "evaluation.methods: name at least one method, and each only once"),
+    ({"data": {"validation": 0.5, "test": 0.5}}, "data: validation and test together leave nothing to train on"),
+    ({"data": {"sources": [{"kind": "csv", "path": "x"}]}}, "data.sources.0.kind: Input should be"),
+    ({"backbone": {"source": "hub"}}, "backbone.name: needed for source hub"),
+    ({"annotator": {"kind": "reward_model"}}, "annotator.model: needed for kind reward_model"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[message.split(":")[0] + f" {i}" for i, (_, message) in enumerate(BAD)])
+def test_bad_setting_is_one_line_with_file_key_and_reason(change, message):
+    with pytest.raises(InputError) as caught:
+        parse(base(**change), "some.yaml")
+    text = str(caught.value)
+    assert text.startswith(f"some.yaml: {message}") and "\n" not in text
+
+
+@pytest.mark.parametrize("raw", [None, [], "experiment: demo", 3])
+def test_what_is_no_mapping_is_refused(raw):
+    with pytest.raises(InputError, match="expected a mapping of settings"):
+        parse(raw)
+
+
+def test_settings_cannot_be_changed_after_they_were_checked():
+    with pytest.raises(ValueError, match="frozen"):
+        parse(base()).ppo.updates = 3
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: !!python/object/apply:os.getcwd []", "\x00"])
+def test_file_that_is_no_plain_yaml_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"x\.yaml: cannot be read as YAML") as caught:
+        load(tmp_path / "x.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"x\.yaml: cannot be read as YAML"):
+        load(tmp_path / "x.yaml")
+
+
+def test_saved_configuration_is_whole_and_left_alone_when_nothing_changed(tmp_path):
+    experiment, path = parse(base(seed=7)), tmp_path / "config.yaml"
+    save(experiment, path)
+    before = path.stat()
+    save(experiment, path)
+    assert load(path) == experiment
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    save(parse(base(seed=8)), path)
+    assert load(path).seed == 8
+
+
+def test_config_hash_is_that_of_the_values():
+    turned = dict(reversed(base().items()))
+    assert config_hash(parse(base())) == config_hash(parse(turned))
+    assert config_hash(parse(base())) != config_hash(parse(base(ppo={"learning_rate": 0.5})))
+
+
+def test_combination_weighs_its_preferences_alike_unless_told():
+    experiment = parse(base(soup={"weights": {"P1A": 0.6}}))
+    assert len(experiment.combinations) == 8
+    assert experiment.recipe_weights("P1A-P2B-P3A") == {"P1A": 0.6, "P2B": 1 / 3, "P3A": 1 / 3}

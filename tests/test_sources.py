@@ -1,0 +1,149 @@
+"""Claims about the digests by which Snakemake notices an edit: what changes whose, and what changes nobody's."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rlphf import sources
+from rlphf.cli import COMMANDS
+
+ROOT = Path(__file__).parent.parent
+PRINT = "import json; from rlphf.sources import *; print(json.dumps({c.name: source_digest(c.name) for c in COMMANDS}))"
+EVERY = {c.name for c in COMMANDS}
+# Commands whose only work is with records and configurations: their modules are left out of digests on purpose.
+UNCOUNTED = {"track sync", "config write"}
+
+Changed = Callable[..., set[str]]
+
+
+def digests(source: Path) -> dict[str, str]:
+    """Return {command: digest} as a fresh process computes it from the package below `source`."""
+    environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", PRINT], env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A copy of src/ and its digests."""
+    source = tmp_path_factory.mktemp("copy") / "src"
+    shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    return source, digests(source)
+
+
+@pytest.fixture
+def changed_by(copied: tuple[Path, dict[str, str]]) -> Changed:
+    """Return which commands' digests change when a line is added to files, which are put back afterwards."""
+    source, before = copied
+
+    def change(*names: str) -> set[str]:
+        texts = {source / "rlphf" / name: (source / "rlphf" / name).read_text() for name in names}
+        try:
+            for path, text in texts.items():
+                path.write_text(f"{text}\n# edited\n")
+            after = digests(source)
+        finally:
+            for path, text in texts.items():
+                path.write_text(text)
+        return {name for name in before if before[name] != after[name]}
+
+    return change
+
+
+def test_digests_do_not_depend_on_where_the_package_lies(copied):
+    assert copied[1] == digests(ROOT / "src")
+
+
+def test_merging_is_part_of_the_soup_commands_and_of_no_other(changed_by):
+    assert changed_by("soup/merge.py") == {"soup all", "soup merge"}
+
+
+def test_records_configuration_and_errors_are_part_of_no_command(changed_by):
+    tracking = [f"tracking/{path.name}" for path in (ROOT / "src" / "rlphf" / "tracking").glob("*.py")]
+    assert len(tracking) > 5
+    assert changed_by("config.py", "errors.py", *tracking) == set()
+
+
+def test_what_all_steps_share_is_part_of_all_of_them(changed_by):
+    assert EVERY - UNCOUNTED - {"figures"} <= changed_by("files.py")
+
+
+def test_ppo_is_part_of_policies_alone(changed_by):
+    assert changed_by("train/ppo.py") == {"policy train"}
+
+
+def test_plots_are_part_of_the_figures_though_a_notebook_draws_them(changed_by):
+    assert changed_by("figures/plots.py") == {"figures"}
+
+
+def test_data_files_count_as_code_of_the_modules_beside_them(changed_by):
+    changed = changed_by("testbed/topics.yaml")
+    assert {"data testbed", "backbone", "annotate", "judge"} <= changed
+    assert not changed & {"soup all", "reward train", "policy train", "figures"}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Write modules of a package `rlphf` that takes the place of the real one."""
+    cached = (sources._file, sources.imports, sources.closure)
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    for function in cached:
+        function.cache_clear()
+
+    def write(module: str, text: str) -> None:
+        path = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    yield write
+    for function in cached:
+        function.cache_clear()
+
+
+def test_a_module_and_what_it_imports_directly_or_not_are_its_closure(package):
+    package("rlphf.a", "import rlphf.b\nimport json\n")
+    package("rlphf.b", "from rlphf.sub import c\n")
+    package("rlphf.sub.c", "from rlphf.a import something\n")
+    package("rlphf.d", "")
+    assert sources.closure("rlphf.a") == ("rlphf.a", "rlphf.b", "rlphf.sub.c")
+
+
+def test_an_import_inside_a_function_counts(package):
+    package("rlphf.a", "def f():\n    if True:\n        from rlphf.b import g\n")
+    package("rlphf.b", "")
+    assert sources.closure("rlphf.a") == ("rlphf.a", "rlphf.b")
+
+
+def test_an_import_for_type_checking_alone_does_not_count(package):
+    package("rlphf.a", "if TYPE_CHECKING:\n    from rlphf.b import B\nelse:\n    from rlphf.c import C\n")
+    package("rlphf.b", "")
+    package("rlphf.c", "")
+    assert sources.imports("rlphf.a") == {"rlphf.c"}
+
+
+def test_what_records_import_does_not_count_either(package):
+    package("rlphf.a", "from rlphf.tracking import record\n")
+    package("rlphf.tracking.record", "import rlphf.b\n")
+    package("rlphf.b", "")
+    assert sources.closure("rlphf.a") == ("rlphf.a",)
+
+
+def test_every_rule_carries_the_digest_of_the_command_that_it_runs():
+    rules = {}
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", path.read_text(), re.MULTILINE):
+            rules[name] = (
+                re.findall(r'source=source_digest\("([^"]+)"\)', body),
+                re.search(r'"rlphf ([a-z]+(?: [a-z]+)?)', body),
+            )
+    assert len(rules) == 13
+    for name, (carried, command) in rules.items():
+        assert command is not None and carried == [command[1]], name
+        assert command[1] in EVERY

@@ -1,0 +1,125 @@
+"""A copy of the repository with its own source code, Snakemake in it, and one finished run of the smallest experiment."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PARTS = ("Snakefile", "README.md", "pyproject.toml", "config", "notebooks", "src", "workflow")
+# The experiment `ci`, cut down to one combination.
+SMALLEST = """\
+preferences: [P1A, P2A]
+combination_preferences: [P1A, P2A]
+evaluation: {methods: [vb, pp, psoups], bootstrap: 50}
+"""
+CI = ("--configfile", "config/experiments/ci.yaml", "smallest.yaml")
+
+Plan = dict[str, list[str]]
+"""Planned jobs: {rule: values of its wildcard, or "" for each job without one}, sorted."""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment in which commands run on the copy in `folder`, as `make` would set it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SNAKEMAKE", "MLFLOW", "RLPHF"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    own = {"PATH": path, "PYTHONPATH": str(folder / "src"), "XDG_CACHE_HOME": str(folder / ".cache")}
+    return {**kept, **own}
+
+
+def run_snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in `folder` under the default profile."""
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/default", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+
+
+def planned(folder: Path, *arguments: str) -> Plan:
+    """Return the jobs that a dry run in `folder` plans, rule `all` left out."""
+    done = run_snakemake(folder, "--dry-run", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = done.stdout + done.stderr
+    jobs: Plan = {}
+    for name, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", text, re.MULTILINE):
+        wildcard = re.search(r"^    wildcards: \w+=(\S+)$", body, re.MULTILINE)
+        jobs.setdefault(name, []).append(wildcard[1] if wildcard else "")
+    assert jobs or "Nothing to be done" in text, text
+    jobs.pop("all", None)
+    return {name: sorted(values) for name, values in jobs.items()}
+
+
+def copy_to(folder: Path) -> Path:
+    """Copy what a clone has, and runs need, to `folder`."""
+    folder.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy2(source, folder / part)
+    (folder / "smallest.yaml").write_text(SMALLEST)
+    return folder
+
+
+def run_to_the_end(folder: Path) -> Path:
+    """Run the smallest experiment in `folder`, and wait for what sends its records to MLflow."""
+    done = run_snakemake(folder, *CI)
+    logs = "\n".join(path.read_text() for path in sorted(folder.glob("results/ci/**/*.log")))
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{logs}"
+    sent = folder / "results" / "ci" / ".tracking.log"
+    for _ in range(300):
+        if "tracking: sent" in sent.read_text():
+            return folder
+        time.sleep(0.2)
+    raise AssertionError(f"nothing was sent to MLflow: {sent.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def snakemake() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Snakemake in a folder with arguments."""
+    return run_snakemake
+
+
+@pytest.fixture(scope="session")
+def plan() -> Callable[..., Plan]:
+    """Return the jobs that a dry run in a folder with arguments plans."""
+    return planned
+
+
+@pytest.fixture(scope="session")
+def ci() -> tuple[str, ...]:
+    """The arguments of the smallest experiment."""
+    return CI
+
+
+@pytest.fixture(scope="session")
+def run_in() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command in a copy of the repository, with the copy's own source code."""
+
+    def run(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(list(map(str, command)), cwd=folder, env=environment(folder), capture_output=True, text=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which nothing has run."""
+    return copy_to(tmp_path_factory.mktemp("clean") / "rlphf")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which the smallest experiment has run; about a minute on two cores."""
+    return run_to_the_end(copy_to(tmp_path_factory.mktemp("finished") / "rlphf"))
+
+
+@pytest.fixture
+def another_run(tmp_path: Path) -> Callable[[], Path]:
+    """Run the smallest experiment once more, in a copy of its own."""
+    return lambda: run_to_the_end(copy_to(tmp_path / "again"))

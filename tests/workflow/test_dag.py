@@ -1,0 +1,63 @@
+"""Claims about which jobs an experiment consists of, from dry runs on a clean copy."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+PREFERENCES = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B", "P3C", "P3D"]
+# Every step finds its software in the one environment that environment.yml and requirements.lock describe: the package
+# itself is part of it, which an environment of a single rule could not install.
+ACCEPTED = {"Specify a conda environment or container for each rule."}
+
+
+def test_demo_is_one_backbone_and_a_reward_model_and_a_policy_per_preference(clean, plan):
+    jobs = plan(clean)
+    assert jobs.pop("ppo") == jobs.pop("reward") == PREFERENCES
+    assert jobs.pop("rollouts") == jobs.pop("annotate") == [*PREFERENCES, "general"]
+    assert jobs.pop("generate") == sorted(["adapters", "pp", "psoups", "psoups_unprompted", "vb"])
+    once = ("data", "prompts", "backbone", "soups", "judge", "tables", "figures", "summary")
+    assert jobs == {name: [""] for name in once}
+
+
+def test_every_combination_gets_a_soup(clean, snakemake):
+    done = snakemake(clean, "--dry-run")
+    planned = set(re.findall(r"results/demo/seed-1103/soups/(P1[AB]-P2[AB]-P3[AB])\b", done.stdout + done.stderr))
+    assert len(planned) == 8
+
+
+def test_responses_without_an_adapter_wait_for_no_training_but_the_backbones(clean, plan):
+    for method in ("vb", "pp"):
+        jobs = plan(clean, f"results/demo/seed-1103/responses/{method}/responses.parquet")
+        assert jobs == {"backbone": [""], "prompts": [""], "generate": [method]}
+
+
+def test_prompted_and_unprompted_soups_are_the_same_adapters(clean, plan):
+    jobs = plan(clean, "results/demo/seed-1103/responses/psoups_unprompted/responses.parquet")
+    assert jobs["soups"] == [""] and jobs["ppo"] == PREFERENCES[:6]
+
+
+def test_another_seed_works_in_a_folder_of_its_own(clean, snakemake):
+    done = snakemake(clean, "--dry-run", "--config", "seed=7")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0
+    assert "results/demo/seed-7/backbone/model" in said and "seed-1103" not in said
+
+
+def test_an_experiment_is_laid_over_the_config_file(clean, plan):
+    jobs = plan(
+        clean, "--configfile", "config/experiments/ci.yaml", "--config", "preferences=[P1A,P2B]", "combination_preferences=[P1A]"
+    )
+    assert jobs["ppo"] == ["P1A", "P2B"] and jobs["rollouts"] == ["P1A", "P2B", "general"]
+
+
+def test_dry_runs_write_nothing(clean, plan):
+    plan(clean)
+    assert not (clean / "results").exists() and not (clean / "mlflow.db").exists()
+
+
+def test_lint_remarks_on_nothing_but_the_shared_environment(clean, snakemake):
+    done = snakemake(clean, "--lint")
+    assert "Lints for rule ppo" in done.stderr + done.stdout
+    assert set(re.findall(r"^    \* (.+):$", done.stderr + done.stdout, re.MULTILINE)) == ACCEPTED

@@ -1,0 +1,91 @@
+"""Claims about what is done again after a change, and what is not: dry runs on a finished run of the smallest experiment."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+# What hangs on new soups, and on new policies.
+AFTER_SOUPS = {"generate": ["psoups"], "judge": [""], "tables": [""], "figures": [""], "summary": [""]}
+AFTER_PPO = {**AFTER_SOUPS, "soups": [""], "generate": ["adapters", "psoups"]}
+
+
+@contextmanager
+def edited(path: Path) -> Iterator[None]:
+    """Add a line to a file for a while; times of files decide on reruns, so they are put back as well."""
+    text, times = path.read_text(), path.stat()
+    try:
+        path.write_text(f"{text}\n# edited\n")
+        yield
+    finally:
+        path.write_text(text)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_second_start_has_nothing_to_do(finished, snakemake, ci):
+    before = (finished / "results" / "ci" / ".workflow.json").read_text()
+    done = snakemake(finished, *ci)
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert (finished / "results" / "ci" / ".workflow.json").read_text() == before
+
+
+def test_a_setting_of_ppo_repeats_policies_and_what_follows(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("ppo: {learning_rate: 0.0042}")
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {"ppo": ["P1A", "P2A"], **AFTER_PPO}
+
+
+def test_a_setting_of_soups_repeats_soups_and_what_follows(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("soup: {rule: factor}")
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {"soups": [""], **AFTER_SOUPS}
+
+
+def test_a_setting_of_reward_models_repeats_no_rollouts(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("reward: {learning_rate: 0.0042}")
+    jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
+    assert jobs == {"reward": ["P1A", "P2A"], "ppo": ["P1A", "P2A"], **AFTER_PPO}
+
+
+def test_where_runs_are_tracked_repeats_nothing(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("tracking: {enabled: false}")
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {}
+
+
+def test_another_method_is_generated_and_judged(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("evaluation: {methods: [vb, pp, psoups, psoups_unprompted]}")
+    jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
+    assert "psoups_unprompted" in jobs["generate"]
+    assert not jobs.keys() & {"backbone", "rollouts", "annotate", "reward", "ppo", "soups"}
+
+
+def test_an_edit_of_merging_repeats_soups_and_what_follows(finished, plan, ci):
+    with edited(finished / "src" / "rlphf" / "soup" / "merge.py"):
+        assert plan(finished, *ci) == {"soups": [""], **AFTER_SOUPS}
+
+
+def test_an_edit_of_tracking_repeats_nothing(finished, plan, ci):
+    with edited(finished / "src/rlphf/tracking/record.py"), edited(finished / "src/rlphf/tracking/sync.py"):
+        assert plan(finished, *ci) == {}
+
+
+def test_an_edit_of_plots_repeats_the_figures(finished, plan, ci):
+    with edited(finished / "src" / "rlphf" / "figures" / "plots.py"):
+        assert plan(finished, *ci) == {"figures": [""], "summary": [""]}
+
+
+def test_a_lost_output_is_made_again(finished, plan, ci):
+    lost = finished / "results" / "ci" / "tables" / "methods.csv"
+    lost.rename(lost.with_suffix(".away"))
+    try:
+        assert plan(finished, *ci)["tables"] == [""]
+    finally:
+        lost.with_suffix(".away").rename(lost)
+
+
+def test_another_seed_begins_at_the_beginning(finished, plan, ci):
+    jobs = plan(finished, *ci, "--config", "seed=7")
+    assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["ppo"] == ["P1A", "P2A"]

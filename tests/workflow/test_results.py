@@ -1,0 +1,171 @@
+"""Claims about what a finished run leaves behind, made on one real run of the smallest experiment."""
+
+import csv
+import json
+import re
+import sqlite3
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from rlphf.files import sha256
+
+pytestmark = pytest.mark.workflow
+
+COLUMNS = {
+    "data": "source preference read kept train validation test dropped reason",
+    "reward_models": "preference split n accuracy ceiling ci_low ci_high",
+    "adapters": "preference seed before after delta ci_low ci_high kl length_before length_after",
+    "methods": "method combination criterion mean ci_low ci_high n",
+    "win_rates": "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
+    "merges": "combination rule relative_error score",
+    "timings": "step seconds peak_mb",
+    "differences": "method_a method_b combination criterion difference ci_low ci_high n",
+    "adapter_effects": "preference criterion before after delta ci_low ci_high",
+    "curves": "preference kind step metric value",
+}
+SEED = Path("results/ci/seed-1103")
+SOUP = SEED / "soups" / "P1A-P2A"
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """Return {path: record} of every step."""
+    found = sorted(folder.glob("results/ci/**/record.json"))
+    return {path.relative_to(folder).as_posix(): json.loads(path.read_text()) for path in found if ".earlier" not in path.parts}
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Return {path: digest} of everything that has to be the same in every run: no times, records or logs.
+
+    Curves have times among their metrics, and figures are drawn from them.
+    """
+    results = folder / "results" / "ci"
+    found = [path for kind in ("parquet", "csv", "md", "safetensors", "yaml", "json") for path in results.rglob(f"*.{kind}")]
+    kept = [path for path in found if path.name != "record.json" and not path.name.startswith((".", "timings", "curves"))]
+    return {path.relative_to(results).as_posix(): sha256(path) for path in kept}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_table_is_there_three_times_with_its_columns_and_rows(finished, name):
+    folder, columns = finished / "results" / "ci" / "tables", COLUMNS[name].split()
+    table = pq.read_table(folder / f"{name}.parquet")
+    rows = list(csv.reader((folder / f"{name}.csv").open(newline="")))
+    text = [line.split("|") for line in (folder / f"{name}.md").read_text().splitlines() if line.startswith("|")]
+    assert table.column_names == rows[0] == [cell.strip() for cell in text[0][1:-1]] == columns
+    assert len(table) == len(rows) - 1 == len(text) - 2 > 0
+
+
+def test_tables_speak_for_every_preference_method_and_combination(finished):
+    tables = {name: pq.read_table(finished / "results" / "ci" / "tables" / f"{name}.parquet").to_pylist() for name in COLUMNS}
+    assert {row["preference"] for row in tables["adapters"]} == {"P1A", "P2A"}
+    assert {row["seed"] for row in tables["adapters"]} == {1103}
+    assert {row["preference"] for row in tables["reward_models"]} == {"P1A", "P2A"}
+    assert {row["split"] for row in tables["reward_models"]} == {"train", "validation", "test"}
+    assert {row["method"] for row in tables["methods"]} == {"vb", "pp", "psoups"}
+    assert {row["combination"] for row in tables["methods"]} == {"P1A-P2A", "all"}
+    assert len({(row["method_a"], row["method_b"]) for row in tables["win_rates"]}) == 6
+    assert {row["rule"] for row in tables["merges"]} >= {"delta", "factor"}
+    assert {"backbone", "ppo/P1A", "reward/P2A", "soups"} <= {row["step"] for row in tables["timings"]}
+    assert {row["kind"] for row in tables["curves"]} == {"reward", "ppo"}
+
+
+def test_summary_names_every_method_and_every_folder(finished):
+    text = (finished / "results" / "ci" / "summary.txt").read_text()
+    assert re.search(r"^combination +VB +PP +P-SOUPS$", text, re.MULTILINE)
+    assert re.search(r"^P1A P2A( +\d\.\d\d \[\d\.\d\d, \d\.\d\d\]){3}$", text, re.MULTILINE)
+    assert "make ui" in text
+    for folder in re.findall(r"results/\S+", text):
+        assert (finished / folder).is_dir()
+    assert len(re.findall(r"results/\S+", text)) == 3
+
+
+def test_every_figure_is_there_as_picture_and_as_print(finished):
+    figures = finished / "results" / "ci" / "figures"
+    for name in ("curves", "adapters", "methods", "win_rates", "adapter_effects"):
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert not [c for c in json.loads((figures / "results.ipynb").read_text())["cells"] if c.get("execution_count") == 0]
+
+
+def test_recipe_names_rule_weights_and_paths_that_are_there(finished):
+    recipe = yaml.safe_load((finished / SOUP / "recipe.yaml").read_text())
+    assert recipe["rule"] == "delta"
+    assert recipe["weights"] == {"P1A": 0.5, "P2A": 0.5}
+    assert recipe["paths"] == {name: f"{SEED}/ppo/{name}/adapter" for name in ("P1A", "P2A")}
+    assert all((finished / path / "adapter_model.safetensors").is_file() for path in recipe["paths"].values())
+
+
+def test_python_of_the_readme_loads_a_soup_and_answers(finished, run_in):
+    (code,) = re.findall(r"```python\n(.*?)```", (finished / "README.md").read_text(), re.DOTALL)
+    assert "rlphf" not in code.replace("results/", "") and "results/demo/seed-1103/soups/" in code
+    here = re.sub(r"soups/[-\w]+", "soups/P1A-P2A", code).replace("results/demo", "results/ci")
+    done = run_in(
+        finished, sys.executable, "-c", here + "\nassert any('lora_A' in name for name, _ in model.named_parameters())\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_step_left_a_finished_record_with_what_it_was_made_from(finished):
+    found = records(finished)
+    steps = Counter(record["step"].split()[0] for record in found.values())
+    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "judge", "tables", "figures"), 1)
+    assert steps == {**once, "rollouts": 3, "annotate": 3, "reward": 2, "ppo": 2, "generate": 4}
+    workflow = json.loads((finished / "results" / "ci" / ".workflow.json").read_text())
+    assert workflow["status"] == "finished" and workflow["targets"] == ["all"]
+    for name, record in found.items():
+        assert record["status"] == "finished" and record["parent"] == workflow["id"], name
+        assert record["outputs"], name
+        for described in record["inputs"].values():
+            assert described["sha256"] == sha256(finished / described["path"]), (name, described["path"])
+        for path, described in record["outputs"].items():
+            assert described["sha256"] == sha256(finished / path), (name, path)
+
+
+def test_every_record_but_those_of_first_steps_names_inputs(finished):
+    without = {record["step"] for record in records(finished).values() if not record["inputs"]}
+    assert without == {"data", "prompts", "backbone"}
+
+
+def test_outputs_name_no_place_on_this_machine(finished):
+    named = []
+    for path in (finished / "results").rglob("*"):
+        if path.is_file() and path.suffix != ".log" and str(finished).encode() in path.read_bytes():
+            named.append(path.relative_to(finished).as_posix())
+    assert named == []
+
+
+def test_nothing_half_made_is_left(finished):
+    kept = {".sync.json", ".sync.lock", ".tracking.log", ".workflow.json", ".snakemake_timestamp"}
+    assert {path.name for path in (finished / "results").rglob(".*")} <= kept
+    assert not list((finished / "results").rglob("checkpoint*"))
+
+
+def test_mlflow_has_a_run_per_step_below_one_for_the_start(finished):
+    database = sqlite3.connect(f"file:{finished / 'mlflow.db'}?mode=ro", uri=True)
+    status = dict(database.execute("select run_uuid, status from runs"))
+    parents = dict(database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
+    assert len(status) == len(records(finished)) + 1
+    assert set(status.values()) == {"FINISHED"}
+    (top,) = set(status) - set(parents)
+    assert set(parents.values()) == {top}
+    assert database.execute("select count(*) from metrics where key = 'kl'").fetchone()[0] == 4
+
+
+def test_tables_made_again_are_the_same_bytes(finished, run_in, tmp_path):
+    command = ["rlphf", "tables", "--config", SEED / "config.yaml", "--seed-folder", SEED, "--out", tmp_path / "tables"]
+    done = run_in(finished, *command)
+    assert done.returncode == 0, done.stderr
+    again = {path.name: sha256(path) for path in (tmp_path / "tables").glob("*.*") if path.suffix in (".parquet", ".csv", ".md")}
+    assert again == {name: sha256(finished / "results" / "ci" / "tables" / name) for name in again}
+    assert len(again) == 3 * len(COLUMNS)
+
+
+@pytest.mark.slow
+def test_another_run_gives_the_same_bytes(finished, another_run):
+    first, second = outputs(finished), outputs(another_run())
+    assert len(first) > 60
+    assert {name for name in first if first[name] != second.get(name)} == set()
