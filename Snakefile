@@ -16,4 +16,7 @@ include: "workflow/rules/evaluation.smk"
 
 rule all:
     input:
-        f"{RESULTS}/summary.txt",
+        rules.summary.output,
+        rules.figures.output,
+        rules.tables.output,
+        rules.soups.output.soups,

@@ -55,11 +55,14 @@ def test_where_runs_are_tracked_repeats_nothing(finished, plan, ci, tmp_path):
     assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {}
 
 
-def test_another_method_is_generated_and_judged(finished, plan, ci, tmp_path):
+def test_another_method_is_generated_and_judged_beside_the_others(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("evaluation: {methods: [vb, pp, psoups, psoups_unprompted]}")
-    jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
-    assert "psoups_unprompted" in jobs["generate"]
-    assert not jobs.keys() & {"backbone", "rollouts", "annotate", "reward", "ppo", "soups"}
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {**AFTER_SOUPS, "generate": ["psoups_unprompted"]}
+
+
+def test_more_resamples_repeat_the_tables(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("evaluation: {bootstrap: 51}")
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {"tables": [""], "figures": [""], "summary": [""]}
 
 
 def test_an_edit_of_merging_repeats_soups_and_what_follows(finished, plan, ci):
@@ -77,13 +80,21 @@ def test_an_edit_of_plots_repeats_the_figures(finished, plan, ci):
         assert plan(finished, *ci) == {"figures": [""], "summary": [""]}
 
 
-def test_a_lost_output_is_made_again(finished, plan, ci):
-    lost = finished / "results" / "ci" / "tables" / "methods.csv"
-    lost.rename(lost.with_suffix(".away"))
+LOST = {
+    "tables/methods.csv": {"tables": [""], "figures": [""], "summary": [""]},
+    "figures/methods.pdf": {"figures": [""], "summary": [""]},
+    "seed-1103/soups/P1A-P2A": {"soups": [""], **AFTER_SOUPS},
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_lost_result_is_made_again_with_what_follows(finished, plan, ci, tmp_path, name):
+    lost = finished / "results" / "ci" / name
+    lost.rename(tmp_path / "lost")
     try:
-        assert plan(finished, *ci)["tables"] == [""]
+        assert plan(finished, *ci) == LOST[name]
     finally:
-        lost.with_suffix(".away").rename(lost)
+        (tmp_path / "lost").rename(lost)
 
 
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):

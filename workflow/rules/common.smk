@@ -28,9 +28,15 @@ FIGURE_NAMES = "curves adapters methods win_rates adapter_effects".split()
 METHODS = EXPERIMENT.evaluation.methods
 
 
-def settings(*sections):
-    """Return the seed and some sections of the configuration, as a parameter whose change repeats a job."""
-    return {name: EXPERIMENT.model_dump(mode="json")[name] for name in ("seed", *sections)}
+def settings(*names):
+    """Return the seed and what else of the configuration a job reads ("ppo", "evaluation.split"): a change repeats the job."""
+    values = {}
+    for name in ("seed", *names):
+        value = EXPERIMENT.model_dump(mode="json")
+        for key in name.split("."):
+            value = value[key]
+        values[name] = value
+    return values
 
 
 def needed_models(wildcards):
