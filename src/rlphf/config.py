@@ -73,7 +73,17 @@ class Testbed(Section):
     train_phrasings: Positive = Field(16, description="Phrasings of a question that the corpus and the training prompts use.")
     test_phrasings: Positive = Field(8, description="Held-out phrasings, for validation and test prompts only.")
     prompts_per_topic: Positive = Field(10, description="Training prompts per training topic, drawn from the training phrasings.")
+    asked: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
+        [1, 1, 1], description="Weights of the corpus' questions that ask for no preference, for one, and for one per axis."
+    )
     obedience: Share = Field(0.5, description="How often the corpus obeys each preference prompt in a question.")
+
+    @field_validator("asked")
+    @classmethod
+    def _some(cls, weights: list[int]) -> list[int]:
+        if not sum(weights):
+            raise ValueError("one of the weights has to be positive")
+        return weights
 
 
 class Backbone(Section):
@@ -90,7 +100,10 @@ class Backbone(Section):
     vocabulary: Positive = Field(4096, description="Size of the byte-level BPE vocabulary.")
     steps: Positive = Field(1000, description="Optimizer steps of its training.")
     batch_size: Positive = Field(16, description="Documents per step.")
-    learning_rate: Rate = Field(3e-3, description="Peak learning rate (AdamW, warm-up, cosine).")
+    learning_rate: Rate = Field(3e-3, description="Peak learning rate of its layers (AdamW, warm-up, cosine).")
+    embedding_learning_rate: Rate = Field(
+        0.015, description="That of its embeddings, whose rows see few tokens each: at the layers' rate they hold all else up."
+    )
 
 
 class Decoding(Section):
@@ -189,6 +202,7 @@ class Evaluation(Section):
 
     methods: list[Method] = Field(["vb", "pp", "psoups", "psoups_unprompted"], description="Methods to compare.")
     split: Literal["validation", "test"] = Field("test", description="Topics to evaluate on; tune on validation, report on test.")
+    samples: Positive = Field(1, description="Responses per prompt, meaned before prompts are resampled for intervals.")
     decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
     bootstrap: Positive = Field(2000, description="Resamples of the prompts for each interval.")
 

@@ -13,7 +13,7 @@ rule generate:
     benchmark:
         f"{SEED}/benchmarks/generate/{{method}}.tsv"
     params:
-        settings=settings("evaluation.split", "evaluation.decoding", "combination_preferences"),
+        settings=settings("evaluation.split", "evaluation.samples", "evaluation.decoding", "combination_preferences"),
         source=source_digest("generate"),
         config=CONFIG,
         adapters=f"{SEED}/ppo",

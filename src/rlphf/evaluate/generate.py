@@ -53,12 +53,14 @@ def respond(
     name: str,
     asked: list[str],
 ) -> list[dict]:
-    """Return one response per prompt, as fields of RESPONSES; the random stream is that of `name`."""
-    texts = [instruction(row["prompt"], asked) for row in prompts]
-    answers = answer(model, tokenizer, texts, experiment.evaluation.decoding, derive(experiment.seed, "evaluate", name))
+    """Return `evaluation.samples` responses per prompt, as fields of RESPONSES; the random stream is that of `name`."""
+    settings = experiment.evaluation
+    wanted = [(row, sample) for row in prompts for sample in range(settings.samples)]
+    texts = [instruction(row["prompt"], asked) for row, _ in wanted]
+    answers = answer(model, tokenizer, texts, settings.decoding, derive(experiment.seed, "evaluate", name))
     return [
-        {"prompt_id": row["id"], "sample": 0, "response": text, "tokens": tokens, "finished": finished}
-        for row, (text, tokens, finished) in zip(prompts, answers, strict=True)
+        {"prompt_id": row["id"], "sample": sample, "response": text, "tokens": tokens, "finished": finished}
+        for (row, sample), (text, tokens, finished) in zip(wanted, answers, strict=True)
     ]
 
 

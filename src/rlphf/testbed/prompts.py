@@ -52,8 +52,8 @@ def prompts(settings: Testbed, seed: int) -> pa.Table:
 def corpus(settings: Testbed, seed: int) -> Iterator[tuple[str, str]]:
     """Yield (instruction, response) for the backbone without end, over all topics and the training phrasings.
 
-    A third of the instructions carry no preference, a third carry one, and a third one per axis; each
-    preference is obeyed with probability `obedience`, independently of the others.
+    An instruction carries no preference, one, or one per axis, by the weights `asked`; each preference is obeyed with
+    probability `obedience`, independently of the others.
     """
     rng = Random(derive(seed, "corpus"))
     names = sorted(topics())
@@ -61,7 +61,7 @@ def corpus(settings: Testbed, seed: int) -> Iterator[tuple[str, str]]:
     while True:
         topic = rng.choice(names)
         asked = [rng.choice(ids) for ids in by_axis]
-        asked = rng.choice([[], [rng.choice(asked)], asked])
+        asked = rng.choices([[], [rng.choice(asked)], asked], settings.asked)[0]
         obeyed = [p for p in asked if rng.random() < settings.obedience]
         yield (
             instruction(question(topic, rng.randrange(settings.train_phrasings)), asked),

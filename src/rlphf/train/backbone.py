@@ -112,6 +112,17 @@ class _ResponseTrainer(Trainer):
         return torch.nn.functional.cross_entropy(model.lm_head(hidden[kept]).float(), labels[kept])
 
 
+def optimizer(model: PreTrainedModel, settings: Backbone) -> torch.optim.AdamW:
+    """Return AdamW with one learning rate for the matrices of the layers, and one for embeddings and norms."""
+    named = dict(model.named_parameters())
+    layers = [name for name, p in named.items() if p.dim() == 2 and p is not model.get_input_embeddings().weight]
+    groups = [
+        {"params": [named[name] for name in layers], "lr": settings.learning_rate},
+        {"params": [p for name, p in named.items() if name not in layers], "lr": settings.embedding_learning_rate},
+    ]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.01)
+
+
 def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Train tokenizer and a small Llama on the testbed's corpus, the loss on response tokens only; resumes from `folder`."""
     settings, seed = experiment.backbone, experiment.seed
@@ -138,11 +149,8 @@ def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreT
         output_dir=str(folder),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=settings.steps // 20,
-        adam_beta2=0.95,
-        weight_decay=0.01,
         logging_steps=max(1, settings.steps // 40),
         save_steps=max(1, settings.steps // 2),
         save_total_limit=2,
@@ -152,7 +160,14 @@ def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreT
         seed=derive(seed, "trainer"),
         use_cpu=not torch.cuda.is_available(),
     )
-    trainer = _ResponseTrainer(model, arguments, train_dataset=data, data_collator=collate, callbacks=[TrainerLog(run)])
+    trainer = _ResponseTrainer(
+        model,
+        arguments,
+        train_dataset=data,
+        data_collator=collate,
+        callbacks=[TrainerLog(run)],
+        optimizers=(optimizer(model, settings), None),
+    )
     trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
     return model, tokenizer
 

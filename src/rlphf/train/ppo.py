@@ -28,7 +28,10 @@ from rlphf.train.checkpoint import newest_checkpoint, optimizer_tensors, restore
 
 @dataclass(frozen=True)
 class Rollout:
-    """A batch of sampled responses with all that an update needs; tensors are (B, T), `scores` (B,)."""
+    """A batch of sampled responses with all that an update needs; tensors are (B, T), `scores` and `finished` (B,).
+
+    `entropy` is the mean over response tokens of the sampling policy's, in nats.
+    """
 
     batch: Batch
     logprobs: Tensor
@@ -38,6 +41,7 @@ class Rollout:
     returns: Tensor
     scores: Tensor
     finished: Tensor
+    entropy: float
 
 
 class PPOTrainer:
@@ -119,10 +123,12 @@ class PPOTrainer:
         """Return the rollout of sampled responses: everything the update needs, under the policy as it is."""
         settings = self.settings
         batch = join(prompts, responses, self.tokenizer.pad_token_id, self.device)
-        logprobs, values, _ = self._forward(batch)
+        hidden, _ = hidden_states(self.model, batch)
+        logits = self._logits(hidden, batch)
+        entropy = float(terms.entropy(logits).mean())
+        logprobs, values = self._logprobs(logits, batch), self._values(hidden)
         with active(self.model, None):
-            hidden, _ = hidden_states(self.model, batch)
-            reference = terms.token_logprobs(self._logits(hidden), batch.responses, settings.temperature)
+            reference = self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
         with active(self.model, REWARD):
             _, last = hidden_states(self.model, batch)
             scores = self.reward_head(last.float()).squeeze(-1)
@@ -137,7 +143,7 @@ class PPOTrainer:
         advantages, returns = terms.advantages_and_returns(rewards, values, batch.mask, settings.gamma, settings.lam)
         if settings.whiten_advantages:
             advantages = terms.masked_whiten(advantages, batch.mask)
-        return Rollout(batch, logprobs, reference, values, advantages, returns, scores, finished)
+        return Rollout(batch, logprobs, reference, values, advantages, returns, scores, finished, entropy)
 
     def optimise(self, rollout: Rollout, seed: int) -> dict[str, float]:
         """Pass over the rollout in mini-batches; return the mean of the losses' parts and how many steps were taken."""
@@ -168,27 +174,29 @@ class PPOTrainer:
         batch = rollout.batch.rows(index)
         width = batch.mask.shape[1]
         old, old_values = rollout.logprobs[index, :width], rollout.values[index, :width]
-        new, values, entropy = self._forward(batch, with_entropy=True)
+        hidden, _ = hidden_states(self.model, batch)
+        new, values = self._logprobs(self._logits(hidden, batch), batch), self._values(hidden)
         policy, clipped = terms.policy_loss(new, old, rollout.advantages[index, :width], batch.mask, settings.clip)
         value = terms.value_loss(values, old_values, rollout.returns[index, :width], batch.mask, settings.value_clip)
         return {
             "policy_loss": policy,
             "value_loss": value,
             "clip_fraction": clipped,
-            "entropy": terms.masked_mean(entropy, batch.mask),
             "policy_kl": terms.masked_mean(old - new, batch.mask),
         }
 
-    def _forward(self, batch: Batch, with_entropy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-        hidden, _ = hidden_states(self.model, batch)
-        logits = self._logits(hidden)
-        logprobs = terms.token_logprobs(logits, batch.responses, self.settings.temperature)
-        with torch.no_grad():
-            entropy = terms.entropy(logits, self.settings.temperature) if with_entropy else torch.zeros_like(logprobs)
-        return logprobs, self.value_head(hidden.float()).squeeze(-1), entropy
+    def _logits(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """Return tempered logits (N, V) of the N response tokens alone: half of (B, T) is padding, and V is large."""
+        logits = self.model.get_output_embeddings()(hidden[batch.mask.bool()]).float()
+        return logits.div_(self.settings.temperature)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        return self.model.get_output_embeddings()(hidden)
+    def _logprobs(self, logits: Tensor, batch: Batch) -> Tensor:
+        keep = batch.mask.bool()
+        flat = terms.token_logprobs(logits, batch.responses[keep])
+        return torch.zeros_like(batch.mask).masked_scatter(keep, flat)
+
+    def _values(self, hidden: Tensor) -> Tensor:
+        return self.value_head(hidden.float()).squeeze(-1)
 
     def _draw(self, step: int) -> list[list[int]]:
         size, total = self.settings.batch_size, len(self.prompts)
@@ -208,6 +216,7 @@ class PPOTrainer:
             "kl_coefficient": self.kl.coefficient,
             "length": float(mask.sum(1).mean()),
             "finished": float(rollout.finished.float().mean()),
+            "entropy": rollout.entropy,
             "explained_variance": terms.explained_variance(rollout.values, rollout.returns, mask),
             **losses,
         }

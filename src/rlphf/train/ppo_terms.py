@@ -1,7 +1,7 @@
 """The formulas of PPO for language models, as pure functions; no model and no loop is in here.
 
-All tensors are (B, T): B responses, T positions of response tokens. `mask` is 1 where a token belongs to the response
-(its end token included) and 0 on padding, which lies to the right.
+Tensors are (B, T), where nothing else is said: B responses, T positions of response tokens. `mask` is 1 where a token belongs
+to the response (its end token included) and 0 on padding, which lies to the right.
 """
 
 from dataclasses import dataclass
@@ -24,15 +24,14 @@ def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
 
 
-def token_logprobs(logits: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return log pi(token) of `tokens` (B, T) under tempered `logits` (B, T, V)."""
-    logits = logits.float() / temperature
-    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return log pi(token) (N,) of `tokens` (N,) under float32 `logits` (N, V), which are tempered already."""
+    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
 
 
-def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return the entropy in nats (B, T) of the tempered distribution of `logits` (B, T, V)."""
-    logprobs = torch.log_softmax(logits.float() / temperature, -1)
+def entropy(logits: Tensor) -> Tensor:
+    """Return the entropy in nats (N,) of the distributions of float32 `logits` (N, V)."""
+    logprobs = torch.log_softmax(logits, -1)
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
