@@ -5,6 +5,9 @@ CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores $(CORES) --quiet host rules
+# Large tensors come and go at every step: kept by the allocator, their memory is not mapped anew each time.
+export MALLOC_MMAP_THRESHOLD_ := 4294967296
+export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: setup demo ci-experiment test test-all lint ui clean

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rlphf.errors import InputError
 from rlphf.files import digest, write_text
@@ -24,6 +24,15 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _some(weights: list[int]) -> list[int]:
+    if not sum(weights):
+        raise ValueError("one of the weights has to be positive")
+    return weights
+
+
+Shares = Annotated[list[Count], Field(min_length=3, max_length=3), AfterValidator(_some)]
 
 
 class Section(BaseModel):
@@ -73,17 +82,10 @@ class Testbed(Section):
     train_phrasings: Positive = Field(16, description="Phrasings of a question that the corpus and the training prompts use.")
     test_phrasings: Positive = Field(8, description="Held-out phrasings, for validation and test prompts only.")
     prompts_per_topic: Positive = Field(10, description="Training prompts per training topic, drawn from the training phrasings.")
-    asked: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
+    asked: Shares = Field(
         [1, 1, 1], description="Weights of the corpus' questions that ask for no preference, for one, and for one per axis."
     )
     obedience: Share = Field(0.5, description="How often the corpus obeys each preference prompt in a question.")
-
-    @field_validator("asked")
-    @classmethod
-    def _some(cls, weights: list[int]) -> list[int]:
-        if not sum(weights):
-            raise ValueError("one of the weights has to be positive")
-        return weights
 
 
 class Backbone(Section):
@@ -151,7 +153,11 @@ class PPO(Section):
 
     algorithm: Literal["ppo", "rloo"] = Field("ppo", description="Our PPO, or TRL's RLOO.")
     lora: Lora = Field(Lora(), description="Shape of the policy's adapter.")
-    prompted: bool = Field(True, description="Append the preference's prompt to the question while training.")
+    asked: Shares = Field(
+        [0, 1, 0],
+        description="Weights of the training prompts that ask for nothing, for the preference (as in the paper), and for it"
+        " with one of every other axis, as soups are asked.",
+    )
     updates: Positive = Field(156, description="Outer steps: sample a batch, then optimise on it.")
     batch_size: Positive = Field(64, description="Responses per outer step.")
     mini_batch_size: Positive = Field(16, description="Responses per optimizer step.")

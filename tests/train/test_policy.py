@@ -15,12 +15,13 @@ from rlphf.data.records import PROMPTS
 from rlphf.errors import InputError
 from rlphf.files import read_json, sha256, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
-from rlphf.train.policy import policy_step
+from rlphf.preferences import instruction
+from rlphf.train.policy import policy_step, training_instructions
 
 CONFIG = """
 experiment: test
 ppo: {{algorithm: {algorithm}, updates: 4, batch_size: 8, mini_batch_size: 4, inner_epochs: 1, learning_rate: {rate},
-  max_new_tokens: 4, checkpoint_every: 2, sample_every: 1, prompted: {prompted}, lora: {{rank: 4, dropout: 0.0}}}}
+  max_new_tokens: 4, checkpoint_every: 2, sample_every: 1, asked: {asked}, lora: {{rank: 4, dropout: 0.0}}}}
 """
 
 
@@ -40,12 +41,12 @@ def train(tiny_backbone: Path, make_reward: Callable[..., Path], tmp_path: Path)
         preference: str = "P1A",
         algorithm: str = "ppo",
         rate: float = 0.01,
-        prompted: bool = True,
+        asked: tuple[int, int, int] = (0, 1, 0),
         prompts: str = "prompts",
         out: str | None = None,
     ) -> Path:
         config = tmp_path / "config.yaml"
-        config.write_text(CONFIG.format(algorithm=algorithm, rate=rate, prompted=prompted))
+        config.write_text(CONFIG.format(algorithm=algorithm, rate=rate, asked=list(asked)))
         folder = tmp_path / (out or f"{preference}-{algorithm}")
         policy_step(config, preference, tmp_path / f"{prompts}.parquet", tiny_backbone, tmp_path / "reward", folder)
         return folder
@@ -82,11 +83,26 @@ def test_the_same_step_gives_the_same_bytes(train) -> None:
 
 
 def test_only_training_prompts_are_used_with_the_preferences_prompt_if_asked(train) -> None:
-    for prompted in (True, False):
-        folder = train(prompted=prompted, out=f"prompted-{prompted}")
+    for asked in ((1, 0, 0), (0, 1, 0)):
+        folder = train(asked=asked, out=f"asked-{asked[1]}")
         prompts = {json.loads(line)["prompt"] for line in (folder / "samples.jsonl").read_text().splitlines()}
-        asked = " Generate a response that can be easily understood by an elementary school student." if prompted else ""
-        assert prompts == {f"What is honey?{asked}", f"What is rain?{asked}"}
+        own = " Generate a response that can be easily understood by an elementary school student." if asked[1] else ""
+        assert prompts == {f"What is honey?{own}", f"What is rain?{own}"}
+
+
+def test_prompts_come_by_the_weights_and_the_reward_model_sees_the_one_preference_it_knows() -> None:
+    wanted = training_instructions(["Why?", "How?"], "P2A", (1, 2, 3), seed=1)
+    own = {question: instruction(question, ["P2A"]) for question in ("Why?", "How?")}
+    assert [judged for _, judged in wanted] == [own["Why?"]] * 6 + [own["How?"]] * 6
+    for question, forms in (("Why?", wanted[:6]), ("How?", wanted[6:])):
+        nothing, alone, other_alone, *mixed = (policy for policy, _ in forms)
+        assert nothing == question and alone == other_alone == own[question]
+        whole = {instruction(question, [a, "P2A", b]) for a in ("P1A", "P1B") for b in ("P3A", "P3B", "P3C", "P3D")}
+        assert set(mixed) <= whole and len(set(mixed)) > 1
+
+
+def test_general_asks_for_nothing() -> None:
+    assert set(training_instructions(["Why?"], "general", (1, 1, 1), seed=1)) == {("Why?", "Why?")}
 
 
 def test_no_training_prompts_is_an_error_in_one_line(train, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ SETTINGS = PPO(
 )
 SHORT = {"updates": 2, "batch_size": 8, "mini_batch_size": 4, "inner_epochs": 1, "max_new_tokens": 3}
 INSTRUCTIONS = ["Tell me about honey.", "What is a volcano?", "Explain rivers to me.", "Why do cats sleep?", "Describe bees."]
+SAME = [(text, text) for text in INSTRUCTIONS]
 
 
 def policy(backbone: Path) -> PeftModel:
@@ -54,7 +55,7 @@ def train(tiny_backbone: Path, likes_ends: Path):
         chosen = PPO(**(SETTINGS.model_dump() | settings))
         with step("ppo", folder) as run:
             checkpoints = folder / "checkpoints"
-            updates = train_rloo(model, tokenizer, tiny_backbone, likes_ends, INSTRUCTIONS, chosen, 5, run, checkpoints)
+            updates = train_rloo(model, tokenizer, tiny_backbone, likes_ends, SAME, chosen, 5, run, checkpoints)
         return updates, model, [line["metrics"] for line in read_metrics(folder / "metrics.jsonl")]
 
     return trained
@@ -73,7 +74,17 @@ def learned(tiny_backbone: Path, likes_ends: Path, tmp_path_factory: pytest.Temp
     model, tokenizer = policy(tiny_backbone), load_backbone(tiny_backbone)[1]
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with step("ppo", folder) as run:
-        updates = train_rloo(model, tokenizer, tiny_backbone, likes_ends, INSTRUCTIONS, SETTINGS, 5, run, folder / "checkpoints")
+        updates = train_rloo(
+            model,
+            tokenizer,
+            tiny_backbone,
+            likes_ends,
+            SAME,
+            SETTINGS,
+            5,
+            run,
+            folder / "checkpoints",
+        )
     assert updates == SETTINGS.updates
     return folder, before, model
 
@@ -139,15 +150,18 @@ def test_its_scores_are_those_of_ppo(tiny_backbone: Path, make_reward: Callable[
     head = add_reward(model, make_reward(seed=8), backbone_sha256(tiny_backbone))
     settings = PPO(**SETTINGS.model_dump() | {"score_scaling": False, "missing_eos_penalty": -2.5})
     responses = [[40, 41, 1], [50, 51, 52, 53, 54, 55], [1], [60, 61, 62, 63, 1]]
-    ppo = PPOTrainer(model, tokenizer, head, encode_prompts(tokenizer, INSTRUCTIONS[:4]), settings, seed=5)
-    wanted = ppo.evaluate(ppo.prompts, responses).scores.tolist()
-    scorer = Scorer(model, tokenizer, head, settings, 1, run)
-    prompts = [[{"role": "user", "content": text}] for text in INSTRUCTIONS[:4]]
+    # The reward model sees other prompts than the policy.
+    judged = dict(zip(INSTRUCTIONS[:4], INSTRUCTIONS[1:], strict=True))
+    prompts = [encode_prompts(tokenizer, list(texts)) for texts in (judged.keys(), judged.values())]
+    ppo = PPOTrainer(model, tokenizer, head, *prompts, settings, seed=5)
+    wanted = ppo.evaluate(ppo.prompts, responses, ppo.judged).scores.tolist()
+    scorer = Scorer(model, tokenizer, head, judged, settings, 1, run)
+    messages = [[{"role": "user", "content": text}] for text in judged]
     completions = [[{"role": "assistant", "content": tokenizer.decode(r)}] for r in responses]
-    found = scorer(prompts, completions, responses, TrainerState(), lambda name, value: None, log_extra=None)
+    found = scorer(messages, completions, responses, TrainerState(), lambda name, value: None, log_extra=None)
     assert found == pytest.approx(wanted, abs=1e-5) and found[1] == -2.5
     # The text that TRL samples from is the one that is scored.
-    assert tokenizer.apply_chat_template(prompts, add_generation_prompt=True)["input_ids"] == ppo.prompts
+    assert tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == ppo.prompts
 
 
 def test_it_stops_when_the_policy_is_too_far_from_the_backbone_and_stays_stopped(train, tmp_path: Path) -> None:

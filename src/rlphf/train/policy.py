@@ -1,6 +1,8 @@
 """The step that trains the policy adapter of a preference, by our PPO or by TRL's RLOO."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import torch
 
@@ -11,11 +13,41 @@ from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, add_reward, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
-from rlphf.preferences import instruction
+from rlphf.preferences import AXES, PREFERENCES, instruction
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.ppo import PPOTrainer
+
+
+def training_instructions(prompts: Sequence[str], preference: str, asked: Sequence[int], seed: int) -> list[tuple[str, str]]:
+    """Return (what the policy is asked, what the reward model is told was asked) for the training of a preference.
+
+    Each prompt comes once for every unit of the weights `asked`: without a preference, with this one, and with this one among
+    one of every other axis, drawn by `seed`, in the order of the axes. The reward model always sees the one it knows. For
+    "general" nothing is asked. Source: weights (0, 1, 0) are Personalized Soups' section 3.2; the others are ours.
+    """
+    rng = Random(seed)
+    own = [] if preference == GENERAL else [preference]
+    wanted = []
+    for prompt in prompts:
+        for form, weight in zip(("nothing", "own", "all"), asked, strict=True):
+            for _ in range(weight):
+                others = [rng.choice(ids) for ids in _other_axes(preference)] if form == "all" and own else []
+                ids = [] if form == "nothing" else sorted([*own, *others], key=_axis)
+                wanted.append((instruction(prompt, ids), instruction(prompt, own)))
+    return wanted
+
+
+def _axis(preference: str) -> int:
+    return AXES.index(PREFERENCES[preference].axis)
+
+
+def _other_axes(preference: str) -> list[list[str]]:
+    """Return the preferences of each other axis: all that there are, so that an experiment's choice of them changes nothing."""
+    own = PREFERENCES[preference].axis
+    axes = [axis for axis in AXES if axis != own]
+    return [[p.id for p in PREFERENCES.values() if p.axis == axis] for axis in axes]
 
 
 def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path) -> None:
@@ -31,23 +63,24 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
         rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == "train"]
         if not rows:
             raise InputError(f"{prompts}: the split 'train' is empty; nothing to train a policy on")
-        asked = [preference] if settings.prompted and preference != GENERAL else []
-        instructions = [instruction(row["prompt"], asked) for row in rows]
+        seed = derive(experiment.seed, "ppo", preference)
+        wanted = training_instructions([row["prompt"] for row in rows], preference, settings.asked, derive(seed, "asked"))
+        instructions, judged = [policy for policy, _ in wanted], [reward for _, reward in wanted]
         dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
         base, tokenizer = load_backbone(backbone, dtype)
         # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
         model = add_policy(base, settings.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(model)
-        seed = derive(experiment.seed, "ppo", preference)
         digest = backbone_sha256(backbone)
         if settings.algorithm == "ppo":
             head = add_reward(model, reward, digest)
-            trainer = PPOTrainer(model, tokenizer, head, encode_prompts(tokenizer, instructions), settings, seed)
+            prompts_ids, judged_ids = encode_prompts(tokenizer, instructions), encode_prompts(tokenizer, judged)
+            trainer = PPOTrainer(model, tokenizer, head, prompts_ids, judged_ids, settings, seed)
             updates = trainer.train(run, folder)
         else:
             from rlphf.train.rloo import train_rloo
 
-            updates = train_rloo(model, tokenizer, backbone, reward, instructions, settings, seed, run, folder)
+            updates = train_rloo(model, tokenizer, backbone, reward, wanted, settings, seed, run, folder)
         about = {"preference": preference, "backbone_sha256": digest, "lora_a_sha256": initial}
         write_policy(model, out / "adapter", str(backbone), about)
         run.tag(updates=updates)

@@ -45,7 +45,7 @@ class Rollout:
 
 
 class PPOTrainer:
-    """Trains the policy of `model` on encoded prompts.
+    """Trains the policy of `model` on encoded prompts; `judged` are the same prompts as the reward model is to see them.
 
     `model` holds a policy and adapter "reward" on a frozen backbone (`lm.adapters`), `reward_head` is the reward model's
     scalar head. Every outer step draws its random numbers from (seed, step), so a resumed run goes on as if undisturbed.
@@ -57,11 +57,12 @@ class PPOTrainer:
         tokenizer: PreTrainedTokenizerBase,
         reward_head: nn.Linear,
         prompts: Sequence[list[int]],
+        judged: Sequence[list[int]],
         settings: PPO,
         seed: int,
     ):
         self.model, self.tokenizer, self.reward_head = model, tokenizer, reward_head
-        self.prompts, self.settings, self.seed = prompts, settings, seed
+        self.prompts, self.judged, self.settings, self.seed = prompts, judged, settings, seed
         model.eval()
         self.device = reward_head.weight.device
         self.value_head = nn.Linear(reward_head.in_features, 1, device=self.device)
@@ -98,7 +99,8 @@ class PPOTrainer:
         settings = self.settings
         seed = derive(self.seed, "update", step)
         # 1. Draw prompts: shuffled passes over all of them.
-        prompts = self._draw(step)
+        drawn = self._draw(step)
+        prompts = [self.prompts[i] for i in drawn]
         # 2. Sample responses from the policy as it is.
         limit = settings.max_new_tokens
         if settings.min_new_tokens is not None:
@@ -108,7 +110,7 @@ class PPOTrainer:
             eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
             responses = sample(self.model, prompts, decoding, eos, padding, seed)
         # 3. Score them, and compute old log-probabilities, values, rewards and advantages.
-        rollout = self.evaluate(prompts, responses)
+        rollout = self.evaluate(prompts, responses, [self.judged[i] for i in drawn])
         # 4. Optimise on the batch.
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_updates))
@@ -119,8 +121,11 @@ class PPOTrainer:
         return metrics, self._samples(prompts, responses, rollout)
 
     @torch.no_grad()
-    def evaluate(self, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> Rollout:
-        """Return the rollout of sampled responses: everything the update needs, under the policy as it is."""
+    def evaluate(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], judged: Sequence[list[int]]) -> Rollout:
+        """Return the rollout of sampled responses: everything the update needs, under the policy as it is.
+
+        The reward model scores the responses as answers to the prompts `judged`.
+        """
         settings = self.settings
         batch = join(prompts, responses, self.tokenizer.pad_token_id, self.device)
         hidden, _ = hidden_states(self.model, batch)
@@ -130,7 +135,7 @@ class PPOTrainer:
         with active(self.model, None):
             reference = self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
         with active(self.model, REWARD):
-            _, last = hidden_states(self.model, batch)
+            _, last = hidden_states(self.model, join(judged, responses, self.tokenizer.pad_token_id, self.device))
             scores = self.reward_head(last.float()).squeeze(-1)
         finished = torch.tensor([r[-1] == self.tokenizer.eos_token_id for r in responses], device=self.device)
         if settings.missing_eos_penalty is not None:
@@ -198,13 +203,13 @@ class PPOTrainer:
     def _values(self, hidden: Tensor) -> Tensor:
         return self.value_head(hidden.float()).squeeze(-1)
 
-    def _draw(self, step: int) -> list[list[int]]:
+    def _draw(self, step: int) -> list[int]:
         size, total = self.settings.batch_size, len(self.prompts)
         chosen = []
         for position in range(step * size, (step + 1) * size):
             order = list(range(total))
             Random(derive(self.seed, "pass", position // total)).shuffle(order)
-            chosen.append(self.prompts[order[position % total]])
+            chosen.append(order[position % total])
         return chosen
 
     def _metrics(self, rollout: Rollout, losses: dict[str, float]) -> dict[str, float]:

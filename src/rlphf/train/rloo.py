@@ -31,15 +31,24 @@ GROUP = 4
 class Scorer(TrainerCallback, ExportableState):
     """TRL's reward function, and what PPO does around scores: running moments, kappa, metrics under PPO's names.
 
-    One outer step is `steps` optimizer steps. The moments of the scores and kappa are in the Trainer's checkpoints. `trainer`,
-    whose weight of the KL penalty is moved, needs the scorer to be made, and so is set afterwards.
+    `judged` gives each instruction as the reward model is to see it. One outer step is `steps` optimizer steps. The moments
+    of the scores and kappa are in the Trainer's checkpoints. `trainer`, whose weight of the KL penalty is moved, needs the
+    scorer to be made, and so is set afterwards.
     """
 
     trainer: RLOOTrainer
 
     def __init__(
-        self, model: PeftModel, tokenizer: PreTrainedTokenizerBase, head: nn.Linear, settings: PPO, steps: int, run: Run
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        head: nn.Linear,
+        judged: dict[str, str],
+        settings: PPO,
+        steps: int,
+        run: Run,
     ):
+        self.judged = judged
         self.model, self.tokenizer, self.head, self.settings, self.steps, self.run = model, tokenizer, head, settings, steps, run
         self.moments = terms.RunningMoments()
         self.kl = terms.KLController(settings.kl_coefficient, settings.kl_target, settings.kl_horizon, settings.kl_adaptive)
@@ -52,7 +61,10 @@ class Scorer(TrainerCallback, ExportableState):
         settings = self.settings
         instructions = [messages[-1]["content"] for messages in prompts]
         batch = join(
-            encode_prompts(self.tokenizer, instructions), completion_ids, self.tokenizer.pad_token_id, self.head.weight.device
+            encode_prompts(self.tokenizer, [self.judged[text] for text in instructions]),
+            completion_ids,
+            self.tokenizer.pad_token_id,
+            self.head.weight.device,
         )
         with active(self.model, REWARD):
             last = hidden_states(self.model, batch)[1]
@@ -121,13 +133,15 @@ def train_rloo(
     tokenizer: PreTrainedTokenizerBase,
     backbone: Path,
     reward: Path,
-    instructions: Sequence[str],
+    instructions: Sequence[tuple[str, str]],
     settings: PPO,
     seed: int,
     run: Run,
     folder: Path,
 ) -> int:
     """Train the policy of `model` on `instructions` against the reward model in `reward`; return the outer steps done.
+
+    An instruction is given as the policy sees it and as the reward model does.
 
     An outer step samples `batch_size` responses, GROUP to each of batch_size / GROUP prompts (shuffled passes over all), and
     makes `inner_epochs` passes over them in mini-batches of `mini_batch_size`. The advantage of a response is its reward less
@@ -152,7 +166,7 @@ def train_rloo(
         raise InputError("ppo.min_new_tokens: algorithm rloo has one length limit for all batches; set it to null")
     head = add_reward(model, reward, backbone_sha256(backbone))
     steps = settings.batch_size // settings.mini_batch_size * settings.inner_epochs
-    scorer = Scorer(model, tokenizer, head, settings, steps, run)
+    scorer = Scorer(model, tokenizer, head, dict(instructions), settings, steps, run)
     arguments = RLOOConfig(
         output_dir=str(folder),
         max_steps=settings.updates * steps,
@@ -184,7 +198,7 @@ def train_rloo(
         seed=seed,
         use_cpu=not torch.cuda.is_available(),
     )
-    prompts = _passes(instructions, settings.updates * settings.batch_size // GROUP, seed)
+    prompts = _passes([asked for asked, _ in instructions], settings.updates * settings.batch_size // GROUP, seed)
     data = Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in prompts]})
     trainer = RLOOTrainer(model, scorer, arguments, data, processing_class=tokenizer, callbacks=[scorer])
     scorer.trainer = trainer
