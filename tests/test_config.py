@@ -161,3 +161,10 @@ def test_combination_weighs_its_preferences_alike_unless_told():
     experiment = parse(base(soup={"weights": {"P1A": 0.6}}))
     assert len(experiment.combinations) == 8
     assert experiment.recipe_weights("P1A-P2B-P3A") == {"P1A": 0.6, "P2B": 1 / 3, "P3A": 1 / 3}
+
+
+@pytest.mark.parametrize("where", ["testbed", "ppo"])
+@pytest.mark.parametrize("weights", [[0, 0, 0], [1, 1], [1, -1, 1]])
+def test_weights_of_what_is_asked_are_three_and_not_all_zero(where, weights):
+    with pytest.raises(InputError, match=f"{where}.asked"):
+        parse(base(**{where: {"asked": weights}}))

@@ -93,6 +93,12 @@ def test_a_third_of_the_corpus_asks_for_nothing_a_third_for_one_and_a_third_for_
         assert len(set(axes)) == len(axes)
 
 
+def test_the_weights_decide_how_many_preferences_a_document_asks_for() -> None:
+    counts = [len(asked) for _, asked, _, _ in read_corpus(asked=[0, 1, 3])]
+    assert set(counts) == {1, 3} and counts.count(3) / len(counts) == pytest.approx(0.75, abs=0.03)
+    assert {len(asked) for _, asked, _, _ in read_corpus(count=100, asked=[2, 0, 0])} == {0}
+
+
 def test_the_corpus_obeys_as_often_as_it_is_told_to() -> None:
     never, half, always = (read_corpus(count=3000, obedience=share) for share in (0.0, 0.5, 1.0))
     scored = [[(asked, scores(text, topic)) for topic, asked, _, text in rows] for rows in (never, half, always)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlphf.config import Backbone
 from rlphf.files import sha256
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts, encode_responses
@@ -66,6 +67,15 @@ def test_the_loss_is_that_of_response_tokens_alone(tiny_backbone: Path) -> None:
         total -= sum(float(shares[len(prompt) - 1 + t, token]) for t, token in enumerate(response))
         count += len(response)
     assert float(loss) == pytest.approx(total / count, rel=1e-4)
+
+
+def test_every_weight_is_trained_once_and_embeddings_at_their_own_rate(tiny_backbone: Path) -> None:
+    model, _ = load_backbone(tiny_backbone)
+    layers, others = module.optimizer(model, Backbone(learning_rate=0.1, embedding_learning_rate=0.2)).param_groups
+    assert (layers["lr"], others["lr"]) == (0.1, 0.2)
+    trained = [id(p) for group in (layers, others) for p in group["params"]]
+    assert sorted(trained) == sorted(id(p) for p in model.parameters())
+    assert any(p is model.get_input_embeddings().weight for p in others["params"]) and all(p.dim() == 2 for p in layers["params"])
 
 
 def test_each_document_is_seen_once_in_batches_of_near_equal_length() -> None:
