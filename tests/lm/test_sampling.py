@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rlphf.config import Decoding
+from rlphf.lm import sampling
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.sampling import answer, choose, hidden_states, join, pad, sample
@@ -152,8 +153,10 @@ def test_padding_is_by_length_and_not_by_token() -> None:
     assert tokens.tolist() == [[0, 5, 0], [9, 9, 6]] and mask.tolist() == [[1, 1, 1], [0, 0, 1]]
 
 
-def test_hidden_states_are_those_before_each_response_token_and_at_the_texts_end(model) -> None:
-    prompts, responses = [[10, 11, 12], [13]], [[20], [21, 22, 23]]
+@pytest.mark.parametrize("at_once", [1, 2, 16])
+def test_hidden_states_are_those_before_each_response_token_and_at_the_texts_end(model, monkeypatch, at_once: int) -> None:
+    monkeypatch.setattr(sampling, "ROWS", at_once)
+    prompts, responses = [[10, 11, 12], [13], [14, 15]], [[20], [21, 22, 23], [24, 25, 26, 27, 28]]
     batch = join(prompts, responses, pad_id=0, device=model.device)
     before, last = hidden_states(model, batch)
     for i, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):

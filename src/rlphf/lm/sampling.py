@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
+# Texts per forward pass on a CPU.
+ROWS = 16
+
+
 @dataclass(frozen=True)
 class Batch:
     """Prompts and responses of B texts, padded on the right.
@@ -68,11 +72,18 @@ def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch) -> tuple[T
     """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token."""
     whole: Any = model
     backbone = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
-    # Padding lies to the right, where causal attention never looks, so no mask is needed.
-    output = backbone.model(input_ids=batch.tokens, use_cache=False).last_hidden_state
-    index = batch.positions.unsqueeze(-1).expand(-1, -1, output.shape[-1])
-    last = batch.attention.sum(1) - 1
-    return output.gather(1, index), output[torch.arange(len(last), device=last.device), last]
+    order = batch.attention.sum(1).argsort(stable=True)
+    states, ends = [], []
+    # Texts of like length go together, so that short ones are not padded to the longest; a GPU rather has one large batch.
+    for index in order.split(ROWS if order.device.type == "cpu" else len(order)):
+        part = batch.rows(index)
+        # Padding lies to the right, where causal attention never looks, so no mask is needed.
+        output = backbone.model(input_ids=part.tokens, use_cache=False).last_hidden_state
+        before = output.gather(1, part.positions.unsqueeze(-1).expand(-1, -1, output.shape[-1]))
+        states.append(torch.nn.functional.pad(before, (0, 0, 0, batch.mask.shape[1] - part.mask.shape[1])))
+        ends.append(output[torch.arange(len(index), device=index.device), part.attention.sum(1) - 1])
+    back = order.argsort()
+    return torch.cat(states)[back], torch.cat(ends)[back]
 
 
 @torch.no_grad()
