@@ -104,7 +104,7 @@ class Backbone(Section):
     batch_size: Positive = Field(16, description="Documents per step.")
     learning_rate: Rate = Field(3e-3, description="Peak learning rate of its layers (AdamW, warm-up, cosine).")
     embedding_learning_rate: Rate = Field(
-        0.015, description="That of its embeddings, whose rows see few tokens each: at the layers' rate they hold all else up."
+        0.015, description="That of its embeddings, whose rows see few tokens each."
     )
 
 
