@@ -1,11 +1,24 @@
 """Claims about preferences and their combinations."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rlphf.errors import InputError
-from rlphf.preferences import AXES, PREFERENCES, combinations, instruction, members, preference
+from rlphf.preferences import (
+    AXES,
+    FORMS,
+    GENERAL,
+    PREFERENCES,
+    alone,
+    combinations,
+    instruction,
+    members,
+    preference,
+    request,
+)
 
 CORE = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"]
 
@@ -54,3 +67,14 @@ def test_instruction_is_the_question_followed_by_the_prompts_in_order():
     assert instruction("Why?") == "Why?"
     asked = instruction("Why?", ["P3B", "P1A"])
     assert asked == f"Why? {PREFERENCES['P3B'].prompt} {PREFERENCES['P1A'].prompt}"
+
+
+def test_a_request_asks_for_nothing_for_the_preference_or_for_it_among_one_of_every_other_axis():
+    rng = Random(0)
+    assert request("P2A", "nothing", rng) == [] and request("P2A", "own", rng) == alone("P2A") == ["P2A"]
+    drawn = {tuple(request("P2A", "all", rng)) for _ in range(200)}
+    assert drawn == {(a, "P2A", b) for a in ("P1A", "P1B") for b in ("P3A", "P3B", "P3C", "P3D")}
+
+
+def test_general_asks_for_nothing_in_every_form():
+    assert alone(GENERAL) == [] and all(request(GENERAL, form, Random(0)) == [] for form in FORMS)

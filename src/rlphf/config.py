@@ -103,9 +103,7 @@ class Backbone(Section):
     steps: Positive = Field(1000, description="Optimizer steps of its training.")
     batch_size: Positive = Field(16, description="Documents per step.")
     learning_rate: Rate = Field(3e-3, description="Peak learning rate of its layers (AdamW, warm-up, cosine).")
-    embedding_learning_rate: Rate = Field(
-        0.015, description="That of its embeddings, whose rows see few tokens each."
-    )
+    embedding_learning_rate: Rate = Field(0.015, description="That of its embeddings, whose rows see few tokens each.")
 
 
 class Decoding(Section):
@@ -123,6 +121,11 @@ class Rollouts(Section):
 
     train_pairs: Positive = Field(1, description="Pairs per training prompt.")
     validation_pairs: Positive = Field(1, description="Pairs per validation prompt.")
+    asked: Shares = Field(
+        [0, 1, 0],
+        description="Weights of responses that are asked for nothing, for the preference (as in the paper), and for it with one"
+        " of every other axis; drawn for each response.",
+    )
     test_pairs: Positive = Field(2, description="Pairs per test prompt; they only measure the reward models' accuracy.")
     decoding: Decoding = Field(Decoding(), description="How the backbone samples them.")
 

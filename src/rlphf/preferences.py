@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from random import Random
 
 from rlphf.errors import InputError
 
@@ -32,6 +33,10 @@ PREFERENCES: dict[str, Preference] = {
     )
 }
 AXES: tuple[str, ...] = ("expertise", "informativeness", "style")
+# What labels of the "generally better" response go by in place of a preference's id.
+GENERAL = "general"
+# How a question may ask for a preference; settings named `asked` weigh these forms.
+FORMS = ("nothing", "own", "all")
 
 
 def preference(name: str) -> Preference:
@@ -64,3 +69,22 @@ def members(combination: str) -> list[str]:
 def instruction(question: str, ids: Iterable[str] = ()) -> str:
     """Return the question followed by the prompts of the preferences `ids`, as every policy sees it."""
     return " ".join([question, *(preference(i).prompt for i in ids)])
+
+
+def alone(name: str) -> list[str]:
+    """Return the ids that a question asks for when it asks for preference `name` alone; none for "general"."""
+    return [] if name == GENERAL else [preference(name).id]
+
+
+def request(name: str, form: str, rng: Random) -> list[str]:
+    """Return the ids that a question asks for when it is to serve preference `name` in one of the FORMS.
+
+    "nothing": none; "own": the preference alone; "all": it among one of every other axis, drawn by `rng` from all that there
+    are (so that an experiment's choice of preferences changes nothing), in the order of the axes. "general" asks for nothing.
+    """
+    if form == "nothing" or name == GENERAL:
+        return []
+    if form == "own":
+        return alone(name)
+    by_axis = [[p.id for p in PREFERENCES.values() if p.axis == axis] for axis in AXES]
+    return [name if name in ids else rng.choice(ids) for ids in by_axis]

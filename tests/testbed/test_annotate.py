@@ -10,9 +10,10 @@ import pytest
 
 from rlphf.config import Annotator
 from rlphf.data.annotate import annotate, annotate_step, choose, oracle_utility, rule_utility
-from rlphf.data.records import GENERAL, PAIRS, PROMPTS, RESPONSES, check_pairs
+from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
+from rlphf.preferences import GENERAL
 from rlphf.testbed import oracle
 from rlphf.testbed.language import draw_plan, question, realise, topics
 

@@ -8,9 +8,10 @@ from random import Random
 import pyarrow as pa
 
 from rlphf.config import Annotator, load
-from rlphf.data.records import GENERAL, PAIRS, PROMPTS, RESPONSES
+from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import digest, read_parquet, write_parquet
+from rlphf.preferences import GENERAL, alone, instruction
 from rlphf.seeds import derive
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
@@ -47,12 +48,10 @@ def rule_utility(rule: str) -> Utility:
 
 def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]]) -> Utility:
     """Return a reward model's score as utility; all (prompt, response) `rows` are scored at once."""
-    from rlphf.preferences import instruction
     from rlphf.train.reward import encode_texts, load_reward_model, score
 
     model, tokenizer = load_reward_model(backbone, adapter)
-    asked = [] if preference == GENERAL else [preference]
-    texts = encode_texts(tokenizer, [instruction(p["prompt"], asked) for p, _ in rows], [r for _, r in rows])
+    texts = encode_texts(tokenizer, [instruction(p["prompt"], alone(preference)) for p, _ in rows], [r for _, r in rows])
     scores = score(model, texts, tokenizer.pad_token_id)
     table = {(p["id"], r): value for (p, r), value in zip(rows, scores, strict=True)}
     return lambda prompt, response: table[prompt["id"], response]

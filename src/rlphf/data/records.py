@@ -9,7 +9,6 @@ from rlphf.errors import InputError
 from rlphf.files import digest
 
 SPLITS = ("train", "validation", "test")
-GENERAL = "general"
 
 PROMPTS = pa.schema(
     [

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from rlphf.config import Soup
-from rlphf.data.records import GENERAL, PAIRS, SPLITS
+from rlphf.data.records import PAIRS, SPLITS
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
+from rlphf.preferences import GENERAL
 from rlphf.tracking.record import read_metrics
 
 SCORED = pa.schema(

@@ -1,16 +1,17 @@
 """Rollouts: responses of the backbone to prompts that ask for a preference, for an annotator to choose between."""
 
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 
 from rlphf.config import Rollouts, load
-from rlphf.data.records import GENERAL, PROMPTS, RESPONSES
+from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.sampling import answer
-from rlphf.preferences import instruction
+from rlphf.preferences import FORMS, instruction, request
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 
@@ -21,9 +22,10 @@ def pairs_per_prompt(settings: Rollouts, split: str) -> int:
 
 
 def rollouts_step(config: Path, preference: str, prompts: Path, backbone: Path, out: Path) -> None:
-    """Sample two responses per pair, prompt and preference ("general": no preference is asked for); write RESPONSES to `out`.
+    """Sample two responses per pair and prompt for a preference; write RESPONSES to `out`, with what each was asked for.
 
-    Samples 2k and 2k+1 of a prompt are its pair k.
+    How a response is asked for the preference is drawn by the weights `rollouts.asked`, response by response ("general" asks
+    for nothing). Samples 2k and 2k+1 of a prompt are its pair k.
     """
     experiment = load(config)
     settings = experiment.rollouts
@@ -33,22 +35,24 @@ def rollouts_step(config: Path, preference: str, prompts: Path, backbone: Path, 
         if not rows:
             raise InputError(f"{prompts}: holds no prompts; nothing to sample responses to")
         wanted = [(row["id"], row["prompt"], k) for row in rows for k in range(2 * pairs_per_prompt(settings, row["split"]))]
-        asked = [] if preference == GENERAL else [preference]
         model, tokenizer = load_backbone(backbone)
         seed = derive(experiment.seed, "rollouts", preference)
-        answers = answer(model, tokenizer, [instruction(text, asked) for _, text, _ in wanted], settings.decoding, seed)
+        rng = Random(derive(seed, "asked"))
+        asked = [request(preference, rng.choices(FORMS, settings.asked)[0], rng) for _ in wanted]
+        texts = [instruction(text, ids) for (_, text, _), ids in zip(wanted, asked, strict=True)]
+        answers = answer(model, tokenizer, texts, settings.decoding, seed)
         table = pa.Table.from_pylist(
             [
                 {
                     "prompt_id": name,
                     "method": "rollout",
-                    "combination": "" if preference == GENERAL else preference,
+                    "combination": "-".join(ids),
                     "sample": k,
                     "response": text,
                     "tokens": tokens,
                     "finished": finished,
                 }
-                for (name, _, k), (text, tokens, finished) in zip(wanted, answers, strict=True)
+                for (name, _, k), ids, (text, tokens, finished) in zip(wanted, asked, answers, strict=True)
             ],
             RESPONSES,
         )

@@ -7,13 +7,13 @@ from random import Random
 import torch
 
 from rlphf.config import load
-from rlphf.data.records import GENERAL, PROMPTS
+from rlphf.data.records import PROMPTS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, add_reward, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
-from rlphf.preferences import AXES, PREFERENCES, instruction
+from rlphf.preferences import FORMS, alone, instruction, request
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
@@ -28,26 +28,12 @@ def training_instructions(prompts: Sequence[str], preference: str, asked: Sequen
     "general" nothing is asked. Source: weights (0, 1, 0) are Personalized Soups' section 3.2; the others are ours.
     """
     rng = Random(seed)
-    own = [] if preference == GENERAL else [preference]
-    wanted = []
-    for prompt in prompts:
-        for form, weight in zip(("nothing", "own", "all"), asked, strict=True):
-            for _ in range(weight):
-                others = [rng.choice(ids) for ids in _other_axes(preference)] if form == "all" and own else []
-                ids = [] if form == "nothing" else sorted([*own, *others], key=_axis)
-                wanted.append((instruction(prompt, ids), instruction(prompt, own)))
-    return wanted
-
-
-def _axis(preference: str) -> int:
-    return AXES.index(PREFERENCES[preference].axis)
-
-
-def _other_axes(preference: str) -> list[list[str]]:
-    """Return the preferences of each other axis: all that there are, so that an experiment's choice of them changes nothing."""
-    own = PREFERENCES[preference].axis
-    axes = [axis for axis in AXES if axis != own]
-    return [[p.id for p in PREFERENCES.values() if p.axis == axis] for axis in axes]
+    return [
+        (instruction(prompt, request(preference, form, rng)), instruction(prompt, alone(preference)))
+        for prompt in prompts
+        for form, weight in zip(FORMS, asked, strict=True)
+        for _ in range(weight)
+    ]
 
 
 def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path) -> None:

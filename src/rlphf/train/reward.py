@@ -12,14 +12,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from trl import RewardConfig, RewardTrainer
 
 from rlphf.config import Experiment, Reward, load
-from rlphf.data.records import GENERAL, PAIRS
+from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.adapters import lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
-from rlphf.preferences import instruction
+from rlphf.preferences import alone, instruction
 from rlphf.seeds import derive
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
@@ -80,11 +80,12 @@ def train_reward_model(
 ) -> PeftModel:
     """Train LoRA and head on `pairs` (columns chosen_ids, rejected_ids) with the Bradley-Terry loss -log s(r(y+) - r(y-)).
 
-    Resumes from a checkpoint in `folder`.
+    Batches are of pairs of like length. Resumes from a checkpoint in `folder`.
     """
     torch.manual_seed(seed)
     torch.nn.init.normal_(model.get_parameter("score.weight"), std=0.02)
     adapted = get_peft_model(model, lora_config(settings.lora, task_type="SEQ_CLS"))
+    lengths = [max(map(len, pair)) for pair in zip(pairs["chosen_ids"], pairs["rejected_ids"], strict=True)]
     steps = -(-len(pairs) // settings.batch_size) * settings.epochs
     arguments = RewardConfig(
         output_dir=str(folder),
@@ -98,6 +99,9 @@ def train_reward_model(
         # TRL's default is to switch dropout off, the adapter's included.
         disable_dropout=False,
         max_length=None,
+        # Less padding: a fifth to a quarter less time, accuracy within noise (docs/learning.md).
+        train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,
         logging_steps=max(1, steps // 20),
         save_steps=max(1, steps // 2),
         save_total_limit=2,
@@ -106,7 +110,8 @@ def train_reward_model(
         seed=seed,
         use_cpu=not torch.cuda.is_available(),
     )
-    trainer = RewardTrainer(adapted, arguments, train_dataset=pairs, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    data = pairs.add_column("length", lengths)
+    trainer = RewardTrainer(adapted, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
     trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
     return adapted.eval()
 
@@ -125,7 +130,7 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Path, out:
         if not train:
             raise InputError(f"{pairs}: the split 'train' is empty; nothing to train a reward model on")
         model, tokenizer = classifier(backbone)
-        asked = [] if preference == GENERAL else [preference]
+        asked = alone(preference)
 
         def encoded(rows: list[dict], answer: str) -> list[list[int]]:
             return encode_texts(tokenizer, [instruction(r["prompt"], asked) for r in rows], [r[answer] for r in rows])

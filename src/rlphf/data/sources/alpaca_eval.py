@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlphf.data.records import GENERAL
 from rlphf.data.sources.raw import BadField, Dropped, Pair, Place, Prompt, Raw, convert, number, text
 from rlphf.data.sources.rows import files, rows
+from rlphf.preferences import GENERAL
 
 _CONCISE, _VERBOSE = "_concise", "_verbose"
 _Answers = dict[str, dict[str, tuple[str, Place]]]  # generator -> instruction -> answer and where it stands

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rlphf.data.records import GENERAL
 from rlphf.data.sources.raw import BadField, Dropped, Pair, Place, Raw, convert, text
 from rlphf.data.sources.rows import files, rows, stem
 from rlphf.data.splits import ASSISTANT, HUMAN
+from rlphf.preferences import GENERAL
 
 _KINDS = ("harmless", "helpful")
 

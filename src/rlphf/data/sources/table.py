@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlphf.data.records import GENERAL
 from rlphf.data.sources.raw import BadField, Pair, Place, Prompt, Raw, convert, number, text
 from rlphf.data.sources.rows import files, rows
 from rlphf.errors import InputError
+from rlphf.preferences import GENERAL
 
 _REQUIRED = ("prompt", "chosen", "rejected")
 _OPTIONAL = ("preference", "user", "probability", "topic")
