@@ -35,9 +35,11 @@ class Command:
 
 CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
 OUT = Option("out", "file or folder to write")
-PREFERENCE = Option("preference", 'preference id, or "general"', "text")
+PREFERENCE = Option("preference", 'preference id, "general", or "pmorl"', "text")
 PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
+
+PAIRS = Option("pairs", "files of pairs", "paths")
 
 COMMANDS = (
     Command(
@@ -64,13 +66,19 @@ COMMANDS = (
         "reward train",
         "rlphf.train.reward:reward_step",
         "train the reward model of a preference",
-        (CONFIG, PREFERENCE, BACKBONE, Option("pairs", "pairs.parquet"), OUT),
+        (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT),
     ),
     Command(
         "policy train",
         "rlphf.train.policy:policy_step",
         "train the adapter of a preference by PPO or RLOO",
         (CONFIG, PREFERENCE, PROMPTS, BACKBONE, Option("reward", "adapter folder of the reward model"), OUT),
+    ),
+    Command(
+        "mt train",
+        "rlphf.train.sft:sft_step",
+        "train MT's policy on the chosen responses of all preferences",
+        (CONFIG, BACKBONE, PAIRS, OUT),
     ),
     Command(
         "soup all",
@@ -90,11 +98,10 @@ COMMANDS = (
         "responses of a method to the evaluated prompts",
         (
             CONFIG,
-            Option("method", "vb, pp, psoups, psoups_unprompted or adapters", "text"),
+            Option("method", "a method (evaluation.methods), adapters, or front", "text"),
             PROMPTS,
             BACKBONE,
-            Option("adapters", "folder with <preference>/adapter"),
-            Option("soups", "folder with a soup per combination"),
+            Option("models", "results/<experiment>/seed-<N>, where policies and soups are"),
             OUT,
         ),
     ),

@@ -7,7 +7,7 @@ Threads, memory, partitions and GPUs are no settings of an experiment: they live
 import json
 import textwrap
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -195,6 +195,23 @@ class PPO(Section):
     sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
 
 
+class PMorl(Section):
+    """P-MORL: one reward model of all preferences (settings of `reward`), one policy of all combinations (those of `ppo`)."""
+
+    updates: Positive = Field(156, description="Outer steps of its policy, in place of ppo.updates.")
+
+
+class MT(Section):
+    """MT: supervised fine-tuning on the chosen rollouts of all preferences; the defaults are those of the release."""
+
+    lora: Lora = Field(Lora(), description="Shape of the adapter.")
+    epochs: Positive = Field(1, description="Passes over the chosen responses.")
+    batch_size: Positive = Field(64, description="Responses per step.")
+    learning_rate: Rate = Field(1e-5, description="Constant learning rate after the warm-up.")
+    warmup_steps: Count = Field(100, description="Steps of linear warm-up.")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay.")
+
+
 class Soup(Section):
     """How adapters are merged."""
 
@@ -203,13 +220,17 @@ class Soup(Section):
     svd_rank: Positive | None = Field(None, description="Truncate a `delta` soup to this rank; null keeps it exact.")
 
 
-Method = Literal["vb", "pp", "psoups", "psoups_unprompted"]
+Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
 
 
 class Evaluation(Section):
     """Responses on held-out prompts and how they are compared."""
 
-    methods: list[Method] = Field(["vb", "pp", "psoups", "psoups_unprompted"], description="Methods to compare.")
+    methods: list[Method] = Field(list(get_args(Method)), description="Methods to compare.")
+    front: list[str] = Field(
+        [], description="Two preferences whose policies are interpolated along a front of weights; [] for none."
+    )
+    front_points: Annotated[int, Field(ge=2)] = Field(11, description="Weights on the front, from one end to the other.")
     split: Literal["validation", "test"] = Field("test", description="Topics to evaluate on; tune on validation, report on test.")
     samples: Positive = Field(1, description="Responses per prompt, meaned before prompts are resampled for intervals.")
     decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
@@ -246,6 +267,8 @@ class Experiment(Section):
     annotator: Annotator = Field(Annotator(), description="Who labels pairs.")
     reward: Reward = Field(Reward(), description="Reward models.")
     ppo: PPO = Field(PPO(), description="Policies.")
+    pmorl: PMorl = Field(PMorl(), description="The method P-MORL.")
+    mt: MT = Field(MT(), description="The method MT.")
     soup: Soup = Field(Soup(), description="Merging.")
     evaluation: Evaluation = Field(Evaluation(), description="Judging.")
     tracking: Tracking = Field(Tracking(), description="MLflow.")
@@ -265,6 +288,9 @@ class Experiment(Section):
         missing = [p for p in self.combination_preferences if p not in self.preferences]
         if missing:
             raise ValueError(f"combination_preferences: {missing[0]} is not among preferences, so it would have no adapter")
+        front = self.evaluation.front
+        if front and (len(front) != 2 or len(set(front)) != 2 or not set(front) <= set(self.preferences)):
+            raise ValueError("evaluation.front: name two of the preferences, or none")
         unused = [p for p in self.soup.weights if p not in self.combination_preferences]
         if unused:
             raise ValueError(f"soup.weights: {unused[0]} is not among combination_preferences, so no soup would use its weight")
@@ -280,6 +306,15 @@ class Experiment(Section):
     def combinations(self) -> list[str]:
         """Names of the combinations that are evaluated."""
         return combinations(self.combination_preferences)
+
+    @property
+    def front_weights(self) -> dict[str, dict[str, float]]:
+        """Weights of the soups on the front, {name: {preference: weight}}; a name is the second one's weight."""
+        if not self.evaluation.front:
+            return {}
+        first, second = self.evaluation.front
+        shares = [i / (self.evaluation.front_points - 1) for i in range(self.evaluation.front_points)]
+        return {f"{share:.3f}": {first: 1 - share, second: share} for share in shares}
 
     def recipe_weights(self, combination: str) -> dict[str, float]:
         """Return {preference: weight} of a combination's soup."""

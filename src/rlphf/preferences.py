@@ -35,6 +35,10 @@ PREFERENCES: dict[str, Preference] = {
 AXES: tuple[str, ...] = ("expertise", "informativeness", "style")
 # What labels of the "generally better" response go by in place of a preference's id.
 GENERAL = "general"
+# The method that serves all preferences with one reward model and one policy; its models go by its name.
+PMORL = "pmorl"
+# The method that imitates the chosen responses of all preferences; its policy goes by its name.
+MT = "mt"
 # How a question may ask for a preference; settings named `asked` weigh these forms.
 FORMS = ("nothing", "own", "all")
 

@@ -17,7 +17,17 @@ from rlphf.preferences import members
 from rlphf.testbed.language import draw_plan, realise
 from rlphf.testbed.prompts import prompts
 
-OBEDIENCE = {"vb": 0.0, "pp": 0.4, "psoups": 0.9, "psoups_unprompted": 0.7, "base": 0.4, "adapter": 0.95}
+METHODS = ["vb", "rlhf", "pp", "pmorl", "psoups", "psoups_unprompted"]
+OBEDIENCE = {
+    "vb": 0.0,
+    "pp": 0.4,
+    "psoups": 0.9,
+    "psoups_unprompted": 0.7,
+    "rlhf": 0.2,
+    "pmorl": 0.6,
+    "base": 0.4,
+    "adapter": 0.95,
+}
 
 
 def answers(rng: Random, asked: list[dict], method: str, combination: str) -> list[dict]:
@@ -39,18 +49,27 @@ def write_lines(path: Path, lines: list[dict]) -> None:
 def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
     """Make a run in `folder`; return its configuration file, its seed folder and the experiment."""
     config, seed_folder = folder / "config.yaml", folder / "seed-7"
-    settings = {"experiment": "synthetic", "seed": 7, "evaluation": {"bootstrap": 200}}
+    settings = {
+        "experiment": "synthetic",
+        "seed": 7,
+        "evaluation": {"bootstrap": 200, "methods": METHODS, "front": ["P2A", "P2B"], "front_points": 3},
+    }
     config.write_text(yaml.safe_dump(settings))
     experiment = load(config)
     rng = Random(7)
     asked = prompts(experiment.testbed, experiment.seed)
     write_parquet(seed_folder / "prompts" / "prompts.parquet", asked)
     held_out = [row for row in asked.to_pylist() if row["split"] == "test"][::3]
-    rows = {"vb": answers(rng, held_out, "vb", "")}
-    for method in ("pp", "psoups", "psoups_unprompted"):
+    rows = {method: answers(rng, held_out, method, "") for method in ("vb", "rlhf")}
+    for method in METHODS[2:]:
         rows[method] = [row for c in experiment.combinations for row in answers(rng, held_out, method, c)]
     rows["adapters"] = answers(rng, held_out, "base", "")
     rows["adapters"] += [row for m in ("base", "adapter") for p in experiment.preferences for row in answers(rng, held_out, m, p)]
+    rows["front"] = [
+        row | {"method": "front", "combination": name}
+        for name, weights in experiment.front_weights.items()
+        for row in answers(rng, held_out, "adapter", max(weights, key=lambda p: weights[p]))
+    ]
     for name, found in rows.items():
         write_parquet(seed_folder / "responses" / name / "responses.parquet", pa.Table.from_pylist(found, RESPONSES))
     for preference in experiment.preferences:

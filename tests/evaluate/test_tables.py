@@ -23,6 +23,8 @@ COLUMNS = {
     "methods": "method combination criterion mean ci_low ci_high n",
     "differences": "method_a method_b combination criterion difference ci_low ci_high n",
     "win_rates": "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
+    "front": "first second weight criterion mean ci_low ci_high n",
+    "budgets": "method trainings pairs updates samples seconds answer_ms",
     "merges": "combination rule relative_error score",
     "timings": "step seconds peak_mb",
     "curves": "preference kind step metric value",
@@ -68,7 +70,7 @@ def test_tables_have_the_same_bytes_when_made_again(finished_run, tables, tmp_pa
 
 def test_no_combination_of_keys_occurs_twice(tables):
     for name, schema in SCHEMAS.items():
-        keys = [f.name for f in schema if pa.types.is_string(f.type) or f.name == "step"]
+        keys = [f.name for f in schema if pa.types.is_string(f.type) or f.name in ("step", "weight")]
         found = [tuple(row[key] for key in keys) for row in read_table(tables, name)]
         assert len(found) == len(set(found)), name
 
@@ -79,7 +81,7 @@ def test_method_means_are_those_of_the_scores(finished_run, tables):
     for row in read_table(tables, "methods"):
         if row["combination"] == "all" or row["criterion"] == "mean":
             continue
-        where = "" if row["method"] == "vb" else row["combination"]
+        where = "" if row["method"] in ("vb", "rlhf") else row["combination"]
         key = (row["method"], where, row["criterion"])
         values = [s["score"] for s in scored if (s["method"], s["combination"], s["criterion"]) == key]
         assert row["mean"] == pytest.approx(np.mean(values))
@@ -156,7 +158,7 @@ def test_reward_accuracy_counts_a_tie_half_and_the_ceiling_is_the_annotators(tmp
             ("q4", "train", 1.0, 0.0, 0.6),
         ],
     )
-    train, test = reward_models(tmp_path, ["P1A"], Bootstrap(1, 100))
+    train, test = reward_models(tmp_path, ["P1A"], [], Bootstrap(1, 100))
     assert (test["split"], test["n"], test["accuracy"]) == ("test", 3, 0.5)
     assert test["ceiling"] == pytest.approx((0.9 + 0.7 + 0.8) / 3)
     assert (train["split"], train["accuracy"], train["ceiling"]) == ("train", 1.0, 0.6)
@@ -164,7 +166,7 @@ def test_reward_accuracy_counts_a_tie_half_and_the_ceiling_is_the_annotators(tmp
 
 def test_ceiling_is_null_where_a_probability_is_unknown(tmp_path):
     write_reward_model(tmp_path, [("q1", "test", 2.0, 1.0, 0.9), ("q2", "test", 1.0, 2.0, None)])
-    assert reward_models(tmp_path, ["P1A"], Bootstrap(1, 100))[0]["ceiling"] is None
+    assert reward_models(tmp_path, ["P1A"], [], Bootstrap(1, 100))[0]["ceiling"] is None
 
 
 def test_pairs_of_one_prompt_are_drawn_together(tmp_path):
@@ -172,7 +174,7 @@ def test_pairs_of_one_prompt_are_drawn_together(tmp_path):
     once = [(f"q{i}", "test", float(r), 0.5, 0.9) for i, r in enumerate(right)]
     write_reward_model(tmp_path / "once", once)
     write_reward_model(tmp_path / "copied", once * 4)
-    one, copied = (reward_models(tmp_path / name, ["P1A"], Bootstrap(1, 300))[0] for name in ("once", "copied"))
+    one, copied = (reward_models(tmp_path / name, ["P1A"], [], Bootstrap(1, 300))[0] for name in ("once", "copied"))
     assert (copied["n"], one["n"]) == (24, 6)
     assert (copied["ci_low"], copied["ci_high"]) == (one["ci_low"], one["ci_high"])
 
@@ -180,8 +182,8 @@ def test_pairs_of_one_prompt_are_drawn_together(tmp_path):
 def test_a_scored_pair_that_is_unknown_is_named(copied_run):
     _, seed_folder, _ = copied_run
     shutil.copy(pairs_file(seed_folder, "P1B"), pairs_file(seed_folder, "P1A"))
-    with pytest.raises(InputError, match="pair P1A-0 is not in .*pairs/P1A/pairs.parquet"):
-        reward_models(seed_folder, ["P1A"], Bootstrap(1, 10))
+    with pytest.raises(InputError, match="P1A/scores.parquet: pair P1A-0 is not among the annotated ones"):
+        reward_models(seed_folder, ["P1A"], [], Bootstrap(1, 10))
 
 
 def test_curves_hold_the_last_value_of_each_step(tmp_path):
@@ -238,7 +240,7 @@ def test_general_pairs_count_where_a_run_has_them_and_forgotten_preferences_do_n
     _, seed_folder, _ = copied_run
     for name in ("pairs", "reward"):
         (seed_folder / name / "P1B").rename(seed_folder / name / "general")
-    found = reward_models(seed_folder, ["P1A", "P2A"], Bootstrap(1, 10))
+    found = reward_models(seed_folder, ["P1A", "P2A"], ["P1A", "P2A"], Bootstrap(1, 10))
     assert list(dict.fromkeys(row["preference"] for row in found)) == ["P1A", "P2A", "general"]
 
 
@@ -246,7 +248,10 @@ def test_general_pairs_count_without_a_general_reward_model(copied_run):
     _, seed_folder, _ = copied_run
     (seed_folder / "pairs" / "P1B").rename(seed_folder / "pairs" / "general")
     assert {row["preference"] for row in data(seed_folder, ["P1A", "P2A"])} == {"P1A", "P2A", "general"}
-    assert {row["preference"] for row in reward_models(seed_folder, ["P1A", "P2A"], Bootstrap(1, 10))} == {"P1A", "P2A"}
+    assert {row["preference"] for row in reward_models(seed_folder, ["P1A", "P2A"], ["P1A", "P2A"], Bootstrap(1, 10))} == {
+        "P1A",
+        "P2A",
+    }
 
 
 def test_a_run_that_was_not_judged_is_refused_and_nothing_is_written(copied_run, tmp_path):

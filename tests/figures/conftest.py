@@ -57,6 +57,15 @@ def build_tables(folder: Path) -> Path:
         for a, b in permutations(METHODS, 2)
         for c in ("majority", "mean", "helpfulness")
     ]
+    rows["front"] = [
+        {"first": "P2A", "second": "P2B", "weight": i / 4, "criterion": criterion, "n": 72} | around(rng, "mean", 0.3 + i / 10)
+        for i in range(5)
+        for criterion in ("P2A", "P2B", "helpfulness")
+    ]
+    rows["budgets"] = [
+        {"method": m, "trainings": 2, "pairs": 9, "updates": 3, "samples": 24, "seconds": 60.0 + i, "answer_ms": 5.0}
+        for i, m in enumerate(METHODS)
+    ]
     for name, found in rows.items():
         write_table(folder, name, found)
     return folder

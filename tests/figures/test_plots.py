@@ -8,7 +8,7 @@ from rlphf.evaluate.tables import read_table, write_table
 from rlphf.figures import plots
 from rlphf.figures.style import save
 
-FIGURES = ("curves", "adapters", "methods", "win_rates", "adapter_effects")
+FIGURES = ("curves", "adapters", "methods", "win_rates", "adapter_effects", "tradeoff", "front", "costs")
 
 
 def texts(figure):
@@ -87,9 +87,37 @@ def test_a_user_s_own_matplotlib_settings_do_not_reach_the_figures(tables, tmp_p
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_one_preference_and_one_method_are_drawn_too(tables, tmp_path, name):
-    for stored in ("curves", "adapters", "reward_models", "adapter_effects", "methods"):
+    for stored in ("curves", "adapters", "reward_models", "adapter_effects", "methods", "budgets"):
         rows = read_table(tables, stored)
         write_table(tmp_path, stored, [r for r in rows if r.get("preference", "P1A") == "P1A" and r.get("method", "pp") == "pp"])
-    write_table(tmp_path, "win_rates", [])
+    for empty in ("win_rates", "front"):
+        write_table(tmp_path, empty, [])
     save(getattr(plots, name)(tmp_path), tmp_path, name)
     assert (tmp_path / f"{name}.png").stat().st_size > 2_000
+
+
+def test_the_front_goes_through_the_scores_of_the_table(tables):
+    left, right = plots.front(tables).axes
+    rows = read_table(tables, "front")
+    for line, criterion in zip(left.get_lines(), ("P2A", "P2B", "helpfulness"), strict=True):
+        wanted = [(row["weight"], row["mean"]) for row in rows if row["criterion"] == criterion]
+        assert np.allclose(line.get_xydata(), wanted)
+    assert np.allclose(right.get_lines()[0].get_xdata(), [row["mean"] for row in rows if row["criterion"] == "P2A"])
+
+
+def test_the_tradeoff_has_a_point_per_method(tables):
+    (axes,) = plots.tradeoff(tables).axes
+    rows = {(r["method"], r["criterion"]): r["mean"] for r in read_table(tables, "methods") if r["combination"] == "all"}
+    points = {tuple(line.get_xydata()[0]) for line in axes.get_lines() if len(line.get_xydata()) == 1}
+    assert {(rows[name, "mean"], rows[name, "helpfulness"]) for name, _ in rows} <= points
+
+
+def test_costs_double_with_each_axis_for_all_combinations_and_grow_evenly_for_single_preferences(tables, tmp_path):
+    seconds = {"psoups": 30.0, "pmorl": 80.0}
+    blank = dict.fromkeys(("trainings", "pairs", "updates", "samples"), 0)
+    write_table(tmp_path, "budgets", [{"method": name, "seconds": s, "answer_ms": None, **blank} for name, s in seconds.items()])
+    write_table(tmp_path, "methods", read_table(tables, "methods"))
+    (axes,) = plots.costs(tmp_path).axes
+    single, joint = (line.get_ydata() for line in axes.get_lines()[::2])
+    # Three axes were measured.
+    assert single[2] == 30 and joint[2] == 80 and np.allclose(np.diff(single), 10) and np.allclose(joint[1:] / joint[:-1], 2)

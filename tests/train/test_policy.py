@@ -16,10 +16,11 @@ from rlphf.errors import InputError
 from rlphf.files import read_json, sha256, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.preferences import instruction
-from rlphf.train.policy import policy_step, training_instructions
+from rlphf.train.policy import joint_instructions, policy_step, training_instructions
 
 CONFIG = """
 experiment: test
+pmorl: {{updates: 2}}
 ppo: {{algorithm: {algorithm}, updates: 4, batch_size: 8, mini_batch_size: 4, inner_epochs: 1, learning_rate: {rate},
   max_new_tokens: 4, checkpoint_every: 2, sample_every: 1, asked: {asked}, lora: {{rank: 4, dropout: 0.0}}}}
 """
@@ -93,7 +94,7 @@ def test_only_training_prompts_are_used_with_the_preferences_prompt_if_asked(tra
 def test_prompts_come_by_the_weights_and_the_reward_model_sees_the_one_preference_it_knows() -> None:
     wanted = training_instructions(["Why?", "How?"], "P2A", (1, 2, 3), seed=1)
     own = {question: instruction(question, ["P2A"]) for question in ("Why?", "How?")}
-    assert [judged for _, judged in wanted] == [own["Why?"]] * 6 + [own["How?"]] * 6
+    assert [judged for _, judged in wanted] == [[own["Why?"]]] * 6 + [[own["How?"]]] * 6
     for question, forms in (("Why?", wanted[:6]), ("How?", wanted[6:])):
         nothing, alone, other_alone, *mixed = (policy for policy, _ in forms)
         assert nothing == question and alone == other_alone == own[question]
@@ -102,7 +103,22 @@ def test_prompts_come_by_the_weights_and_the_reward_model_sees_the_one_preferenc
 
 
 def test_general_asks_for_nothing() -> None:
-    assert set(training_instructions(["Why?"], "general", (1, 1, 1), seed=1)) == {("Why?", "Why?")}
+    assert training_instructions(["Why?"], "general", (1, 1, 1), seed=1) == [("Why?", ["Why?"])] * 3
+
+
+def test_pmorl_is_asked_for_every_combination_and_judged_by_each_of_its_preferences() -> None:
+    wanted = joint_instructions(["Why?", "How?"], ["P1A-P2A", "P1A-P2B"])
+    assert [asked for asked, _ in wanted] == [
+        instruction(q, ids) for q in ("Why?", "How?") for ids in (["P1A", "P2A"], ["P1A", "P2B"])
+    ]
+    assert wanted[1][1] == [instruction("Why?", ["P1A"]), instruction("Why?", ["P2B"])]
+
+
+def test_pmorl_trains_one_policy_for_its_own_number_of_updates(train) -> None:
+    folder = train("pmorl")
+    assert read_json(folder / "record.json")["tags"]["updates"] == "2"
+    prompts = [json.loads(line)["prompt"] for line in (folder / "samples.jsonl").read_text().splitlines()]
+    assert prompts and all(prompt.count("Generate a response") == 3 for prompt in prompts)
 
 
 def test_no_training_prompts_is_an_error_in_one_line(train, tmp_path: Path) -> None:

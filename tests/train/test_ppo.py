@@ -45,7 +45,7 @@ def make(tiny_backbone: Path, make_reward: Callable[..., Path]) -> Callable[...,
         model = add_policy(base, chosen.lora, seed=3)
         head = add_reward(model, reward, backbone_sha256(tiny_backbone))
         prompts = encode_prompts(tokenizer, INSTRUCTIONS)
-        trainer = PPOTrainer(model, tokenizer, head, prompts, prompts, chosen, seed=5)
+        trainer = PPOTrainer(model, tokenizer, head, prompts, [[prompt] for prompt in prompts], chosen, seed=5)
         if moved:
             torch.manual_seed(11)
             with torch.no_grad():
@@ -74,7 +74,7 @@ def plain_logprobs(trainer: PPOTrainer, prompt: list[int], response: list[int], 
 
 def test_at_the_start_ratio_is_1_and_kl_is_0(make) -> None:
     trainer = make()
-    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.prompts)
+    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.judged)
     assert torch.equal(rollout.logprobs, rollout.reference)
     parts = trainer.losses(rollout, torch.arange(5))
     assert float(parts["policy_kl"].detach()) == 0.0 and float(parts["clip_fraction"]) == 0.0
@@ -85,7 +85,7 @@ def test_at_the_start_ratio_is_1_and_kl_is_0(make) -> None:
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_log_probabilities_are_those_of_the_whole_model(make, temperature: float) -> None:
     trainer = make(moved=True, temperature=temperature)
-    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.prompts)
+    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.judged)
     with torch.no_grad():
         for i, response in enumerate(RESPONSES):
             wanted = plain_logprobs(trainer, trainer.prompts[i], response, temperature)
@@ -94,9 +94,9 @@ def test_log_probabilities_are_those_of_the_whole_model(make, temperature: float
 
 def test_the_reference_ignores_the_policy(make) -> None:
     fresh, moved = make(), make(moved=True)
-    rollout = moved.evaluate(moved.prompts, RESPONSES, moved.prompts)
+    rollout = moved.evaluate(moved.prompts, RESPONSES, moved.judged)
     mask = rollout.batch.mask.bool()
-    assert torch.equal(rollout.reference, fresh.evaluate(fresh.prompts, RESPONSES, fresh.prompts).reference)
+    assert torch.equal(rollout.reference, fresh.evaluate(fresh.prompts, RESPONSES, fresh.judged).reference)
     assert (rollout.logprobs - rollout.reference)[mask].abs().min() > 1e-4
     with torch.no_grad(), active(moved.model, None):
         assert torch.allclose(rollout.reference[1, :6], plain_logprobs(moved, moved.prompts[1], RESPONSES[1]), atol=1e-4)
@@ -104,9 +104,9 @@ def test_the_reference_ignores_the_policy(make) -> None:
 
 def test_padding_changes_nothing(make) -> None:
     trainer = make(moved=True, score_scaling=False, whiten_advantages=False)
-    together = trainer.evaluate(trainer.prompts, RESPONSES, trainer.prompts)
+    together = trainer.evaluate(trainer.prompts, RESPONSES, trainer.judged)
     for i, response in enumerate(RESPONSES):
-        alone = trainer.evaluate([trainer.prompts[i]], [response], [trainer.prompts[i]])
+        alone = trainer.evaluate([trainer.prompts[i]], [response], [trainer.judged[i]])
         for name in ("logprobs", "reference", "values", "advantages", "returns"):
             assert torch.allclose(getattr(together, name)[i, : len(response)], getattr(alone, name)[0], atol=1e-4), name
         assert torch.allclose(together.scores[i], alone.scores[0], atol=1e-4)
@@ -115,7 +115,7 @@ def test_padding_changes_nothing(make) -> None:
 
 def test_a_mini_batch_sees_the_numbers_of_its_own_rows(make) -> None:
     trainer = make(moved=True)
-    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.prompts)
+    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.judged)
     parts = trainer.losses(rollout, torch.tensor([4, 2]))
     # Row 2 has one token and row 4 three; the policy has not moved since, so each ratio is 1.
     advantages = torch.cat([rollout.advantages[2, :1], rollout.advantages[4, :3]])
@@ -128,7 +128,7 @@ def test_a_mini_batch_sees_the_numbers_of_its_own_rows(make) -> None:
 def test_the_score_goes_to_the_last_token(make) -> None:
     # Without discounted future, penalty and value, the return of a token is its own reward.
     trainer = make(gamma=0.0, kl_coefficient=0.0, score_scaling=False)
-    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.prompts)
+    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.judged)
     for i, response in enumerate(RESPONSES):
         assert float(rollout.returns[i, len(response) - 1]) == pytest.approx(float(rollout.scores[i]), rel=1e-6)
         assert rollout.returns[i].count_nonzero() == 1
@@ -138,7 +138,7 @@ def test_scores_are_those_of_the_saved_reward_model_in_plain_peft(make, make_rew
     folder = make_reward(seed=8)
     trainer = make(moved=True, reward=folder)
     judged = trainer.prompts[::-1]
-    rollout = trainer.evaluate(trainer.prompts, RESPONSES, judged)
+    rollout = trainer.evaluate(trainer.prompts, RESPONSES, [[prompt] for prompt in judged])
     model, tokenizer = load_reward_model(tiny_backbone, folder)
     # The last response ends within the length limit on a token that is neither padding nor the end.
     texts = [p + r for p, r in zip(judged, RESPONSES, strict=True)]
@@ -146,19 +146,28 @@ def test_scores_are_those_of_the_saved_reward_model_in_plain_peft(make, make_rew
     assert rollout.scores.std() > 0.1
 
 
+def test_a_response_that_several_prompts_judge_gets_the_mean_of_their_scores(make, make_reward) -> None:
+    trainer = make(moved=True, reward=make_reward(seed=8))
+    groups = [trainer.prompts[:3], trainer.prompts[2:4], trainer.prompts[4:], trainer.prompts[:1], trainer.prompts[1:3]]
+    found = trainer.evaluate(trainer.prompts, RESPONSES, groups).scores
+    for i, group in enumerate(groups):
+        each = [trainer.evaluate(trainer.prompts[:1], [RESPONSES[i]], [[prompt]]).scores[0] for prompt in group]
+        assert float(found[i]) == pytest.approx(float(sum(each)) / len(each), abs=1e-5)
+
+
 def test_a_response_without_an_end_gets_the_penalty_for_its_score(make) -> None:
     plain = make(score_scaling=False)
-    plain = plain.evaluate(plain.prompts, RESPONSES, plain.prompts)
+    plain = plain.evaluate(plain.prompts, RESPONSES, plain.judged)
     trainer = make(score_scaling=False, missing_eos_penalty=-7.0, gamma=0.0)
-    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.prompts)
+    rollout = trainer.evaluate(trainer.prompts, RESPONSES, trainer.judged)
     assert rollout.scores.tolist() == [-7.0 if r[-1] != 1 else float(plain.scores[i]) for i, r in enumerate(RESPONSES)]
     assert rollout.returns[1].sum() == -7.0
 
 
 def test_scores_are_normalised_by_all_scores_so_far(make) -> None:
     trainer = make(gamma=0.0, kl_coefficient=0.0)
-    first = trainer.evaluate(trainer.prompts, RESPONSES, trainer.prompts).scores
-    second = trainer.evaluate(trainer.prompts[:2], RESPONSES[:2], trainer.prompts[:2])
+    first = trainer.evaluate(trainer.prompts, RESPONSES, trainer.judged).scores
+    second = trainer.evaluate(trainer.prompts[:2], RESPONSES[:2], trainer.judged[:2])
     seen = torch.cat([first, second.scores])
     wanted = (second.scores - seen.mean()) / seen.std()
     assert second.returns.sum(1).tolist() == pytest.approx(wanted.tolist(), abs=1e-4)
@@ -175,7 +184,7 @@ def learned(tiny_backbone: Path, make_reward: Callable[..., Path], tmp_path_fact
     model = add_policy(base, SETTINGS.lora, seed=3)
     head = add_reward(model, make_reward(scale=0.0, likes=tokenizer.eos_token_id), backbone_sha256(tiny_backbone))
     prompts = encode_prompts(tokenizer, INSTRUCTIONS)
-    trainer = PPOTrainer(model, tokenizer, head, prompts, prompts, SETTINGS, seed=5)
+    trainer = PPOTrainer(model, tokenizer, head, prompts, [[prompt] for prompt in prompts], SETTINGS, seed=5)
     before = {name: p.detach().clone() for name, p in model.named_parameters()} | {"head": head.weight.clone()}
     with step("ppo", folder) as run:
         assert trainer.train(run, folder / "checkpoints") == SETTINGS.updates

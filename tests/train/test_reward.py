@@ -65,7 +65,7 @@ def trained(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("reward-step")
     write_parquet(folder / "pairs.parquet", pa.Table.from_pylist(pairs(), PAIRS))
     (folder / "config.yaml").write_text(CONFIG.format(epochs=6, rate=0.01))
-    reward_step(folder / "config.yaml", "P3A", tiny_backbone, folder / "pairs.parquet", folder / "P3A")
+    reward_step(folder / "config.yaml", "P3A", tiny_backbone, [folder / "pairs.parquet"], folder / "P3A")
     return folder / "P3A"
 
 
@@ -142,7 +142,7 @@ def test_a_changed_setting_trains_anew_in_the_same_folder(tiny_backbone: Path, t
 
     def train(rate: float, out: str) -> str:
         (tmp_path / "config.yaml").write_text(CONFIG.format(epochs=1, rate=rate))
-        reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, tmp_path / "pairs.parquet", tmp_path / out)
+        reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, [tmp_path / "pairs.parquet"], tmp_path / out)
         return sha256(tmp_path / out / "adapter")
 
     assert train(0.01, "out") != train(0.001, "out") == train(0.001, "new")
@@ -153,5 +153,5 @@ def test_no_pairs_to_train_on_is_an_error_in_one_line(tiny_backbone: Path, tmp_p
     write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(held_out, PAIRS))
     (tmp_path / "config.yaml").write_text("experiment: test\n")
     with pytest.raises(InputError, match="the split 'train' is empty"):
-        reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, tmp_path / "pairs.parquet", tmp_path / "P3A")
+        reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, [tmp_path / "pairs.parquet"], tmp_path / "P3A")
     assert not (tmp_path / "P3A" / "adapter").exists()

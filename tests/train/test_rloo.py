@@ -151,9 +151,9 @@ def test_its_scores_are_those_of_ppo(tiny_backbone: Path, make_reward: Callable[
     settings = PPO(**SETTINGS.model_dump() | {"score_scaling": False, "missing_eos_penalty": -2.5})
     responses = [[40, 41, 1], [50, 51, 52, 53, 54, 55], [1], [60, 61, 62, 63, 1]]
     # The reward model sees other prompts than the policy.
-    judged = dict(zip(INSTRUCTIONS[:4], INSTRUCTIONS[1:], strict=True))
-    prompts = [encode_prompts(tokenizer, list(texts)) for texts in (judged.keys(), judged.values())]
-    ppo = PPOTrainer(model, tokenizer, head, *prompts, settings, seed=5)
+    judged = {text: [other, text] for text, other in zip(INSTRUCTIONS[:4], INSTRUCTIONS[1:], strict=True)}
+    forms = [encode_prompts(tokenizer, texts) for texts in judged.values()]
+    ppo = PPOTrainer(model, tokenizer, head, encode_prompts(tokenizer, list(judged)), forms, settings, seed=5)
     wanted = ppo.evaluate(ppo.prompts, responses, ppo.judged).scores.tolist()
     scorer = Scorer(model, tokenizer, head, judged, settings, 1, run)
     messages = [[{"role": "user", "content": text}] for text in judged]

@@ -17,7 +17,7 @@ PARTS = ("Snakefile", "README.md", "pyproject.toml", "config", "notebooks", "src
 SMALLEST = """\
 preferences: [P1A, P2A]
 combination_preferences: [P1A, P2A]
-evaluation: {methods: [vb, pp, psoups], bootstrap: 50}
+evaluation: {methods: [vb, rlhf, pp, mt, pmorl, psoups, mod], front: [P1A, P2A], bootstrap: 50}
 """
 CI = ("--configfile", "config/experiments/ci.yaml", "smallest.yaml")
 

@@ -7,6 +7,7 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 PREFERENCES = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B", "P3C", "P3D"]
+METHODS = ["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
 # Every step finds its software in the one environment that environment.yml and requirements.lock describe: the package
 # itself is part of it, which an environment of a single rule could not install.
 ACCEPTED = {"Specify a conda environment or container for each rule."}
@@ -14,10 +15,10 @@ ACCEPTED = {"Specify a conda environment or container for each rule."}
 
 def test_demo_is_one_backbone_and_a_reward_model_and_a_policy_per_preference(clean, plan):
     jobs = plan(clean)
-    assert jobs.pop("ppo") == jobs.pop("reward") == PREFERENCES
+    assert jobs.pop("ppo") == jobs.pop("reward") == [*PREFERENCES, "general", "pmorl"]
     assert jobs.pop("rollouts") == jobs.pop("annotate") == [*PREFERENCES, "general"]
-    assert jobs.pop("generate") == sorted(["adapters", "pp", "psoups", "psoups_unprompted", "vb"])
-    once = ("data", "prompts", "backbone", "soups", "judge", "tables", "figures", "summary")
+    assert jobs.pop("generate") == sorted(["adapters", "front", *METHODS])
+    once = ("data", "prompts", "backbone", "mt", "soups", "judge", "tables", "figures", "summary")
     assert jobs == {name: [""] for name in once}
 
 
@@ -47,9 +48,15 @@ def test_another_seed_works_in_a_folder_of_its_own(clean, snakemake):
 
 def test_an_experiment_is_laid_over_the_config_file(clean, plan):
     jobs = plan(
-        clean, "--configfile", "config/experiments/ci.yaml", "--config", "preferences=[P1A,P2B]", "combination_preferences=[P1A]"
+        clean,
+        "--configfile",
+        "config/experiments/ci.yaml",
+        "--config",
+        "preferences=[P1A,P2B]",
+        "combination_preferences=[P1A]",
+        "evaluation={front: []}",
     )
-    assert jobs["ppo"] == ["P1A", "P2B"] and jobs["rollouts"] == ["P1A", "P2B", "general"]
+    assert jobs["ppo"] == ["P1A", "P2B", "general", "pmorl"] and jobs["rollouts"] == ["P1A", "P2B", "general"]
 
 
 def test_dry_runs_write_nothing(clean, plan):

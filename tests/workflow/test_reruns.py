@@ -10,8 +10,10 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 # What hangs on new soups, and on new policies.
-AFTER_SOUPS = {"generate": ["psoups"], "judge": [""], "tables": [""], "figures": [""], "summary": [""]}
-AFTER_PPO = {**AFTER_SOUPS, "soups": [""], "generate": ["adapters", "psoups"]}
+AFTER_SOUPS = {"generate": ["front", "psoups"], "judge": [""], "tables": [""], "figures": [""], "summary": [""]}
+EVALUATED = ["adapters", "front", "mod", "pmorl", "psoups", "rlhf"]
+AFTER_PPO = {**AFTER_SOUPS, "soups": [""], "generate": EVALUATED}
+TRAINED = ["P1A", "P2A", "general", "pmorl"]
 
 
 @contextmanager
@@ -36,7 +38,7 @@ def test_a_second_start_has_nothing_to_do(finished, snakemake, ci):
 
 def test_a_setting_of_ppo_repeats_policies_and_what_follows(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("ppo: {learning_rate: 0.0042}")
-    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {"ppo": ["P1A", "P2A"], **AFTER_PPO}
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {"ppo": TRAINED, **AFTER_PPO}
 
 
 def test_a_setting_of_soups_repeats_soups_and_what_follows(finished, plan, ci, tmp_path):
@@ -47,7 +49,7 @@ def test_a_setting_of_soups_repeats_soups_and_what_follows(finished, plan, ci, t
 def test_a_setting_of_reward_models_repeats_no_rollouts(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("reward: {learning_rate: 0.0042}")
     jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
-    assert jobs == {"reward": ["P1A", "P2A"], "ppo": ["P1A", "P2A"], **AFTER_PPO}
+    assert jobs == {"reward": TRAINED, "ppo": TRAINED, **AFTER_PPO}
 
 
 def test_where_runs_are_tracked_repeats_nothing(finished, plan, ci, tmp_path):
@@ -56,7 +58,7 @@ def test_where_runs_are_tracked_repeats_nothing(finished, plan, ci, tmp_path):
 
 
 def test_another_method_is_generated_and_judged_beside_the_others(finished, plan, ci, tmp_path):
-    (tmp_path / "changed.yaml").write_text("evaluation: {methods: [vb, pp, psoups, psoups_unprompted]}")
+    (tmp_path / "changed.yaml").write_text("evaluation: {methods: [vb, rlhf, pp, mt, pmorl, psoups, psoups_unprompted, mod]}")
     assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {**AFTER_SOUPS, "generate": ["psoups_unprompted"]}
 
 
@@ -99,4 +101,4 @@ def test_a_lost_result_is_made_again_with_what_follows(finished, plan, ci, tmp_p
 
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):
     jobs = plan(finished, *ci, "--config", "seed=7")
-    assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["ppo"] == ["P1A", "P2A"]
+    assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["ppo"] == TRAINED

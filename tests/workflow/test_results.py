@@ -22,12 +22,15 @@ COLUMNS = {
     "adapters": "preference seed before after delta ci_low ci_high kl length_before length_after",
     "methods": "method combination criterion mean ci_low ci_high n",
     "win_rates": "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
+    "front": "first second weight criterion mean ci_low ci_high n",
+    "budgets": "method trainings pairs updates samples seconds answer_ms",
     "merges": "combination rule relative_error score",
     "timings": "step seconds peak_mb",
     "differences": "method_a method_b combination criterion difference ci_low ci_high n",
     "adapter_effects": "preference criterion before after delta ci_low ci_high",
     "curves": "preference kind step metric value",
 }
+METHODS = ["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "mod"]
 SEED = Path("results/ci/seed-1103")
 SOUP = SEED / "soups" / "P1A-P2A"
 
@@ -41,11 +44,13 @@ def records(folder: Path) -> dict[str, dict]:
 def outputs(folder: Path) -> dict[str, str]:
     """Return {path: digest} of everything that has to be the same in every run: no times, records or logs.
 
-    Curves have times among their metrics, and figures are drawn from them.
+    Budgets are times in part. Curves have times among their metrics, and figures are drawn from them.
     """
     results = folder / "results" / "ci"
     found = [path for kind in ("parquet", "csv", "md", "safetensors", "yaml", "json") for path in results.rglob(f"*.{kind}")]
-    kept = [path for path in found if path.name != "record.json" and not path.name.startswith((".", "timings", "curves"))]
+    kept = [
+        path for path in found if path.name != "record.json" and not path.name.startswith((".", "timings", "budgets", "curves"))
+    ]
     return {path.relative_to(results).as_posix(): sha256(path) for path in kept}
 
 
@@ -63,20 +68,20 @@ def test_tables_speak_for_every_preference_method_and_combination(finished):
     tables = {name: pq.read_table(finished / "results" / "ci" / "tables" / f"{name}.parquet").to_pylist() for name in COLUMNS}
     assert {row["preference"] for row in tables["adapters"]} == {"P1A", "P2A"}
     assert {row["seed"] for row in tables["adapters"]} == {1103}
-    assert {row["preference"] for row in tables["reward_models"]} == {"P1A", "P2A"}
+    assert {row["preference"] for row in tables["reward_models"]} == {"P1A", "P2A", "general", "pmorl"}
     assert {row["split"] for row in tables["reward_models"]} == {"train", "validation", "test"}
-    assert {row["method"] for row in tables["methods"]} == {"vb", "pp", "psoups"}
+    assert {row["method"] for row in tables["methods"]} == set(METHODS)
     assert {row["combination"] for row in tables["methods"]} == {"P1A-P2A", "all"}
-    assert len({(row["method_a"], row["method_b"]) for row in tables["win_rates"]}) == 6
+    assert len({(row["method_a"], row["method_b"]) for row in tables["win_rates"]}) == len(METHODS) * (len(METHODS) - 1)
     assert {row["rule"] for row in tables["merges"]} >= {"delta", "factor"}
     assert {"backbone", "ppo/P1A", "reward/P2A", "soups"} <= {row["step"] for row in tables["timings"]}
-    assert {row["kind"] for row in tables["curves"]} == {"reward", "ppo"}
+    assert {row["kind"] for row in tables["curves"]} == {"reward", "ppo", "sft"}
 
 
 def test_summary_names_every_method_and_every_folder(finished):
     text = (finished / "results" / "ci" / "summary.txt").read_text()
-    assert re.search(r"^combination +VB +PP +P-SOUPS$", text, re.MULTILINE)
-    assert re.search(r"^P1A P2A( +\d\.\d\d \[\d\.\d\d, \d\.\d\d\]){3}$", text, re.MULTILINE)
+    assert re.search(r"^combination +VB +RLHF +PP +MT$", text, re.MULTILINE)
+    assert re.search(r"^P1A P2A( +\d\.\d\d \[\d\.\d\d, \d\.\d\d\]){4}$", text, re.MULTILINE)
     assert "make ui" in text
     for folder in re.findall(r"results/\S+", text):
         assert (finished / folder).is_dir()
@@ -85,7 +90,7 @@ def test_summary_names_every_method_and_every_folder(finished):
 
 def test_every_figure_is_there_as_picture_and_as_print(finished):
     figures = finished / "results" / "ci" / "figures"
-    for name in ("curves", "adapters", "methods", "win_rates", "adapter_effects"):
+    for name in ("curves", "adapters", "methods", "win_rates", "adapter_effects", "tradeoff", "front", "costs"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert not [c for c in json.loads((figures / "results.ipynb").read_text())["cells"] if c.get("execution_count") == 0]
@@ -113,7 +118,7 @@ def test_every_step_left_a_finished_record_with_what_it_was_made_from(finished):
     found = records(finished)
     steps = Counter(record["step"].split()[0] for record in found.values())
     once = dict.fromkeys(("data", "prompts", "backbone", "soups", "judge", "tables", "figures"), 1)
-    assert steps == {**once, "rollouts": 3, "annotate": 3, "reward": 2, "ppo": 2, "generate": 4}
+    assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 4, "ppo": 4, "generate": 9}
     workflow = json.loads((finished / "results" / "ci" / ".workflow.json").read_text())
     assert workflow["status"] == "finished" and workflow["targets"] == ["all"]
     for name, record in found.items():
@@ -152,7 +157,7 @@ def test_mlflow_has_a_run_per_step_below_one_for_the_start(finished):
     assert set(status.values()) == {"FINISHED"}
     (top,) = set(status) - set(parents)
     assert set(parents.values()) == {top}
-    assert database.execute("select count(*) from metrics where key = 'kl'").fetchone()[0] == 4
+    assert database.execute("select count(*) from metrics where key = 'kl'").fetchone()[0] == 8
 
 
 def test_tables_made_again_are_the_same_bytes(finished, run_in, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
 from rlphf.errors import InputError
+from rlphf.preferences import GENERAL, PMORL
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_step, start_step
 
@@ -23,9 +24,15 @@ TABLES = f"{RESULTS}/tables"
 FIGURES = f"{RESULTS}/figures"
 RAW = [source.path for source in EXPERIMENT.data.sources if source.kind != "hub"]
 PREFERENCES = EXPERIMENT.preferences
-TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates merges timings curves".split()
-FIGURE_NAMES = "curves adapters methods win_rates adapter_effects".split()
+COMBINED = EXPERIMENT.combination_preferences
 METHODS = EXPERIMENT.evaluation.methods
+# Responses that are no method's: of single policies, and of interpolated ones.
+OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
+REWARDS = [*PREFERENCES, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in METHODS)]
+TABLE_NAMES = (
+    "data reward_models adapters adapter_effects methods differences win_rates front merges budgets timings curves".split()
+)
+FIGURE_NAMES = "curves adapters methods win_rates adapter_effects tradeoff front costs".split()
 
 
 def settings(*names):
@@ -41,13 +48,23 @@ def settings(*names):
 
 def needed_models(wildcards):
     """Return what the responses of a method are made with, besides the backbone."""
-    if wildcards.method == "adapters":
-        return expand(rules.ppo.output, preference=PREFERENCES)
-    return rules.soups.output.soups if wildcards.method.startswith("psoups") else []
+    policies = {"adapters": PREFERENCES, "mod": COMBINED, "rlhf": [GENERAL], "pmorl": [PMORL]}
+    method = wildcards.method
+    if method in policies:
+        return expand(rules.ppo.output, preference=policies[method])
+    if method == "mt":
+        return rules.mt.output
+    return [] if method in ("vb", "pp") else rules.soups.output.soups
+
+
+def labelled(wildcards):
+    """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones."""
+    names = COMBINED if wildcards.preference == PMORL else [wildcards.preference]
+    return expand(rules.annotate.output, preference=names)
 
 
 wildcard_constraints:
-    preference="P[0-9A-Z]+|general",
+    preference="P[0-9A-Z]+|general|pmorl",
     method="[a-z_]+",
 
 

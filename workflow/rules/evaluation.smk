@@ -14,19 +14,19 @@ rule generate:
         f"{SEED}/benchmarks/generate/{{method}}.tsv"
     params:
         settings=settings("evaluation.split", "evaluation.samples", "evaluation.decoding", "combination_preferences"),
+        weights=lambda wildcards: settings("soup.weights") if wildcards.method == "mod" else None,
         source=source_digest("generate"),
         config=CONFIG,
-        adapters=f"{SEED}/ppo",
-        soups=f"{SEED}/soups",
+        models=SEED,
     shell:
         "rlphf generate --config {params.config:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
-        " --backbone {input.backbone:q} --adapters {params.adapters:q} --soups {params.soups:q} --out {output:q} > {log:q} 2>&1"
+        " --backbone {input.backbone:q} --models {params.models:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule judge:
     input:
         prompts=rules.prompts.output,
-        responses=expand(rules.generate.output, method=[*METHODS, "adapters"]),
+        responses=expand(rules.generate.output, method=[*METHODS, *OTHERS]),
     output:
         f"{SEED}/judge/oracle.parquet",
     log:
@@ -46,7 +46,7 @@ rule tables:
         counts=rules.data.output.counts,
         judged=rules.judge.output,
         merges=rules.soups.output.merges,
-        scores=expand(rules.reward.output.scores, preference=PREFERENCES),
+        scores=expand(rules.reward.output.scores, preference=REWARDS),
         general=expand(rules.annotate.output, preference="general"),
         adapters=expand(rules.ppo.output, preference=PREFERENCES),
     output:
@@ -54,7 +54,7 @@ rule tables:
     log:
         f"{SEED}/logs/tables.log",
     params:
-        settings=settings("evaluation", "preferences", "combination_preferences"),
+        settings=settings("evaluation", "preferences", "combination_preferences", "ppo.batch_size"),
         source=source_digest("tables"),
         config=CONFIG,
         run=subpath(input.counts, ancestor=2),

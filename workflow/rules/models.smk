@@ -19,7 +19,7 @@ rule backbone:
 rule reward:
     input:
         backbone=rules.backbone.output,
-        pairs=rules.annotate.output,
+        pairs=labelled,
     output:
         adapter=directory(f"{SEED}/reward/{{preference}}/adapter"),
         scores=f"{SEED}/reward/{{preference}}/scores.parquet",
@@ -49,7 +49,9 @@ rule ppo:
     benchmark:
         f"{SEED}/benchmarks/ppo/{{preference}}.tsv"
     params:
-        settings=settings("ppo"),
+        settings=lambda wildcards: settings(
+            "ppo", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
+        ),
         source=source_digest("policy train"),
         config=CONFIG,
         folder=subpath(output[0], parent=True),
@@ -58,18 +60,41 @@ rule ppo:
         " --backbone {input.backbone:q} --reward {input.reward:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+rule mt:
+    input:
+        backbone=rules.backbone.output,
+        pairs=expand(rules.annotate.output, preference=COMBINED),
+    output:
+        directory(f"{SEED}/sft/mt/adapter"),
+    log:
+        f"{SEED}/logs/sft/mt.log",
+    benchmark:
+        f"{SEED}/benchmarks/sft/mt.tsv"
+    params:
+        settings=settings("mt"),
+        source=source_digest("mt train"),
+        config=CONFIG,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "rlphf mt train --config {params.config:q} --backbone {input.backbone:q} --pairs {input.pairs:q}"
+        " --out {params.folder:q} > {log:q} 2>&1"
+
+
 rule soups:
     input:
-        expand(rules.ppo.output, preference=EXPERIMENT.combination_preferences),
+        expand(rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front})),
     output:
-        soups=[directory(f"{SEED}/soups/{combination}") for combination in EXPERIMENT.combinations],
+        soups=[
+            directory(f"{SEED}/soups/{soup}")
+            for soup in [*EXPERIMENT.combinations, *(f"front/{name}" for name in EXPERIMENT.front_weights)]
+        ],
         merges=f"{SEED}/soups/merges.parquet",
     log:
         f"{SEED}/logs/soups.log",
     benchmark:
         f"{SEED}/benchmarks/soups.tsv"
     params:
-        settings=settings("soup", "combination_preferences"),
+        settings=settings("soup", "combination_preferences", "evaluation.front", "evaluation.front_points"),
         source=source_digest("soup all"),
         config=CONFIG,
         adapters=subpath(input[0], ancestor=2),

@@ -1,6 +1,8 @@
 """Responses of every method on held-out prompts: same prompts, same decoding, same precision for all."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,80 +14,119 @@ from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.mixing import Mixture
 from rlphf.lm.sampling import answer
-from rlphf.preferences import instruction, members
+from rlphf.preferences import GENERAL, MT, PMORL, PREFERENCES, instruction, members
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 
 
-def with_adapter(model: PreTrainedModel, folder: Path, backbone_digest: str) -> PeftModel:
-    """Return the model with the adapter in `folder` on it; raise InputError for an adapter of another backbone."""
-    if read_json(folder / "adapter.json").get("backbone_sha256") != backbone_digest:
-        raise InputError(f"{folder}: made for another backbone; train it again on this one")
-    return PeftModel.from_pretrained(model, folder, use_safetensors=True)
+@dataclass(frozen=True)
+class Arm:
+    """A set of responses: its method and combination in the table, the preferences in the prompt, and {adapter: weight}.
 
-
-def arms(method: str, experiment: Experiment, adapters: Path, soups: Path) -> Iterator[tuple[str, str, list[str], Path | None]]:
-    """Yield (method, combination, preferences in the prompt, adapter folder) of each set of responses that a method makes.
-
-    vb: the backbone, nothing asked; one answer serves all combinations. pp: the backbone, asked for the combination.
-    psoups: the combination's soup, asked for it too, as the paper does; psoups_unprompted: the same, nothing asked.
-    adapters: not a method but the single adapters, each beside the backbone asked for the same preference.
+    No adapter is the backbone; several are mixed at decoding.
     """
+
+    method: str
+    combination: str
+    asked: list[str]
+    adapters: dict[Path, float]
+
+
+def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
+    """Yield the arms of a method, whose models lie in the seed's folder `models`.
+
+    vb: the backbone, and rlhf: the policy of the general reward model; nothing is asked, and one answer serves all combinations.
+    pp: the backbone, mt, pmorl: their one policy, and psoups: the combination's soup, asked for the combination as in the
+    paper. psoups_unprompted: the soup, nothing asked. mod: the combination's policies, mixed at decoding, asked for it.
+    Not methods: adapters, the single policies beside the backbone, both asked for their preference; front, soups of two
+    policies from one end to the other, asked for both where they are of two axes, else for nothing.
+    """
+    policies = models / "ppo"
     if method == "vb":
-        yield "vb", "", [], None
+        yield Arm("vb", "", [], {})
+    elif method == "rlhf":
+        yield Arm("rlhf", "", [], {policies / GENERAL / "adapter": 1.0})
     elif method == "adapters":
         for preference in experiment.preferences:
-            yield "base", preference, [preference], None
+            yield Arm("base", preference, [preference], {})
         for preference in experiment.preferences:
-            yield "adapter", preference, [preference], adapters / preference / "adapter"
+            yield Arm("adapter", preference, [preference], {policies / preference / "adapter": 1.0})
+    elif method == "front":
+        ids = experiment.evaluation.front
+        asked = ids if len({PREFERENCES[name].axis for name in ids}) == len(ids) else []
+        for name in experiment.front_weights:
+            yield Arm("front", name, asked, {models / "soups" / "front" / name: 1.0})
     else:
         for combination in experiment.combinations:
             asked = [] if method == "psoups_unprompted" else members(combination)
-            yield method, combination, asked, None if method == "pp" else soups / combination
+            yield Arm(method, combination, asked, _serving(method, combination, experiment, models))
+
+
+def _serving(method: str, combination: str, experiment: Experiment, models: Path) -> dict[Path, float]:
+    if method == "pp":
+        return {}
+    if method == "mod":
+        return {models / "ppo" / p / "adapter": weight for p, weight in experiment.recipe_weights(combination).items()}
+    folders = {MT: Path("sft", MT, "adapter"), PMORL: Path("ppo", PMORL, "adapter")}
+    return {models / folders.get(method, Path("soups", combination)): 1.0}
+
+
+@contextmanager
+def serving(model: PreTrainedModel, adapters: dict[Path, float]) -> Iterator[PreTrainedModel | PeftModel | Mixture]:
+    """Give the model with the arm's adapters on it, and take them off afterwards."""
+    if not adapters:
+        yield model
+        return
+    (first, weight), *others = adapters.items()
+    alone = not others and weight == 1
+    adapted = PeftModel.from_pretrained(model, first, use_safetensors=True) if alone else Mixture(model, adapters)
+    yield adapted
+    adapted.unload()
 
 
 def respond(
-    model: PreTrainedModel | PeftModel,
+    model: PreTrainedModel | PeftModel | Mixture,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[dict],
     experiment: Experiment,
-    name: str,
-    asked: list[str],
+    arm: Arm,
 ) -> list[dict]:
-    """Return `evaluation.samples` responses per prompt, as fields of RESPONSES; the random stream is that of `name`."""
+    """Return `evaluation.samples` responses per prompt, as rows of RESPONSES; the random stream is the arm's own."""
     settings = experiment.evaluation
     wanted = [(row, sample) for row in prompts for sample in range(settings.samples)]
-    texts = [instruction(row["prompt"], asked) for row, _ in wanted]
-    answers = answer(model, tokenizer, texts, settings.decoding, derive(experiment.seed, "evaluate", name))
+    texts = [instruction(row["prompt"], arm.asked) for row, _ in wanted]
+    seed = derive(experiment.seed, "evaluate", f"{arm.method}/{arm.combination}")
+    answers = answer(model, tokenizer, texts, settings.decoding, seed)
     return [
-        {"prompt_id": row["id"], "sample": sample, "response": text, "tokens": tokens, "finished": finished}
+        {"prompt_id": row["id"], "method": arm.method, "combination": arm.combination, "sample": sample}
+        | {"response": text, "tokens": tokens, "finished": finished}
         for (row, sample), (text, tokens, finished) in zip(wanted, answers, strict=True)
     ]
 
 
-def generate_step(config: Path, method: str, prompts: Path, backbone: Path, adapters: Path, soups: Path, out: Path) -> None:
+def generate_step(config: Path, method: str, prompts: Path, backbone: Path, models: Path, out: Path) -> None:
     """Write the responses of a method, to every prompt of the split that is evaluated, to `out`."""
     experiment = load(config)
     settings = experiment.evaluation
+    wanted = list(arms(method, experiment, models))
+    folders = dict.fromkeys(folder for arm in wanted for folder in arm.adapters)
     inputs = {"prompts": prompts, "backbone": backbone}
-    inputs |= {"adapters": adapters} if method == "adapters" else {"soups": soups} if method.startswith("psoups") else {}
+    inputs |= {folder.relative_to(models).as_posix(): folder for folder in folders}
     with step(f"generate {method}", out.parent, experiment, settings, inputs, {"method": method}) as run:
         rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == settings.split]
         if not rows:
             raise InputError(f"{prompts}: the split {settings.split!r} is empty; nothing to evaluate on")
         model, tokenizer = load_backbone(backbone)
         digest = backbone_sha256(backbone)
-        table = []
-        for arm, combination, asked, folder in arms(method, experiment, adapters, soups):
-            name = f"{arm}/{combination}"
-            if folder is None:
-                answers = respond(model, tokenizer, rows, experiment, name, asked)
-            else:
-                adapted = with_adapter(model, folder, digest)
-                answers = respond(adapted, tokenizer, rows, experiment, name, asked)
-                model = adapted.unload()
-            table += [{"method": arm, "combination": combination, **fields} for fields in answers]
+        for folder in folders:
+            if read_json(folder / "adapter.json").get("backbone_sha256") != digest:
+                raise InputError(f"{folder}: made for another backbone; train it again on this one")
+        table: list[dict] = []
+        for arm in wanted:
+            with serving(model, arm.adapters) as served:
+                table += respond(served, tokenizer, rows, experiment, arm)
         write_parquet(out, pa.Table.from_pylist(table, RESPONSES))
         run.log({"responses": len(table), "tokens_per_response": sum(r["tokens"] for r in table) / len(table)})
         run.output(out)

@@ -12,7 +12,16 @@ PREFERENCE_LABELS = {
     "P3C": "sassy",
     "P3D": "sarcastic",
 }
-METHOD_LABELS = {"vb": "VB", "pp": "PP", "psoups": "P-SOUPS", "psoups_unprompted": "P-SOUPS unprompted"}
+METHOD_LABELS = {
+    "vb": "VB",
+    "rlhf": "RLHF",
+    "pp": "PP",
+    "mt": "MT",
+    "pmorl": "P-MORL",
+    "psoups": "P-SOUPS",
+    "psoups_unprompted": "P-SOUPS unprompted",
+    "mod": "MOD",
+}
 
 
 def preference_label(name: str) -> str:

@@ -9,7 +9,7 @@ from rlphf.evaluate.bootstrap import Bootstrap, mean
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row, Scores, asked_for, check_paired, pooled
 from rlphf.preferences import PREFERENCES
 
-BASE, ADAPTER = "base", "adapter"
+BASE, ADAPTER, FRONT = "base", "adapter", "front"
 
 
 def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
@@ -49,6 +49,21 @@ def adapter_effects(scores: Scores, bootstrap: Bootstrap) -> list[Row]:
             rows.append(
                 {"preference": preference, "criterion": criterion, "before": mean(old), "after": mean(new)}
                 | {"delta": mean(new - old), "ci_low": low, "ci_high": high}
+            )
+    return rows
+
+
+def front(scores: Scores, preferences: Sequence[str], weights: Mapping[str, float], bootstrap: Bootstrap) -> list[Row]:
+    """Return the rows of table `front`: scores of the soups of two `preferences` along `weights`, {cell: the second's weight}."""
+    rows: list[Row] = []
+    for name, weight in weights.items():
+        cell = scores.cell(FRONT, name)
+        for criterion in (*preferences, HELPFULNESS):
+            values = cell.score(criterion, name).mean(axis=1)
+            low, high = bootstrap.interval(values)
+            rows.append(
+                {"first": preferences[0], "second": preferences[1], "weight": weight, "criterion": criterion}
+                | {"mean": mean(values), "ci_low": low, "ci_high": high, "n": len(values)}
             )
     return rows
 

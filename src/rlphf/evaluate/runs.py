@@ -14,7 +14,7 @@ from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
-from rlphf.preferences import GENERAL
+from rlphf.preferences import GENERAL, MT, PMORL
 from rlphf.tracking.record import read_metrics
 
 SCORED = pa.schema(
@@ -27,15 +27,17 @@ DATA = pa.schema(
     + [(name, pa.int64()) for name in COUNTS]
     + [("reason", pa.string())]
 )
-KINDS = ("reward", "ppo")
+KINDS = ("reward", "ppo", "sft")
+# What is trained besides the preferences' own models, where the experiment's methods need it.
+OTHERS = (GENERAL, PMORL, MT)
 
 
 def spoken_for(folder: Path, preferences: Sequence[str]) -> list[str]:
-    """Return whom the outputs in `folder` speak for: the preferences, and "general" where the folder has it.
+    """Return whom the outputs in `folder` speak for: the preferences, and those of OTHERS that it has.
 
     Folders of preferences that an earlier configuration had are passed over.
     """
-    return [*preferences, *([GENERAL] if (folder / GENERAL).exists() else [])]
+    return [*preferences, *(name for name in OTHERS if (folder / name).exists())]
 
 
 def pairs_file(seed_folder: Path, preference: str) -> Path:
@@ -43,8 +45,10 @@ def pairs_file(seed_folder: Path, preference: str) -> Path:
     return seed_folder / "pairs" / preference / "pairs.parquet"
 
 
-def reward_models(seed_folder: Path, preferences: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
+def reward_models(seed_folder: Path, preferences: Sequence[str], combined: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `reward_models` from `reward/<preference>/scores.parquet` and the pairs' prompts.
+
+    P-MORL's model is measured on the pairs of the preferences `combined`.
 
     `accuracy` is the share of pairs whose chosen response scores higher, a tie counting half; `ceiling` is what a model
     that knew the annotator's noise would reach, the mean of max(p, 1 - p), None where some p is unknown. Intervals are
@@ -52,13 +56,15 @@ def reward_models(seed_folder: Path, preferences: Sequence[str], bootstrap: Boot
     """
     rows: list[Row] = []
     for preference in spoken_for(seed_folder / "reward", preferences):
-        path, asked_in = seed_folder / "reward" / preference / "scores.parquet", pairs_file(seed_folder, preference)
-        pairs = read_parquet(asked_in, PAIRS)
-        prompt_of = dict(zip(pairs["id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
+        path = seed_folder / "reward" / preference / "scores.parquet"
+        prompt_of: dict[str, str] = {}
+        for name in combined if preference == PMORL else [preference]:
+            pairs = read_parquet(pairs_file(seed_folder, name), PAIRS)
+            prompt_of |= dict(zip(pairs["id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
         scored = read_parquet(path, SCORED).to_pylist()
         for row in scored:
             if row["id"] not in prompt_of:
-                raise InputError(f"{path}: pair {row['id']} is not in {asked_in}; train the reward model again")
+                raise InputError(f"{path}: pair {row['id']} is not among the annotated ones; train the reward model again")
         for split in SPLITS:
             found = [row for row in scored if row["split"] == split]
             if not found:
@@ -78,7 +84,7 @@ def curves(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
     """Return the rows of table `curves` from `<kind>/<preference>/metrics.jsonl`, sorted; of a step logged twice, the last."""
     rows: list[Row] = []
     for kind in KINDS:
-        for preference in spoken_for(seed_folder / kind, preferences):
+        for preference in spoken_for(seed_folder / kind, [] if kind == "sft" else preferences):
             logged = read_metrics(seed_folder / kind / preference / "metrics.jsonl")
             values = {(name, line["step"]): value for line in logged for name, value in line["metrics"].items()}
             rows += [

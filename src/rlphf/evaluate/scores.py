@@ -71,6 +71,10 @@ class Scores:
             return self.cells[key]
         raise InputError(f"{self._name(method, combination)}: no scores; generate and judge its responses first")
 
+    def responses(self, method: str) -> int:
+        """Return how many responses of a method were scored."""
+        return sum(len(cell.prompts) * cell.samples for (name, _), cell in self.cells.items() if name == method)
+
     def combinations(self, method: str) -> list[str]:
         """Return the combinations that a method has cells for, sorted."""
         return sorted(combination for name, combination in self.cells if name == method)

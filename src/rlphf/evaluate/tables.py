@@ -13,6 +13,7 @@ from rlphf.data.records import RESPONSES
 from rlphf.errors import InputError
 from rlphf.evaluate import methods, runs, winrate
 from rlphf.evaluate.bootstrap import Bootstrap
+from rlphf.evaluate.budgets import budgets
 from rlphf.evaluate.scores import ALL, MEAN, Row, read_scores
 from rlphf.files import read_parquet, write_parquet, write_text
 from rlphf.tracking.record import step
@@ -21,6 +22,8 @@ from rlphf.tracking.record import step
 ORACLE = Path("judge") / "oracle.parquet"
 ADAPTERS = Path("responses") / "adapters" / "responses.parquet"
 MERGES = Path("soups") / "merges.parquet"
+# The source of the pairs that are made in the run.
+TESTBED = "testbed"
 
 
 def _schema(names: str, numbers: Sequence[str] = (), counts: Sequence[str] = ()) -> pa.Schema:
@@ -50,6 +53,12 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("rate", "rate_half_ties", "ci_low", "ci_high"),
         ("wins", "losses", "ties"),
     ),
+    "front": _schema("first second weight criterion mean ci_low ci_high n", ("weight", "mean", "ci_low", "ci_high"), ("n",)),
+    "budgets": _schema(
+        "method trainings pairs updates samples seconds answer_ms",
+        ("seconds", "answer_ms"),
+        ("trainings", "pairs", "updates", "samples"),
+    ),
     "merges": _schema("combination rule relative_error score", ("relative_error", "score")),
     "timings": _schema("step seconds peak_mb", ("seconds", "peak_mb")),
     "curves": _schema("preference kind step metric value", ("value",), ("step",)),
@@ -67,6 +76,11 @@ CAPTIONS = {
     "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
     " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"
     " `majority`: wins more of these preferences than it loses.",
+    "front": "Oracle scores of soups of two policies, from the first's weight 1 to the second's (`weight`), on held-out prompts."
+    " Intervals: 95 %, bootstrap over prompts.",
+    "budgets": "What each method was trained with. `pairs`: labelled training pairs. `updates`: PPO's outer steps (MT: optimizer"
+    " steps) over all policies; `samples`: responses sampled in them (MT: imitated). `seconds`: wall time of rollouts,"
+    " annotation, reward models and policies; what methods share counts whole for each. `answer_ms`: wall time per response.",
     "merges": "Merge rules: `relative_error` of the update against the weighted mean of the adapters' updates, and the mean"
     " score of the soups, for the rule that was used.",
     "timings": "Wall time of each step, and the peak memory of its process and children.",
@@ -126,17 +140,22 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
     effects = methods.adapter_effects(scores, bootstrap)
     by_method = methods.methods(scores, names, combinations, bootstrap)
     tokens = methods.lengths(read_parquet(seed_folder / ADAPTERS, RESPONSES))
-    curves = runs.curves(seed_folder, preferences)
+    curves, timings, data = runs.curves(seed_folder, preferences), runs.timings(seed_folder), runs.data(seed_folder, preferences)
+    pairs = {row["preference"]: row["train"] for row in data if row["source"] == TESTBED}
+    responses: dict[str, int] = {name: scores.responses(name) for name in names}
+    shares = {name: weights[experiment.evaluation.front[1]] for name, weights in experiment.front_weights.items()}
     return {
-        "data": runs.data(seed_folder, preferences),
-        "reward_models": runs.reward_models(seed_folder, preferences, bootstrap),
+        "data": data,
+        "reward_models": runs.reward_models(seed_folder, preferences, experiment.combination_preferences, bootstrap),
         "adapters": methods.adapters(effects, experiment.seed, tokens, runs.last_values(curves, "ppo", "kl")),
         "adapter_effects": effects,
         "methods": by_method,
         "differences": winrate.differences(scores, names, combinations, bootstrap),
         "win_rates": winrate.win_rates(scores, names, combinations, bootstrap),
         "merges": runs.merges(seed_folder, experiment.soup, by_method),
-        "timings": runs.timings(seed_folder),
+        "front": methods.front(scores, experiment.evaluation.front, shares, bootstrap),
+        "budgets": budgets(experiment, timings, curves, pairs, responses),
+        "timings": timings,
         "curves": curves,
     }
 

@@ -12,8 +12,8 @@ from rlphf.evaluate.labels import combination_label, method_label, preference_la
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.tables import read_table
 from rlphf.evaluate.winrate import MAJORITY
-from rlphf.figures.style import COLOURS, GREY, LINES, heat_map, styled
-from rlphf.preferences import AXES, PREFERENCES
+from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, heat_map, styled
+from rlphf.preferences import AXES, PREFERENCES, members
 
 CURVES = {
     "score": "Reward-model score",
@@ -145,6 +145,103 @@ def win_rates(tables: Path) -> Figure:
 
 
 @styled
+def tradeoff(tables: Path) -> Figure:
+    """Draw helpfulness against personalisation, one point per method with both intervals, over all combinations."""
+    rows = [row for row in read_table(tables, "methods") if row["combination"] == ALL]
+    cells = {(row["method"], row["criterion"]): row for row in rows}
+    figure = Figure(figsize=(5.6, 3.8))
+    axes = figure.subplots()
+    for i, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
+        x, y = cells[name, MEAN], cells[name, HELPFULNESS]
+        colour = COLOURS[i % len(COLOURS)]
+        axes.errorbar(
+            x["mean"],
+            y["mean"],
+            xerr=_reach([x], "mean"),
+            yerr=_reach([y], "mean"),
+            fmt=MARKS[i % len(MARKS)],
+            color=colour,
+            capsize=2,
+            label=method_label(name),
+        )
+    axes.set_xlabel("Mean score over the preferences asked for")
+    axes.set_ylabel("Helpfulness")
+    axes.set_title("Personalisation and helpfulness, all combinations (bars: 95 % intervals)")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+@styled
+def front(tables: Path) -> Figure:
+    """Draw the soups of two policies by weight (left), and one score against the other (right)."""
+    rows = read_table(tables, "front")
+    figure = Figure(figsize=(9.0, 3.4))
+    if not rows:
+        figure.text(0.5, 0.5, "No front: evaluation.front is empty.", ha="center", va="center")
+        return figure
+    left, right = figure.subplots(1, 2)
+    ends = (rows[0]["first"], rows[0]["second"])
+    by_criterion = {name: [row for row in rows if row["criterion"] == name] for name in (*ends, HELPFULNESS)}
+    for i, (name, found) in enumerate(by_criterion.items()):
+        x = [row["weight"] for row in found]
+        left.plot(x, [row["mean"] for row in found], color=COLOURS[i], linestyle=LINES[i], label=preference_label(name))
+        left.fill_between(
+            x, [row["ci_low"] for row in found], [row["ci_high"] for row in found], color=COLOURS[i], alpha=0.15, linewidth=0
+        )
+    left.set_xlabel(f"Weight of {preference_label(ends[1])} (the rest: {preference_label(ends[0])})")
+    left.set_ylabel("Oracle score")
+    left.set_ylim(0, 1)
+    left.set_title("Soups of two policies (bands: 95 % intervals)")
+    left.legend()
+    first, second = by_criterion[ends[0]], by_criterion[ends[1]]
+    right.errorbar(
+        [row["mean"] for row in first],
+        [row["mean"] for row in second],
+        xerr=_reach(first, "mean"),
+        yerr=_reach(second, "mean"),
+        fmt="o-",
+        color=COLOURS[0],
+        markersize=3,
+        linewidth=1,
+        capsize=2,
+    )
+    for row_1, row_2 in ((first[0], second[0]), (first[-1], second[-1])):
+        right.annotate(f"{row_1['weight']:.1f}", (row_1["mean"], row_2["mean"]), textcoords="offset points", xytext=(6, 6))
+    right.set_xlabel(preference_label(ends[0]))
+    right.set_ylabel(preference_label(ends[1]))
+    right.set_title("The front, by the second one's weight")
+    return figure
+
+
+@styled
+def costs(tables: Path) -> Figure:
+    """Draw training time against the number of axes: policies of single preferences, and one policy of all combinations.
+
+    Both are scaled from measured seconds per policy update: 2n policies of as many updates as here, and as many updates for
+    each of the 2^n combinations as P-MORL had here.
+    """
+    budgets = {row["method"]: row for row in read_table(tables, "budgets")}
+    figure = Figure(figsize=(5.6, 3.6))
+    axes = figure.subplots()
+    timed = {name: budgets[name]["seconds"] for name in ("psoups", "pmorl") if name in budgets and budgets[name]["seconds"]}
+    combinations = {row["combination"] for row in read_table(tables, "methods")} - {ALL}
+    measured = max((len(members(name)) for name in combinations), default=1)
+    n = np.arange(1, 9)
+    for i, (name, seconds) in enumerate(timed.items()):
+        growth = n / measured if name == "psoups" else 2.0 ** (n - measured)
+        label = f"{method_label(name)}: {'2n policies' if name == 'psoups' else '2$^n$ combinations'}"
+        axes.plot(n, seconds * growth, color=COLOURS[i], linestyle=LINES[i], label=label)
+        axes.plot([measured], [seconds], "o", color=COLOURS[i])
+    axes.set_yscale("log")
+    axes.set_xlabel("Axes n, of two preferences each")
+    axes.set_ylabel("Training time (s)")
+    axes.set_title("Cost of a further axis (points: measured; lines: extrapolated)")
+    if timed:
+        axes.legend()
+    return figure
+
+
+@styled
 def adapter_effects(tables: Path) -> Figure:
     """Draw the heat map of what each adapter changes by every criterion, each cell with its 95 % interval."""
     rows = read_table(tables, "adapter_effects")
@@ -177,12 +274,16 @@ def adapter_effects(tables: Path) -> Figure:
     return figure
 
 
+def _reach(rows: list[Row], value: str) -> np.ndarray:
+    """Lengths of error bars, (2, rows): from the value down and up to the ends of its interval."""
+    return np.abs([[row[value] - row["ci_low"] for row in rows], [row["ci_high"] - row[value] for row in rows]])
+
+
 def _bars(axes: Axes, rows: list[Row], value: str, colour: str) -> None:
     heights = np.array([row[value] for row in rows])
-    reach = np.abs([[row[value] - row["ci_low"] for row in rows], [row["ci_high"] - row[value] for row in rows]])
     places = range(len(rows))
     axes.barh(places, heights, color=colour, alpha=0.75, height=0.7)
-    axes.errorbar(heights, places, xerr=reach, fmt="none", ecolor="black", elinewidth=1, capsize=2.5)
+    axes.errorbar(heights, places, xerr=_reach(rows, value), fmt="none", ecolor="black", elinewidth=1, capsize=2.5)
     axes.set_yticks(places, [preference_label(row["preference"]) for row in rows])
     axes.invert_yaxis()
 

@@ -15,6 +15,7 @@ from rlphf.files import atomic_file
 # Okabe and Ito's palette without its yellow, which vanishes on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", "-.", ":")
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",

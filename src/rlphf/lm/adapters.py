@@ -1,6 +1,6 @@
 """LoRA adapters on one shared backbone: made, written, read, and switched, always in PEFT's own file format."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from rlphf.config import Lora
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, digest, read_json, write_json
+from rlphf.lm.sampling import hidden_states, join
 
 # The policy goes by PEFT's own default name, the only one under which TRL's trainers find it.
 POLICY, REWARD = "default", "reward"
@@ -106,6 +107,20 @@ def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn
     head = nn.Linear(weight.shape[1], 1, bias=False)
     head.weight = nn.Parameter(weight.float(), requires_grad=False)
     return head.to(model.device)
+
+
+@torch.no_grad()
+def score_responses(
+    model: PeftModel, head: nn.Linear, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]], pad_id: int
+) -> Tensor:
+    """Return the reward model's score (B,) of each response: the mean over its encoded prompts in `judged`."""
+    sizes = torch.tensor([len(prompts) for prompts in judged], device=head.weight.device)
+    owner = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+    prompts = [prompt for group in judged for prompt in group]
+    with active(model, REWARD):
+        _, last = hidden_states(model, join(prompts, [responses[i] for i in owner.tolist()], pad_id, head.weight.device))
+    scores = head(last.float()).squeeze(-1)
+    return scores.new_zeros(len(sizes)).index_add(0, owner, scores) / sizes
 
 
 def write_policy(model: PeftModel, folder: Path | str, backbone: str, about: dict[str, str]) -> None:

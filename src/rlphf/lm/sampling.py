@@ -14,6 +14,8 @@ from rlphf.lm.chat import decode_response, encode_prompts
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from rlphf.lm.mixing import Mixture
+
 
 # Texts per forward pass on a CPU.
 ROWS = 16
@@ -88,7 +90,7 @@ def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch) -> tuple[T
 
 @torch.no_grad()
 def sample(
-    model: "PreTrainedModel | PeftModel",
+    model: "PreTrainedModel | PeftModel | Mixture",
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     eos_id: int,
@@ -113,7 +115,7 @@ def sample(
 
 
 def _sample_batch(
-    model: "PreTrainedModel | PeftModel",
+    model: "PreTrainedModel | PeftModel | Mixture",
     prompts: list[Sequence[int]],
     decoding: Decoding,
     eos_id: int,
@@ -122,7 +124,8 @@ def _sample_batch(
 ) -> list[list[int]]:
     tokens, mask = pad(prompts, pad_id, model.device, left=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache()
+    # A model that mixes several has a cache of its own kind (`lm.mixing`).
+    cache = getattr(model, "new_cache", DynamicCache)()
     rows: list[list[int]] = [[] for _ in prompts]
     alive = torch.arange(len(prompts), device=model.device)
     for _ in range(decoding.max_new_tokens):
@@ -168,7 +171,7 @@ def choose(logits: Tensor, uniform: Tensor, decoding: Decoding) -> Tensor:
 
 
 def answer(
-    model: "PreTrainedModel | PeftModel",
+    model: "PreTrainedModel | PeftModel | Mixture",
     tokenizer: PreTrainedTokenizerBase,
     instructions: Sequence[str],
     decoding: Decoding,

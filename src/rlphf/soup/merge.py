@@ -104,7 +104,7 @@ def rule_name(recipe: Recipe) -> str:
 
 
 def soups_step(config: Path, adapters: Path, out: Path) -> None:
-    """Merge one soup per combination of the experiment at `config` into `<out>/<combination>/`.
+    """Merge the soups of the experiment at `config`: one per combination, `<out>/<combination>/`, and `<out>/front/<weight>/`.
 
     Reads `<adapters>/<preference>/adapter`; writes `<out>/merges.parquet` (combination, rule, relative_error) last.
     Paths in the recipes are relative to the working directory. Raises InputError before anything is written.
@@ -112,28 +112,29 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     import pyarrow as pa
 
     experiment = load(config)
+    wanted = {combination: experiment.recipe_weights(combination) for combination in experiment.combinations}
+    wanted |= {f"front/{name}": weights for name, weights in experiment.front_weights.items()}
     recipes: dict[str, Recipe] = {}
-    for combination in experiment.combinations:
-        weights = experiment.recipe_weights(combination)
-        paths = {name: Path(os.path.relpath(adapters), name, "adapter").as_posix() for name in weights}
-        soup = experiment.soup
-        recipes[combination] = make_recipe(weights, paths, rule=soup.rule, svd_rank=soup.svd_rank)
+    for name, weights in wanted.items():
+        paths = {p: Path(os.path.relpath(adapters), p, "adapter").as_posix() for p in weights}
+        recipes[name] = make_recipe(weights, paths, rule=experiment.soup.rule, svd_rank=experiment.soup.svd_rank)
     folders = {name: path for recipe in recipes.values() for name, path in recipe.paths.items()}
     read = {name: read_adapter(path, name) for name, path in folders.items()}
-    for combination, recipe in recipes.items():
+    for soup, recipe in recipes.items():
         check_alike([read[name] for name in recipe.weights], same_rank=recipe.rule == "factor")
-        _check_replaceable(Path(out) / combination, recipe)
+        _check_replaceable(Path(out) / soup, recipe)
     rows: list[dict[str, Any]] = []
     with step("soups", out, experiment, experiment.soup, folders, {"rule": experiment.soup.rule}) as run:
-        for combination, recipe in recipes.items():
-            save_soup(Path(out) / combination, recipe, read)
-            errors = relative_errors(recipe, read)
+        for soup, recipe in recipes.items():
+            save_soup(Path(out) / soup, recipe, read)
+        for combination in experiment.combinations:
+            errors = relative_errors(recipes[combination], read)
             rows += [{"combination": combination, "rule": rule, "relative_error": error} for rule, error in errors.items()]
             run.log({f"{rule}_relative_error/{combination}": error for rule, error in errors.items()})
         schema = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
         write_parquet(Path(out) / "merges.parquet", pa.Table.from_pylist(rows, schema=schema))
-        run.output(*(Path(out) / combination for combination in recipes), Path(out) / "merges.parquet")
-        run.artifact(*(Path(out) / combination / RECIPE for combination in recipes))
+        run.output(*(Path(out) / soup for soup in recipes), Path(out) / "merges.parquet")
+        run.artifact(*(Path(out) / combination / RECIPE for combination in experiment.combinations))
 
 
 def merge_step(recipe: Path, out: Path) -> None:

@@ -13,14 +13,16 @@ from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, add_reward, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
-from rlphf.preferences import FORMS, alone, instruction, request
+from rlphf.preferences import FORMS, PMORL, alone, instruction, members, request
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.ppo import PPOTrainer
 
 
-def training_instructions(prompts: Sequence[str], preference: str, asked: Sequence[int], seed: int) -> list[tuple[str, str]]:
+def training_instructions(
+    prompts: Sequence[str], preference: str, asked: Sequence[int], seed: int
+) -> list[tuple[str, list[str]]]:
     """Return (what the policy is asked, what the reward model is told was asked) for the training of a preference.
 
     Each prompt comes once for every unit of the weights `asked`: without a preference, with this one, and with this one among
@@ -29,20 +31,34 @@ def training_instructions(prompts: Sequence[str], preference: str, asked: Sequen
     """
     rng = Random(seed)
     return [
-        (instruction(prompt, request(preference, form, rng)), instruction(prompt, alone(preference)))
+        (instruction(prompt, request(preference, form, rng)), [instruction(prompt, alone(preference))])
         for prompt in prompts
         for form, weight in zip(FORMS, asked, strict=True)
         for _ in range(weight)
     ]
 
 
+def joint_instructions(prompts: Sequence[str], combinations: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Return the same for P-MORL: each prompt with every combination, judged by each of its preferences.
+
+    Source: Personalized Soups, equation of P-MORL; its release leaves the response out of the reward, this does not.
+    """
+    return [
+        (instruction(prompt, members(combination)), [instruction(prompt, [p]) for p in members(combination)])
+        for prompt in prompts
+        for combination in combinations
+    ]
+
+
 def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path) -> None:
-    """Train the policy of a preference against its reward model on the training prompts; write `out`/adapter.
+    """Train the policy of a preference, or of P-MORL, against its reward model on the training prompts; write `out`/adapter.
 
     Goes on from the newest checkpoint in `out`/checkpoints, if there is one of the same settings and inputs.
     """
     experiment = load(config)
     settings = experiment.ppo
+    if preference == PMORL:
+        settings = settings.model_copy(update={"updates": experiment.pmorl.updates})
     inputs = {"prompts": prompts, "backbone": backbone, "reward": reward}
     tags = {"preference": preference, "algorithm": settings.algorithm}
     with step("ppo", out, experiment, settings, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
@@ -50,8 +66,11 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
         if not rows:
             raise InputError(f"{prompts}: the split 'train' is empty; nothing to train a policy on")
         seed = derive(experiment.seed, "ppo", preference)
-        wanted = training_instructions([row["prompt"] for row in rows], preference, settings.asked, derive(seed, "asked"))
-        instructions, judged = [policy for policy, _ in wanted], [reward for _, reward in wanted]
+        texts = [row["prompt"] for row in rows]
+        if preference == PMORL:
+            wanted = joint_instructions(texts, experiment.combinations)
+        else:
+            wanted = training_instructions(texts, preference, settings.asked, derive(seed, "asked"))
         dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
         base, tokenizer = load_backbone(backbone, dtype)
         # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
@@ -60,7 +79,8 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
         digest = backbone_sha256(backbone)
         if settings.algorithm == "ppo":
             head = add_reward(model, reward, digest)
-            prompts_ids, judged_ids = encode_prompts(tokenizer, instructions), encode_prompts(tokenizer, judged)
+            prompts_ids = encode_prompts(tokenizer, [asked for asked, _ in wanted])
+            judged_ids = [encode_prompts(tokenizer, forms) for _, forms in wanted]
             trainer = PPOTrainer(model, tokenizer, head, prompts_ids, judged_ids, settings, seed)
             updates = trainer.train(run, folder)
         else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from rlphf.config import PPO, Decoding
-from rlphf.lm.adapters import POLICY, REWARD, active
+from rlphf.lm.adapters import POLICY, active, score_responses
 from rlphf.lm.chat import decode_response
 from rlphf.lm.sampling import Batch, hidden_states, join, sample
 from rlphf.seeds import derive
@@ -45,7 +45,9 @@ class Rollout:
 
 
 class PPOTrainer:
-    """Trains the policy of `model` on encoded prompts; `judged` are the same prompts as the reward model is to see them.
+    """Trains the policy of `model` on encoded prompts; `judged` are the forms in which the reward model is to see each prompt.
+
+    A response's score is the mean over them: one for a policy of one preference, three for P-MORL.
 
     `model` holds a policy and adapter "reward" on a frozen backbone (`lm.adapters`), `reward_head` is the reward model's
     scalar head. Every outer step draws its random numbers from (seed, step), so a resumed run goes on as if undisturbed.
@@ -57,7 +59,7 @@ class PPOTrainer:
         tokenizer: PreTrainedTokenizerBase,
         reward_head: nn.Linear,
         prompts: Sequence[list[int]],
-        judged: Sequence[list[int]],
+        judged: Sequence[Sequence[list[int]]],
         settings: PPO,
         seed: int,
     ):
@@ -121,10 +123,12 @@ class PPOTrainer:
         return metrics, self._samples(prompts, responses, rollout)
 
     @torch.no_grad()
-    def evaluate(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], judged: Sequence[list[int]]) -> Rollout:
+    def evaluate(
+        self, prompts: Sequence[list[int]], responses: Sequence[list[int]], judged: Sequence[Sequence[list[int]]]
+    ) -> Rollout:
         """Return the rollout of sampled responses: everything the update needs, under the policy as it is.
 
-        The reward model scores the responses as answers to the prompts `judged`.
+        The reward model scores each response as an answer to each of its prompts in `judged`.
         """
         settings = self.settings
         batch = join(prompts, responses, self.tokenizer.pad_token_id, self.device)
@@ -134,9 +138,7 @@ class PPOTrainer:
         logprobs, values = self._logprobs(logits, batch), self._values(hidden)
         with active(self.model, None):
             reference = self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
-        with active(self.model, REWARD):
-            _, last = hidden_states(self.model, join(judged, responses, self.tokenizer.pad_token_id, self.device))
-            scores = self.reward_head(last.float()).squeeze(-1)
+        scores = score_responses(self.model, self.reward_head, judged, responses, self.tokenizer.pad_token_id)
         finished = torch.tensor([r[-1] == self.tokenizer.eos_token_id for r in responses], device=self.device)
         if settings.missing_eos_penalty is not None:
             scores = torch.where(finished, scores, torch.full_like(scores, settings.missing_eos_penalty))

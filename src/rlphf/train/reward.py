@@ -19,7 +19,7 @@ from rlphf.lm.adapters import lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
-from rlphf.preferences import alone, instruction
+from rlphf.preferences import PMORL, alone, instruction
 from rlphf.seeds import derive
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
@@ -116,24 +116,29 @@ def train_reward_model(
     return adapted.eval()
 
 
-def reward_step(config: Path, preference: str, backbone: Path, pairs: Path, out: Path) -> None:
-    """Train the reward model of a preference; write `out`/adapter and the scores of all pairs to `out`/scores.parquet."""
+def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[Path], out: Path) -> None:
+    """Train the reward model of a preference; write `out`/adapter and the scores of all pairs to `out`/scores.parquet.
+
+    P-MORL's one model is trained on the pairs of all preferences, each asked for its own, and so learns them by their prompts.
+    """
     experiment: Experiment = load(config)
     seed = derive(experiment.seed, "reward", preference)
-    inputs, tags = {"pairs": pairs, "backbone": backbone}, {"preference": preference}
+    inputs = {"backbone": backbone, **{"/".join(path.parts[-2:]): path for path in pairs}}
+    tags = {"preference": preference}
     with (
         step("reward", out, experiment, experiment.reward, inputs, tags) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        rows = read_parquet(pairs, PAIRS).to_pylist()
+        rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
         train = [r for r in rows if r["split"] == "train"]
         if not train:
-            raise InputError(f"{pairs}: the split 'train' is empty; nothing to train a reward model on")
+            raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to train a reward model on")
         model, tokenizer = classifier(backbone)
-        asked = alone(preference)
 
         def encoded(rows: list[dict], answer: str) -> list[list[int]]:
-            return encode_texts(tokenizer, [instruction(r["prompt"], asked) for r in rows], [r[answer] for r in rows])
+            asked = [alone(r["preference"] if preference == PMORL else preference) for r in rows]
+            texts = [instruction(r["prompt"], ids) for r, ids in zip(rows, asked, strict=True)]
+            return encode_texts(tokenizer, texts, [r[answer] for r in rows])
 
         data = Dataset.from_dict({"chosen_ids": encoded(train, "chosen"), "rejected_ids": encoded(train, "rejected")})
         trained = train_reward_model(model, tokenizer, data, experiment.reward, seed, folder, run)

@@ -15,10 +15,9 @@ from trl import RLOOConfig, RLOOTrainer
 
 from rlphf.config import PPO
 from rlphf.errors import InputError
-from rlphf.lm.adapters import REWARD, active, add_reward
+from rlphf.lm.adapters import add_reward, score_responses
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.lm.chat import encode_prompts
-from rlphf.lm.sampling import hidden_states, join
 from rlphf.seeds import derive
 from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
@@ -31,9 +30,9 @@ GROUP = 4
 class Scorer(TrainerCallback, ExportableState):
     """TRL's reward function, and what PPO does around scores: running moments, kappa, metrics under PPO's names.
 
-    `judged` gives each instruction as the reward model is to see it. One outer step is `steps` optimizer steps. The moments
-    of the scores and kappa are in the Trainer's checkpoints. `trainer`, whose weight of the KL penalty is moved, needs the
-    scorer to be made, and so is set afterwards.
+    `judged` gives the forms in which the reward model is to see each instruction. One outer step is `steps` optimizer steps.
+    The moments of the scores and kappa are in the Trainer's checkpoints. `trainer`, whose weight of the KL penalty is moved,
+    needs the scorer to be made, and so is set afterwards.
     """
 
     trainer: RLOOTrainer
@@ -43,7 +42,7 @@ class Scorer(TrainerCallback, ExportableState):
         model: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
         head: nn.Linear,
-        judged: dict[str, str],
+        judged: dict[str, list[str]],
         settings: PPO,
         steps: int,
         run: Run,
@@ -60,15 +59,8 @@ class Scorer(TrainerCallback, ExportableState):
         """Return the scaled score of each response: that of its tokens behind its prompt, the text that PPO scores too."""
         settings = self.settings
         instructions = [messages[-1]["content"] for messages in prompts]
-        batch = join(
-            encode_prompts(self.tokenizer, [self.judged[text] for text in instructions]),
-            completion_ids,
-            self.tokenizer.pad_token_id,
-            self.head.weight.device,
-        )
-        with active(self.model, REWARD):
-            last = hidden_states(self.model, batch)[1]
-            scores = self.head(last.float()).squeeze(-1)
+        judged = [encode_prompts(self.tokenizer, self.judged[text]) for text in instructions]
+        scores = score_responses(self.model, self.head, judged, completion_ids, self.tokenizer.pad_token_id)
         finished = torch.tensor([ids[-1] == self.tokenizer.eos_token_id for ids in completion_ids], device=scores.device)
         if settings.missing_eos_penalty is not None:
             scores = torch.where(finished, scores, torch.full_like(scores, settings.missing_eos_penalty))
@@ -133,7 +125,7 @@ def train_rloo(
     tokenizer: PreTrainedTokenizerBase,
     backbone: Path,
     reward: Path,
-    instructions: Sequence[tuple[str, str]],
+    instructions: Sequence[tuple[str, list[str]]],
     settings: PPO,
     seed: int,
     run: Run,
@@ -141,7 +133,7 @@ def train_rloo(
 ) -> int:
     """Train the policy of `model` on `instructions` against the reward model in `reward`; return the outer steps done.
 
-    An instruction is given as the policy sees it and as the reward model does.
+    An instruction is given as the policy sees it, and in the forms in which the reward model does (the score is their mean).
 
     An outer step samples `batch_size` responses, GROUP to each of batch_size / GROUP prompts (shuffled passes over all), and
     makes `inner_epochs` passes over them in mini-batches of `mini_batch_size`. The advantage of a response is its reward less

@@ -1,0 +1,62 @@
+"""What each method cost to train and to answer with: the rows of table `budgets`, from what the steps measured."""
+
+from collections.abc import Mapping, Sequence
+
+from rlphf.config import Experiment
+from rlphf.evaluate.scores import Row
+from rlphf.preferences import GENERAL, MT, PMORL
+
+
+def trained(method: str, experiment: Experiment) -> tuple[list[str], list[str], list[str]]:
+    """Return what a method is trained on: (names of its pairs, of its reward models, of its policies).
+
+    A soup of known policies, merged or mixed at decoding, needs the policies of all combined preferences, once.
+    """
+    combined = experiment.combination_preferences
+    if method in ("vb", "pp"):
+        return [], [], []
+    if method == "rlhf":
+        return [GENERAL], [GENERAL], [GENERAL]
+    if method == MT:
+        return combined, [], [MT]
+    if method == PMORL:
+        return combined, [PMORL], [PMORL]
+    return combined, combined, combined
+
+
+def budgets(
+    experiment: Experiment, timings: Sequence[Row], curves: Sequence[Row], pairs: Mapping[str, int], responses: Mapping[str, int]
+) -> list[Row]:
+    """Return the rows of table `budgets`, one per method of the experiment.
+
+    `pairs` are the training pairs by name, `responses` the evaluated responses by method. `updates` are PPO's outer steps (MT:
+    optimizer steps), summed over policies; `samples` the responses sampled in them (MT: imitated); `seconds` the wall time of
+    rollouts, annotation, reward models and policies, all on the threads that the profile gave; `answer_ms` that of a response,
+    with the start of the process. Methods that share a step each count it whole.
+    """
+    seconds = {row["step"]: row["seconds"] for row in timings}
+    last: dict[tuple[str, str], int] = {}
+    for row in curves:
+        key = (row["kind"], row["preference"])
+        last[key] = max(last.get(key, 0), row["step"] + 1)
+    rows: list[Row] = []
+    for method in experiment.evaluation.methods:
+        labelled, rewards, policies = trained(method, experiment)
+        kind = "sft" if method == MT else "ppo"
+        steps = [f"{step}/{name}" for step in ("rollouts", "annotate") for name in labelled]
+        steps += [*(f"reward/{name}" for name in rewards), *(f"{kind}/{name}" for name in policies)]
+        updates = sum(last.get((kind, name), 0) for name in policies)
+        imitated = sum(pairs.get(name, 0) for name in labelled) * experiment.mt.epochs
+        answer = seconds.get(f"generate/{method}")
+        rows.append(
+            {
+                "method": method,
+                "trainings": len(rewards) + len(policies),
+                "pairs": sum(pairs.get(name, 0) for name in labelled),
+                "updates": updates,
+                "samples": imitated if method == MT else updates * experiment.ppo.batch_size,
+                "seconds": sum(seconds[step] for step in steps) if all(step in seconds for step in steps) else None,
+                "answer_ms": 1000 * answer / responses[method] if answer and responses.get(method) else None,
+            }
+        )
+    return rows

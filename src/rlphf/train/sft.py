@@ -1,0 +1,98 @@
+"""MT: one policy by supervised fine-tuning on the annotator's chosen responses of all preferences, with TRL's SFTTrainer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from rlphf.config import MT, load
+from rlphf.data.records import PAIRS
+from rlphf.errors import InputError
+from rlphf.files import read_parquet
+from rlphf.lm.adapters import add_policy, initial_a_digest, write_policy
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.chat import encode_prompts, encode_responses
+from rlphf.preferences import MT as MT_POLICY
+from rlphf.preferences import alone, instruction
+from rlphf.seeds import derive
+from rlphf.tracking.callback import TrainerLog
+from rlphf.tracking.record import Run, step
+from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
+
+IGNORED = -100
+
+
+def examples(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict]) -> Dataset:
+    """Return the chosen response of each pair behind its prompt, asked for the pair's preference.
+
+    Columns input_ids and labels; prompt tokens carry no loss.
+    """
+    prompts = encode_prompts(tokenizer, [instruction(row["prompt"], alone(row["preference"])) for row in rows])
+    answers = encode_responses(tokenizer, [row["chosen"] for row in rows])
+    return Dataset.from_dict(
+        {
+            "input_ids": [p + a for p, a in zip(prompts, answers, strict=True)],
+            "labels": [[IGNORED] * len(p) + a for p, a in zip(prompts, answers, strict=True)],
+        }
+    )
+
+
+def train_sft(
+    model: PeftModel, tokenizer: PreTrainedTokenizerBase, data: Dataset, settings: MT, seed: int, folder: Path, run: Run
+) -> int:
+    """Train the policy of `model` on `data` by cross-entropy over response tokens; return the optimizer steps.
+
+    Batches are of responses of like length. Resumes from a checkpoint in `folder`. Source: Personalized Soups' multi-task
+    baseline, in the chat format that all methods are evaluated in.
+    """
+    steps = -(-len(data) // settings.batch_size) * settings.epochs
+    arguments = SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        bf16=torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        train_sampling_strategy="group_by_length",
+        logging_steps=max(1, steps // 20),
+        save_steps=max(1, steps // 2),
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    trainer = SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
+    return trainer.state.global_step
+
+
+def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> None:
+    """Train MT's policy on the training pairs in the files `pairs`; write `out`/adapter."""
+    experiment = load(config)
+    inputs = {"backbone": backbone, **{"/".join(path.parts[-2:]): path for path in pairs}}
+    with (
+        step("mt", out, experiment, experiment.mt, inputs, {"method": "mt"}) as run,
+        own_checkpoints(out / "checkpoints", run) as folder,
+    ):
+        rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist() if row["split"] == "train"]
+        if not rows:
+            raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to imitate")
+        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        base, tokenizer = load_backbone(backbone, dtype)
+        model = add_policy(base, experiment.mt.lora, derive(experiment.seed, "lora"))
+        initial = initial_a_digest(model)
+        steps = train_sft(model, tokenizer, examples(tokenizer, rows), experiment.mt, derive(experiment.seed, "mt"), folder, run)
+        about = {"preference": MT_POLICY, "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
+        write_policy(model, out / "adapter", str(backbone), about)
+        run.tag(updates=steps, responses=len(rows))
+        run.output(out / "adapter")

@@ -1,0 +1,96 @@
+"""Decode-time mixing: the distribution is the weighted geometric mean of the adapters' own, in whatever batch it is computed."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+
+from rlphf.config import Decoding, Lora
+from rlphf.lm.adapters import add_policy, write_policy
+from rlphf.lm.backbone import load_backbone
+from rlphf.lm.mixing import Mixture
+from rlphf.lm.sampling import sample
+
+PROMPTS = [[10, 11, 12], [13], [14, 15, 16, 17, 18], [19, 20]]
+DECODING = Decoding(temperature=0.7, max_new_tokens=12, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Folders of three policies with random factors."""
+    folders = []
+    for seed in range(3):
+        base, _ = load_backbone(tiny_backbone)
+        model = add_policy(base, Lora(rank=4, alpha=8, dropout=0.0, targets=["q_proj", "v_proj", "down_proj"]), seed)
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(std=0.5)
+        folders.append(tmp_path_factory.mktemp("adapters") / str(seed))
+        write_policy(model, folders[-1], str(tiny_backbone), {"backbone_sha256": "x"})
+    return folders
+
+
+def logprobs(backbone: Path, adapter: Path, tokens: list[int]) -> torch.Tensor:
+    """Next-token log-probabilities (V,) of one adapter, by plain PEFT, alone in its batch."""
+    model = PeftModel.from_pretrained(load_backbone(backbone)[0], adapter).eval()
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([tokens])).logits[0, -1].log_softmax(-1)
+
+
+def mixed(model: Mixture, tokens: list[list[int]]) -> torch.Tensor:
+    """Next-token logits (B, V) of a mixture for texts of one length."""
+    ids = torch.tensor(tokens)
+    mask = torch.ones_like(ids)
+    return model(input_ids=ids, attention_mask=mask, position_ids=mask.cumsum(1) - 1, logits_to_keep=1).logits[:, -1]
+
+
+def test_log_probabilities_are_the_weighted_sum_of_those_of_plain_peft(tiny_backbone: Path, adapters: list[Path]) -> None:
+    weights = [0.5, 0.3, 0.2]
+    model = Mixture(load_backbone(tiny_backbone)[0], dict(zip(adapters, weights, strict=True)))
+    texts = [[10, 11, 12], [30, 31, 32]]
+    for row, text in zip(mixed(model, texts), texts, strict=True):
+        each = [logprobs(tiny_backbone, adapter, text) for adapter in adapters]
+        assert torch.allclose(row, sum(w * one for w, one in zip(weights, each, strict=True)), atol=1e-4)
+        assert all((row - one).abs().max() > 0.1 for one in each)
+
+
+def test_a_mixture_of_one_samples_what_its_adapter_samples(tiny_backbone: Path, adapters: list[Path]) -> None:
+    plain = PeftModel.from_pretrained(load_backbone(tiny_backbone)[0], adapters[1]).eval()
+    mixture = Mixture(load_backbone(tiny_backbone)[0], {adapters[1]: 1.0})
+    assert sample(plain, PROMPTS, DECODING, 1, 0, seed=4) == sample(mixture, PROMPTS, DECODING, 1, 0, seed=4)
+
+
+def test_sampling_is_that_of_a_plain_loop_without_cache_or_batch(tiny_backbone: Path, adapters: list[Path]) -> None:
+    model = Mixture(load_backbone(tiny_backbone)[0], dict.fromkeys(adapters, 1 / 3))
+    greedy = DECODING.model_copy(update={"temperature": 0.0})
+    found = sample(model, PROMPTS, greedy, 1, 0, seed=4)
+    assert len({len(row) for row in found}) > 1 or all(len(row) == 12 for row in found)
+    for prompt, row in zip(PROMPTS, found, strict=True):
+        text = list(prompt)
+        for token in row:
+            best = sum(logprobs(tiny_backbone, adapter, text) for adapter in adapters)
+            assert float(best.max() - best[token]) < 1e-3
+            text.append(token)
+
+
+def test_rows_that_ended_leave_the_others_as_they_were(tiny_backbone: Path, adapters: list[Path]) -> None:
+    model = Mixture(load_backbone(tiny_backbone)[0], dict.fromkeys(adapters, 1 / 3))
+    whole = sample(model, PROMPTS, DECODING, -1, 0, seed=4)
+    # Whatever the first row says third is taken for the end token: rows end at different steps.
+    end = whole[0][2]
+    cut = sample(model, PROMPTS, DECODING, end, 0, seed=4)
+    assert len(cut[0]) <= 3 and len({len(row) for row in cut}) > 1
+    for row, full in zip(cut, whole, strict=True):
+        assert row == full[: len(row)]
+
+
+def test_unloading_leaves_the_backbone(tiny_backbone: Path, adapters: list[Path]) -> None:
+    base, _ = load_backbone(tiny_backbone)
+    tokens = torch.tensor([[10, 11, 12]])
+    with torch.no_grad():
+        before = base(tokens).logits
+        restored = Mixture(base, dict.fromkeys(adapters, 1 / 3)).unload()
+        assert torch.equal(restored(tokens).logits, before)
