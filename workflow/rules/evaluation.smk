@@ -17,7 +17,7 @@ rule generate:
         weights=lambda wildcards: settings("soup.weights") if wildcards.method == "mod" else None,
         source=source_digest("generate"),
         config=CONFIG,
-        models=subpath(input.prompts, ancestor=2),
+        models=subpath(output[0], ancestor=3),
     shell:
         "rlphf generate --config {params.config:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
         " --backbone {input.backbone:q} --models {params.models:q} --out {output:q} > {log:q} 2>&1"
