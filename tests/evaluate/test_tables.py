@@ -23,6 +23,7 @@ COLUMNS = {
     "methods": "method combination criterion mean ci_low ci_high n",
     "differences": "method_a method_b combination criterion difference ci_low ci_high n",
     "win_rates": "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
+    "averages": "method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
     "front": "first second weight criterion mean ci_low ci_high n",
     "budgets": "method trainings pairs updates samples seconds answer_ms",
     "merges": "combination rule relative_error score",

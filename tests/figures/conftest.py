@@ -49,7 +49,7 @@ def build_tables(folder: Path) -> Path:
         {"method": m, "combination": c, "criterion": criterion, "n": 72} | around(rng, "mean", 0.3 + 0.15 * i)
         for i, m in enumerate(METHODS)
         for c in COMBINATIONS
-        for criterion in ("mean", "helpfulness")
+        for criterion in ("mean", "helpfulness", *(PREFERENCES if c == "all" else ()))
     ]
     rows["win_rates"] = [
         {"method_a": a, "method_b": b, "combination": "all", "criterion": c, "wins": 5, "losses": 3, "ties": 0, "rate": 0.6}

@@ -29,7 +29,7 @@ def test_notebook_draws_every_figure_with_the_bytes_that_another_process_draws(t
     figures_step(RESULTS, tables, tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert drawn == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
-    assert drawn == {"curves", "adapters", "methods", "win_rates", "adapter_effects", "tradeoff", "front", "costs"}
+    assert drawn == {"curves", "adapters", "methods", "win_rates", "adapter_effects", "criteria", "tradeoff", "front", "costs"}
     for name in sorted(drawn):
         save(getattr(plots, name)(tables), tmp_path / "here", name)
         for kind in ("png", "pdf"):

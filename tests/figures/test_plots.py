@@ -8,7 +8,7 @@ from rlphf.evaluate.tables import read_table, write_table
 from rlphf.figures import plots
 from rlphf.figures.style import save
 
-FIGURES = ("curves", "adapters", "methods", "win_rates", "adapter_effects", "tradeoff", "front", "costs")
+FIGURES = ("curves", "adapters", "methods", "win_rates", "adapter_effects", "criteria", "tradeoff", "front", "costs")
 
 
 def texts(figure):
@@ -31,7 +31,7 @@ def test_a_failed_figure_leaves_no_file(tables, tmp_path, monkeypatch):
 
 def test_every_cell_of_the_method_heat_maps_shows_its_value_and_interval(tables):
     shown = texts(plots.methods(tables))
-    for row in read_table(tables, "methods"):
+    for row in (row for row in read_table(tables, "methods") if row["criterion"] in ("mean", "helpfulness")):
         assert f"{row['mean']:.2f}" in shown
         assert f"{row['ci_low']:.2f} to {row['ci_high']:.2f}" in shown
 
@@ -121,3 +121,11 @@ def test_costs_double_with_each_axis_for_all_combinations_and_grow_evenly_for_si
     single, joint = (line.get_ydata() for line in axes.get_lines()[::2])
     # Three axes were measured.
     assert single[2] == 30 and joint[2] == 80 and np.allclose(np.diff(single), 10) and np.allclose(joint[1:] / joint[:-1], 2)
+
+
+def test_bars_of_criteria_are_the_pooled_scores_of_the_table(tables):
+    rows = {(r["method"], r["criterion"]): r["mean"] for r in read_table(tables, "methods") if r["combination"] == "all"}
+    expertise, _, style = plots.criteria(tables).axes
+    heights = [bar.get_height() for bar in expertise.patches]
+    assert np.allclose(heights, [rows[m, c] for m in ("vb", "pp", "psoups", "psoups_unprompted") for c in ("P1A", "P1B")])
+    assert len(style.patches) == 4 * 4

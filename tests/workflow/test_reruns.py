@@ -99,6 +99,17 @@ def test_a_lost_result_is_made_again_with_what_follows(finished, plan, ci, tmp_p
         (tmp_path / "lost").rename(lost)
 
 
+def test_another_preference_trains_its_own_models_and_what_serves_all_at_once(finished, plan, ci, tmp_path):
+    names = "[P1A, P2A, P3C]"
+    (tmp_path / "changed.yaml").write_text(f"preferences: {names}\ncombination_preferences: {names}")
+    jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
+    assert jobs.pop("rollouts") == jobs.pop("annotate") == ["P3C"]
+    # Nothing of P1A and P2A is trained again; P-MORL and MT, whose one policy serves all, are.
+    assert jobs.pop("reward") == jobs.pop("ppo") == ["P3C", "pmorl"] and jobs.pop("mt") == jobs.pop("soups") == [""]
+    assert jobs.pop("generate") == ["adapters", "front", "mod", "mt", "pmorl", "pp", "psoups"]
+    assert set(jobs) == {"judge", "tables", "figures", "summary"}
+
+
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):
     jobs = plan(finished, *ci, "--config", "seed=7")
     assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["ppo"] == TRAINED

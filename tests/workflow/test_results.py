@@ -22,6 +22,7 @@ COLUMNS = {
     "adapters": "preference seed before after delta ci_low ci_high kl length_before length_after",
     "methods": "method combination criterion mean ci_low ci_high n",
     "win_rates": "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
+    "averages": "method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
     "front": "first second weight criterion mean ci_low ci_high n",
     "budgets": "method trainings pairs updates samples seconds answer_ms",
     "merges": "combination rule relative_error score",
@@ -90,7 +91,7 @@ def test_summary_names_every_method_and_every_folder(finished):
 
 def test_every_figure_is_there_as_picture_and_as_print(finished):
     figures = finished / "results" / "ci" / "figures"
-    for name in ("curves", "adapters", "methods", "win_rates", "adapter_effects", "tradeoff", "front", "costs"):
+    for name in ("curves", "adapters", "methods", "win_rates", "adapter_effects", "criteria", "tradeoff", "front", "costs"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert not [c for c in json.loads((figures / "results.ipynb").read_text())["cells"] if c.get("execution_count") == 0]

@@ -29,10 +29,9 @@ METHODS = EXPERIMENT.evaluation.methods
 # Responses that are no method's: of single policies, and of interpolated ones.
 OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
 REWARDS = [*PREFERENCES, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in METHODS)]
-TABLE_NAMES = (
-    "data reward_models adapters adapter_effects methods differences win_rates front merges budgets timings curves".split()
-)
-FIGURE_NAMES = "curves adapters methods win_rates adapter_effects tradeoff front costs".split()
+TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates averages front".split()
+TABLE_NAMES += "merges budgets timings curves".split()
+FIGURE_NAMES = "curves adapters methods criteria win_rates adapter_effects tradeoff front costs".split()
 
 
 def settings(*names):
@@ -44,6 +43,19 @@ def settings(*names):
             value = value[key]
         values[name] = value
     return values
+
+
+def answer_settings(method):
+    """Return what responses of a method depend on, besides its models."""
+    special = {
+        "vb": [],
+        "rlhf": [],
+        "adapters": ["preferences"],
+        "front": ["evaluation.front", "evaluation.front_points"],
+        "mod": ["combination_preferences", "soup.weights"],
+    }
+    own = special.get(method, ["combination_preferences"])
+    return settings("evaluation.split", "evaluation.samples", "evaluation.decoding", *own)
 
 
 def needed_models(wildcards):

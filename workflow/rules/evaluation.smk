@@ -13,8 +13,7 @@ rule generate:
     benchmark:
         f"{SEED}/benchmarks/generate/{{method}}.tsv"
     params:
-        settings=settings("evaluation.split", "evaluation.samples", "evaluation.decoding", "combination_preferences"),
-        weights=lambda wildcards: settings("soup.weights") if wildcards.method == "mod" else None,
+        settings=lambda wildcards: answer_settings(wildcards.method),
         source=source_digest("generate"),
         config=CONFIG,
         models=subpath(output[0], ancestor=3),

@@ -53,6 +53,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("rate", "rate_half_ties", "ci_low", "ci_high"),
         ("wins", "losses", "ties"),
     ),
+    "averages": _schema(
+        "method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
+        ("rate", "rate_half_ties", "ci_low", "ci_high", "paper_gpt4", "paper_humans"),
+        ("opponents",),
+    ),
     "front": _schema("first second weight criterion mean ci_low ci_high n", ("weight", "mean", "ci_low", "ci_high"), ("n",)),
     "budgets": _schema(
         "method trainings pairs updates samples seconds answer_ms",
@@ -76,6 +81,9 @@ CAPTIONS = {
     "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
     " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"
     " `majority`: wins more of these preferences than it loses.",
+    "averages": "Each of the paper's methods against all others of them, every opponent alike, over all combinations. `rate`"
+    " without ties; `rate_half_ties` with its 95 % interval. The paper's known averages (Table 3: GPT-4, Table 4: people) stand"
+    " beside the majority; how it aggregates criteria and treats ties is not known.",
     "front": "Oracle scores of soups of two policies, from the first's weight 1 to the second's (`weight`), on held-out prompts."
     " Intervals: 95 %, bootstrap over prompts.",
     "budgets": "What each method was trained with. `pairs`: labelled training pairs. `updates`: PPO's outer steps (MT: optimizer"
@@ -153,6 +161,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
         "differences": winrate.differences(scores, names, combinations, bootstrap),
         "win_rates": winrate.win_rates(scores, names, combinations, bootstrap),
         "merges": runs.merges(seed_folder, experiment.soup, by_method),
+        "averages": winrate.averages(scores, names, combinations, bootstrap),
         "front": methods.front(scores, experiment.evaluation.front, shares, bootstrap),
         "budgets": budgets(experiment, timings, curves, pairs, responses),
         "timings": timings,

@@ -108,6 +108,31 @@ def methods(tables: Path) -> Figure:
 
 
 @styled
+def criteria(tables: Path) -> Figure:
+    """Draw every preference's score by method, with intervals, over the combinations that ask for it; one panel per axis."""
+    rows = [row for row in read_table(tables, "methods") if row["combination"] == ALL and row["criterion"] in PREFERENCES]
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    panels = [p for axis in AXES if (p := [c for c in PREFERENCES if PREFERENCES[c].axis == axis and _has(rows, c)])]
+    figure = Figure(figsize=(2.0 + 3.2 * max(1, len(panels)), 3.4))
+    grid = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
+    width = 0.8 / max(1, len(names))
+    for axes, shown in zip(grid, panels, strict=False):
+        for i, name in enumerate(names):
+            found = [row for criterion in shown for row in rows if (row["method"], row["criterion"]) == (name, criterion)]
+            places = np.arange(len(shown)) + (i - (len(names) - 1) / 2) * width
+            axes.bar(places, [row["mean"] for row in found], width, color=COLOURS[i % len(COLOURS)], label=method_label(name))
+            axes.errorbar(
+                places, [row["mean"] for row in found], yerr=_reach(found, "mean"), fmt="none", ecolor="black", elinewidth=0.8
+            )
+        axes.set_xticks(range(len(shown)), [preference_label(criterion).replace(" ", "\n") for criterion in shown])
+        axes.set_title(PREFERENCES[shown[0]].axis.capitalize())
+        axes.set_ylim(0, 1)
+    grid[0].set_ylabel("Oracle score where asked for")
+    grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
+    return figure
+
+
+@styled
 def win_rates(tables: Path) -> Figure:
     """Draw the matrices of win rates over all combinations, row against column, with each row's average."""
     rows = [row for row in read_table(tables, "win_rates") if row["combination"] == ALL]
@@ -272,6 +297,10 @@ def adapter_effects(tables: Path) -> Figure:
     _separate_last(axes, len(criteria))
     figure.colorbar(image, ax=axes, label="Change of the oracle score", pad=0.015)
     return figure
+
+
+def _has(rows: list[Row], criterion: str) -> bool:
+    return any(row["criterion"] == criterion for row in rows)
 
 
 def _reach(rows: list[Row], value: str) -> np.ndarray:
