@@ -19,4 +19,5 @@ rule all:
         rules.summary.output,
         rules.figures.output,
         rules.tables.output,
-        rules.soups.output.soups,
+        expand(rules.soups.output.soups, seed=SEEDS),
+        rules.claims.output,

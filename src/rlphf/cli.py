@@ -118,6 +118,12 @@ COMMANDS = (
         (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
     ),
     Command(
+        "claims",
+        "rlphf.evaluate.claims:claims_step",
+        "verdicts on the claims of a ledger, over seeds",
+        (Option("ledger", "claims.yaml"), Option("configs", "config.yaml of each seed's folder", "paths"), OUT),
+    ),
+    Command(
         "figures",
         "rlphf.figures.notebook:figures_step",
         "run a notebook on stored tables",

@@ -256,6 +256,9 @@ class Experiment(Section):
 
     experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name; results lie in results/<name>/.")
     seed: int = Field(1103, ge=0, lt=2**31, description="Everything random comes out of it.")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        [], description="Seeds that claims are evaluated over, each a whole run; [] for the seed alone."
+    )
     preferences: list[str] = Field(list(PREFERENCES), description="Preferences that get a reward model and an adapter.")
     combination_preferences: list[str] = Field(
         ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"], description="Preferences whose combinations are evaluated."
@@ -288,6 +291,8 @@ class Experiment(Section):
         missing = [p for p in self.combination_preferences if p not in self.preferences]
         if missing:
             raise ValueError(f"combination_preferences: {missing[0]} is not among preferences, so it would have no adapter")
+        if self.seeds and (self.seed not in self.seeds or len(set(self.seeds)) != len(self.seeds)):
+            raise ValueError("seeds: name each once, the seed of the tables and figures among them, or none")
         front = self.evaluation.front
         if front and (len(front) != 2 or len(set(front)) != 2 or not set(front) <= set(self.preferences)):
             raise ValueError("evaluation.front: name two of the preferences, or none")

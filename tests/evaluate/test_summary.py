@@ -8,11 +8,17 @@ from rlphf.evaluate.tables import read_table, tables_step, write_table
 FIGURES, SOUPS = Path("results/demo/figures"), Path("results/demo/seed-1/soups")
 
 
+VERDICTS = ["supported"] * 4 + ["undecided"] * 30
+
+
 @pytest.fixture(scope="module")
 def tables(finished_run, tmp_path_factory):
     config, seed_folder, _ = finished_run
     out = tmp_path_factory.mktemp("tables")
     tables_step(config, seed_folder, out)
+    claims = [{"claim": f"c{i}", "statement": "It holds.", "verdict": v} for i, v in enumerate(VERDICTS)]
+    blank = {"effect": 0.1, "ci_low": 0.0, "ci_high": 0.2, "direction": "above", "threshold": 0.0, "seeds": 1}
+    write_table(out, "claims", [claim | blank for claim in claims])
     return out
 
 
@@ -31,6 +37,12 @@ def test_summary_names_where_everything_lies_and_how_to_look_at_it(tables, capsy
     text = capsys.readouterr().out
     for words in (str(tables), str(FIGURES), str(SOUPS), "make ui"):
         assert words in text
+
+
+def test_summary_counts_claims_and_names_those_that_are_not_supported(tables):
+    text = summary(tables, FIGURES, SOUPS)
+    assert "4 supported, 30 undecided, 0 refuted" in text and "refuted:" not in text
+    assert "undecided: c4, c5," in text and "c33" in text and " c3," not in text
 
 
 def test_summary_shows_each_combination_and_adapter_with_its_interval(tables):
@@ -56,7 +68,7 @@ def test_summary_counts_the_combinations_on_which_soups_are_better(tables):
 
 
 def test_many_methods_are_wrapped_and_not_cut(tables, tmp_path):
-    for name in ("adapters", "reward_models", "differences", "methods"):
+    for name in ("adapters", "reward_models", "differences", "methods", "claims"):
         rows = read_table(tables, name)
         if name == "methods":
             rows = [row | {"method": f"{row['method']}{copy}"} for copy in range(3) for row in rows]

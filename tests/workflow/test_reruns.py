@@ -10,7 +10,8 @@ import pytest
 pytestmark = pytest.mark.workflow
 
 # What hangs on new soups, and on new policies.
-AFTER_SOUPS = {"generate": ["front", "psoups"], "judge": [""], "tables": [""], "figures": [""], "summary": [""]}
+AFTER_SCORES = {"tables": [""], "claims": [""], "figures": [""], "summary": [""]}
+AFTER_SOUPS = {"generate": ["front", "psoups"], "judge": [""], **AFTER_SCORES}
 EVALUATED = ["adapters", "front", "mod", "pmorl", "psoups", "rlhf"]
 AFTER_PPO = {**AFTER_SOUPS, "soups": [""], "generate": EVALUATED}
 TRAINED = ["P1A", "P2A", "general", "pmorl"]
@@ -64,7 +65,7 @@ def test_another_method_is_generated_and_judged_beside_the_others(finished, plan
 
 def test_more_resamples_repeat_the_tables(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("evaluation: {bootstrap: 51}")
-    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {"tables": [""], "figures": [""], "summary": [""]}
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == AFTER_SCORES
 
 
 def test_an_edit_of_merging_repeats_soups_and_what_follows(finished, plan, ci):
@@ -107,7 +108,7 @@ def test_another_preference_trains_its_own_models_and_what_serves_all_at_once(fi
     # Nothing of P1A and P2A is trained again; P-MORL and MT, whose one policy serves all, are.
     assert jobs.pop("reward") == jobs.pop("ppo") == ["P3C", "pmorl"] and jobs.pop("mt") == jobs.pop("soups") == [""]
     assert jobs.pop("generate") == ["adapters", "front", "mod", "mt", "pmorl", "pp", "psoups"]
-    assert set(jobs) == {"judge", "tables", "figures", "summary"}
+    assert set(jobs) == {"judge", *AFTER_SCORES}
 
 
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):

@@ -18,8 +18,11 @@ except InputError as error:
     sys.exit(2)
 
 RESULTS = f"results/{EXPERIMENT.experiment}"
-SEED = f"{RESULTS}/seed-{EXPERIMENT.seed}"
+# Every step of a seed has the wildcard; tables and figures speak for the experiment's own seed, claims for all.
+SEED = f"{RESULTS}/seed-{{seed}}"
 CONFIG = f"{SEED}/config.yaml"
+OWN = f"{RESULTS}/seed-{EXPERIMENT.seed}"
+SEEDS = EXPERIMENT.seeds or [EXPERIMENT.seed]
 TABLES = f"{RESULTS}/tables"
 FIGURES = f"{RESULTS}/figures"
 RAW = [source.path for source in EXPERIMENT.data.sources if source.kind != "hub"]
@@ -35,9 +38,9 @@ FIGURE_NAMES = "curves adapters methods criteria win_rates adapter_effects trade
 
 
 def settings(*names):
-    """Return the seed and what else of the configuration a job reads ("ppo", "evaluation.split"): a change repeats the job."""
+    """Return what a job reads of the configuration ("ppo", "evaluation.split"), besides the seed: a change repeats the job."""
     values = {}
-    for name in ("seed", *names):
+    for name in names:
         value = EXPERIMENT.model_dump(mode="json")
         for key in name.split("."):
             value = value[key]
@@ -63,32 +66,50 @@ def needed_models(wildcards):
     policies = {"adapters": PREFERENCES, "mod": COMBINED, "rlhf": [GENERAL], "pmorl": [PMORL]}
     method = wildcards.method
     if method in policies:
-        return expand(rules.ppo.output, preference=policies[method])
+        return expand(rules.ppo.output, preference=policies[method], allow_missing=True)
     if method == "mt":
         return rules.mt.output
     return [] if method in ("vb", "pp") else rules.soups.output.soups
 
 
+# What tables and claims read of the configuration.
+MEASURED = ("evaluation", "preferences", "combination_preferences", "ppo.batch_size")
+
+
+def measured(wildcards=None, seed=EXPERIMENT.seed):
+    """Return what the tables of a seed are made from."""
+    return {
+        "counts": expand(rules.data.output.counts, seed=seed),
+        "judged": expand(rules.judge.output, seed=seed),
+        "merges": expand(rules.soups.output.merges, seed=seed),
+        "scores": expand(rules.reward.output.scores, preference=REWARDS, seed=seed),
+        "general": expand(rules.annotate.output, preference=GENERAL, seed=seed),
+        "adapters": expand(rules.ppo.output, preference=PREFERENCES, seed=seed),
+    }
+
+
 def labelled(wildcards):
     """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones."""
     names = COMBINED if wildcards.preference == PMORL else [wildcards.preference]
-    return expand(rules.annotate.output, preference=names)
+    return expand(rules.annotate.output, preference=names, allow_missing=True)
 
 
 wildcard_constraints:
+    seed="[0-9]+",
     preference="P[0-9A-Z]+|general|pmorl",
     method="[a-z_]+",
 
 
 onstart:
-    save_experiment(EXPERIMENT, CONFIG)
-    start_step(Path(CONFIG), Path(RESULTS), ["all"], os.getpid())
+    for seed in SEEDS:
+        save_experiment(EXPERIMENT.model_copy(update={"seed": seed}), f"{RESULTS}/seed-{seed}/config.yaml")
+    start_step(Path(OWN) / "config.yaml", Path(RESULTS), ["all"], os.getpid())
     if EXPERIMENT.tracking.enabled:
         # One follower sends the records of all steps, so steps neither wait for the tracking server nor race for its store.
         with open(f"{RESULTS}/.tracking.log", "w") as log_file:
             subprocess.Popen(
                 [
-                    *("rlphf", "track", "sync", "--follow", "--config", CONFIG),
+                    *("rlphf", "track", "sync", "--follow", "--config", f"{OWN}/config.yaml"),
                     *("--results", RESULTS, "--parent-pid", str(os.getpid())),
                 ],
                 stdout=log_file,

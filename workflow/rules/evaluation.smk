@@ -25,7 +25,7 @@ rule generate:
 rule judge:
     input:
         prompts=rules.prompts.output,
-        responses=expand(rules.generate.output, method=[*METHODS, *OTHERS]),
+        responses=expand(rules.generate.output, method=[*METHODS, *OTHERS], allow_missing=True),
     output:
         f"{SEED}/judge/oracle.parquet",
     log:
@@ -42,24 +42,36 @@ rule judge:
 
 rule tables:
     input:
-        counts=rules.data.output.counts,
-        judged=rules.judge.output,
-        merges=rules.soups.output.merges,
-        scores=expand(rules.reward.output.scores, preference=REWARDS),
-        general=expand(rules.annotate.output, preference="general"),
-        adapters=expand(rules.ppo.output, preference=PREFERENCES),
+        unpack(measured),
     output:
         expand(f"{TABLES}/{{table}}.{{kind}}", table=TABLE_NAMES, kind=["parquet", "csv", "md"]),
     log:
-        f"{SEED}/logs/tables.log",
+        f"{OWN}/logs/tables.log",
     params:
-        settings=settings("evaluation", "preferences", "combination_preferences", "ppo.batch_size"),
+        settings=settings(*MEASURED),
         source=source_digest("tables"),
-        config=CONFIG,
-        run=subpath(input.counts, ancestor=2),
+        config=f"{OWN}/config.yaml",
+        run=OWN,
         folder=subpath(output[0], parent=True),
     shell:
         "rlphf tables --config {params.config:q} --seed-folder {params.run:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule claims:
+    input:
+        [path for seed in SEEDS for paths in measured(seed=seed).values() for path in paths],
+        ledger="config/claims.yaml",
+    output:
+        expand(f"{TABLES}/claims.{{kind}}", kind=["parquet", "csv", "md"]),
+    log:
+        f"{OWN}/logs/claims.log",
+    params:
+        settings=settings(*MEASURED),
+        source=source_digest("claims"),
+        configs=[f"{RESULTS}/seed-{seed}/config.yaml" for seed in SEEDS],
+        folder=subpath(output[0], parent=True),
+    shell:
+        "rlphf claims --ledger {input.ledger:q} --configs {params.configs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule figures:
@@ -70,7 +82,7 @@ rule figures:
         expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=["png", "pdf"]),
         notebook=f"{FIGURES}/results.ipynb",
     log:
-        f"{SEED}/logs/figures.log",
+        f"{OWN}/logs/figures.log",
     params:
         source=source_digest("figures"),
         tables=subpath(input[0], parent=True),
@@ -83,14 +95,15 @@ rule summary:
     input:
         figures=rules.figures.output,
         tables=rules.tables.output,
+        claims=rules.claims.output,
     output:
         f"{RESULTS}/summary.txt",
     log:
-        f"{SEED}/logs/summary.log",
+        f"{OWN}/logs/summary.log",
     params:
         source=source_digest("summary"),
         figures=subpath(input[0], parent=True),
         tables=subpath(input[-1], parent=True),
-        soups=f"{SEED}/soups",
+        soups=f"{OWN}/soups",
     shell:
         "rlphf summary --tables {params.tables:q} --figures {params.figures:q} --soups {params.soups:q} > {output:q} 2> {log:q}"

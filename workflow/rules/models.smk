@@ -63,7 +63,7 @@ rule ppo:
 rule mt:
     input:
         backbone=rules.backbone.output,
-        pairs=expand(rules.annotate.output, preference=COMBINED),
+        pairs=expand(rules.annotate.output, preference=COMBINED, allow_missing=True),
     output:
         directory(f"{SEED}/sft/mt/adapter"),
     log:
@@ -82,7 +82,7 @@ rule mt:
 
 rule soups:
     input:
-        expand(rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front})),
+        expand(rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front}), allow_missing=True),
     output:
         soups=[
             directory(f"{SEED}/soups/{soup}")

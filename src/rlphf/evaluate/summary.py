@@ -1,5 +1,6 @@
 """What a finished run prints in the terminal: the main results as short tables, and where everything lies. Plain ASCII."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def summary(tables: Path, figures: Path, soups: Path) -> str:
         *_methods(read_table(tables, "methods")),
         _adapters(read_table(tables, "adapters"), read_table(tables, "reward_models")),
         _verdicts(read_table(tables, "differences")),
+        _claims(read_table(tables, "claims")),
         [
             f"Tables   {tables}",
             f"Figures  {figures}",
@@ -103,3 +105,13 @@ def _verdicts(rows: Sequence[Row]) -> list[str]:
         better, worse = sum(row["ci_low"] > 0 for row in against), sum(row["ci_high"] < 0 for row in against)
         lines.append(f"  against {method_label(other)}: better on {better}, worse on {worse} of {len(against)}")
     return lines if found else []
+
+
+def _claims(rows: Sequence[Row]) -> list[str]:
+    counted = {name: [row["claim"] for row in rows if row["verdict"] == name] for name in ("supported", "undecided", "refuted")}
+    lines = [f"Claims (table claims): {', '.join(f'{len(found)} {name}' for name, found in counted.items())}"]
+    for name in ("undecided", "refuted"):
+        if counted[name]:
+            text = f"{name}: {', '.join(counted[name])}"
+            lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    return lines

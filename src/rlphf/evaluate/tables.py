@@ -64,6 +64,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("seconds", "answer_ms"),
         ("trainings", "pairs", "updates", "samples"),
     ),
+    "claims": _schema(
+        "claim statement effect ci_low ci_high direction threshold verdict seeds",
+        ("effect", "ci_low", "ci_high", "threshold"),
+        ("seeds",),
+    ),
     "merges": _schema("combination rule relative_error score", ("relative_error", "score")),
     "timings": _schema("step seconds peak_mb", ("seconds", "peak_mb")),
     "curves": _schema("preference kind step metric value", ("value",), ("step",)),
@@ -89,6 +94,8 @@ CAPTIONS = {
     "budgets": "What each method was trained with. `pairs`: labelled training pairs. `updates`: PPO's outer steps (MT: optimizer"
     " steps) over all policies; `samples`: responses sampled in them (MT: imitated). `seconds`: wall time of rollouts,"
     " annotation, reward models and policies; what methods share counts whole for each. `answer_ms`: wall time per response.",
+    "claims": "Claims and their verdicts: supported where the whole 95 % interval of the effect lies beyond the threshold,"
+    " refuted where none of it does. Intervals: of one seed over prompts, of several over seeds (t). No seeds: not measured.",
     "merges": "Merge rules: `relative_error` of the update against the weighted mean of the adapters' updates, and the mean"
     " score of the soups, for the rule that was used.",
     "timings": "Wall time of each step, and the peak memory of its process and children.",

@@ -1,0 +1,112 @@
+"""The claims ledger: statements written down before a run, each with the number that decides it, and the verdicts.
+
+A claim names a row of a table, the column that holds its effect, and from where on it holds. With one seed the effect's
+interval is the table's own, over prompts; with several it is the t interval over seeds. The verdict follows from it alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+from scipy.stats import t as student
+
+from rlphf.config import Section, load
+from rlphf.errors import InputError
+from rlphf.evaluate.bootstrap import COVERAGE
+from rlphf.evaluate.scores import Row
+from rlphf.evaluate.tables import SCHEMAS, all_tables, write_table
+from rlphf.tracking.record import step
+
+
+class Claim(Section):
+    """A statement and what decides it: `effect` of the one row of `table` that `where` picks, against `threshold`."""
+
+    claim: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="Its name.")
+    statement: str = Field(min_length=1, description="What is claimed.")
+    table: str = Field(description="Table with the effect and its interval.")
+    where: dict[str, str] = Field(min_length=1, description="{column: value} of its row.")
+    effect: str = Field(description="Column of the effect.")
+    direction: Literal["above", "below"] = Field("above", description="On which side of the threshold the claim holds.")
+    threshold: float = Field(0.0, description="The smallest (below: largest) effect that counts.")
+
+
+def read_claims(path: Path | str) -> list[Claim]:
+    """Read a ledger; raise InputError naming the claim and what is wrong with it."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        claims = TypeAdapter(list[Claim]).validate_python(raw)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InputError(f"{path}: claim {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    for claim in claims:
+        if claim.table not in SCHEMAS:
+            raise InputError(f"{path}: claim {claim.claim}: no table {claim.table!r}; choose from {', '.join(SCHEMAS)}")
+        names = SCHEMAS[claim.table].names
+        for column in (*claim.where, claim.effect, "ci_low", "ci_high"):
+            if column not in names:
+                raise InputError(f"{path}: claim {claim.claim}: table {claim.table} has no column {column!r}")
+    if len({claim.claim for claim in claims}) != len(claims):
+        raise InputError(f"{path}: two claims have one name; give each its own")
+    return claims
+
+
+def verdict(low: float, high: float, direction: str, threshold: float) -> str:
+    """Return supported if the whole interval lies beyond the threshold, refuted if none of it does, else undecided."""
+    if direction == "below":
+        low, high, threshold = -high, -low, -threshold
+    return "supported" if low > threshold else "refuted" if high <= threshold else "undecided"
+
+
+def interval(effects: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % t interval of the mean of at least two `effects`, one per seed."""
+    values = np.array(effects)
+    reach = student.ppf((1 + COVERAGE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
+def evaluate(claims: Sequence[Claim], tables: Sequence[Mapping[str, Sequence[Row]]]) -> list[Row]:
+    """Return the rows of table `claims`, from the tables of each seed.
+
+    A claim of which the runs made no row is left undecided, with seeds 0: the ledger forgets none. Raises InputError when a
+    claim picks more than one row, or some seeds have its row and others not.
+    """
+    rows: list[Row] = []
+    for claim in claims:
+        found = [[row for row in seed[claim.table] if _picks(claim, row)] for seed in tables]
+        if any(len(picked) > 1 for picked in found):
+            raise InputError(f"claim {claim.claim}: more than one row of {claim.table} fits; name more columns under where")
+        picked = [one[0] for one in found if one]
+        if picked and len(picked) < len(tables):
+            raise InputError(f"claim {claim.claim}: only {len(picked)} of {len(tables)} seeds have its row of {claim.table}")
+        row: Row = {"claim": claim.claim, "statement": claim.statement, "effect": None, "ci_low": None, "ci_high": None}
+        row |= {"direction": claim.direction, "threshold": claim.threshold, "verdict": "undecided", "seeds": len(picked)}
+        if picked:
+            effects = [one[claim.effect] for one in picked]
+            low, high = interval(effects) if len(effects) > 1 else (picked[0]["ci_low"], picked[0]["ci_high"])
+            row |= {"effect": float(np.mean(effects)), "ci_low": low, "ci_high": high}
+            row["verdict"] = verdict(low, high, claim.direction, claim.threshold)
+        rows.append(row)
+    return rows
+
+
+def _picks(claim: Claim, row: Row) -> bool:
+    return all(str(row[column]) == value for column, value in claim.where.items())
+
+
+def claims_step(ledger: Path, configs: Sequence[Path], out: Path) -> None:
+    """Evaluate the claims in the file `ledger` over the seeds whose folders hold the files `configs`; write table `claims`."""
+    claims = read_claims(ledger)
+    experiments = [load(path) for path in configs]
+    inputs = {"claims": ledger, **{f"seed-{e.seed}": path for e, path in zip(experiments, configs, strict=True)}}
+    with step("claims", out, experiments[0], experiments[0].evaluation, inputs) as run:
+        tables = [all_tables(experiment, path.parent) for experiment, path in zip(experiments, configs, strict=True)]
+        rows = evaluate(claims, tables)
+        files = write_table(out, "claims", rows)
+        run.log({f"claims_{name}": sum(r["verdict"] == name for r in rows) for name in ("supported", "refuted", "undecided")})
+        run.output(*files)
+        run.artifact(*(path for path in files if path.suffix == ".md"))
