@@ -25,8 +25,8 @@ METHOD_LABELS = {
 
 
 def preference_label(name: str) -> str:
-    """Return "P1A elementary" for a preference, the criterion's own name for anything else."""
-    return f"{name} {PREFERENCE_LABELS[name]}" if name in PREFERENCE_LABELS else name
+    """Return "P1A elementary" for a preference, a method's name for a model that goes by it, and anything else as it is."""
+    return f"{name} {PREFERENCE_LABELS[name]}" if name in PREFERENCE_LABELS else method_label(name)
 
 
 def method_label(name: str) -> str:

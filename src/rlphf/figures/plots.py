@@ -32,7 +32,7 @@ def curves(tables: Path) -> Figure:
     axes_of = {p: PREFERENCES[p].axis if p in PREFERENCES else "other" for p in trained}
     columns = [axis for axis in (*AXES, "other") if axis in axes_of.values()] or [*AXES]
     figure = Figure(figsize=(3.1 * len(columns), 6.2))
-    grid = figure.subplots(len(CURVES), len(columns), sharex=True, sharey="row", squeeze=False)
+    grid = figure.subplots(len(CURVES), len(columns), sharex="col", sharey="row", squeeze=False)
     for j, axis in enumerate(columns):
         shown = [p for p in trained if axes_of[p] == axis]
         for i, (metric, label) in enumerate(CURVES.items()):

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from rlphf.files import atomic_file
 
-# Okabe and Ito's palette without its yellow, which vanishes on white paper.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette without its yellow, which vanishes on white paper, and a grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
