@@ -99,11 +99,14 @@ def _picks(claim: Claim, row: Row) -> bool:
 
 
 def claims_step(ledger: Path, configs: Sequence[Path], out: Path) -> None:
-    """Evaluate the claims in the file `ledger` over the seeds whose folders hold the files `configs`; write table `claims`."""
+    """Evaluate the claims in the file `ledger` over the seeds whose folders hold the files `configs`; write table `claims`.
+
+    The record lies in `out`/claims: the folder of tables has that of the step that makes the others.
+    """
     claims = read_claims(ledger)
     experiments = [load(path) for path in configs]
     inputs = {"claims": ledger, **{f"seed-{e.seed}": path for e, path in zip(experiments, configs, strict=True)}}
-    with step("claims", out, experiments[0], experiments[0].evaluation, inputs) as run:
+    with step("claims", out / "claims", experiments[0], experiments[0].evaluation, inputs) as run:
         tables = [all_tables(experiment, path.parent) for experiment, path in zip(experiments, configs, strict=True)]
         rows = evaluate(claims, tables)
         files = write_table(out, "claims", rows)
