@@ -21,6 +21,7 @@ from rlphf.preferences import alone, instruction
 from rlphf.seeds import derive
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
+from rlphf.train.arguments import trainer_arguments
 from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 
 IGNORED = -100
@@ -49,27 +50,13 @@ def train_sft(
     Batches are of responses of like length. Resumes from a checkpoint in `folder`. Source: Personalized Soups' multi-task
     baseline, in the chat format that all methods are evaluated in.
     """
-    steps = -(-len(data) // settings.batch_size) * settings.epochs
     arguments = SFTConfig(
-        output_dir=str(folder),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
+        **trainer_arguments(folder, len(data), settings.batch_size, settings.epochs, seed),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=settings.warmup_steps,
         weight_decay=settings.weight_decay,
-        bf16=torch.cuda.is_available(),
-        gradient_checkpointing=False,
-        max_length=None,
         dataset_kwargs={"skip_prepare_dataset": True},
-        train_sampling_strategy="group_by_length",
-        logging_steps=max(1, steps // 20),
-        save_steps=max(1, steps // 2),
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        seed=seed,
-        use_cpu=not torch.cuda.is_available(),
     )
     trainer = SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
     trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
