@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rlphf.config import Experiment, Section, commented, config_hash, load, parse, save, schema, write_step
+from rlphf.config import Experiment, Section, config_hash, load, parse, save
+from rlphf.config_file import commented, schema, write_step
 from rlphf.errors import InputError
 
 CONFIG = Path(__file__).parent.parent / "config"

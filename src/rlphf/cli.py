@@ -38,7 +38,6 @@ OUT = Option("out", "file or folder to write")
 PREFERENCE = Option("preference", 'preference id, "general", or "pmorl"', "text")
 PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
-
 PAIRS = Option("pairs", "files of pairs", "paths")
 
 COMMANDS = (
@@ -148,7 +147,7 @@ COMMANDS = (
     ),
     Command(
         "config write",
-        "rlphf.config:write_step",
+        "rlphf.config_file:write_step",
         "write a configuration with all keys and comments, and its JSON schema",
         (Option("config", "configuration to read"), OUT),
     ),

@@ -1,11 +1,9 @@
 """The configuration of an experiment: one set of pydantic models, from which the JSON schema is generated.
 
-`config/config.yaml` holds every key with a comment; the files in `config/experiments/` override some of them.
+`config/config.yaml`, which `config_file.py` writes, holds every key with a comment; files in `config/experiments/` override some.
 Threads, memory, partitions and GPUs are no settings of an experiment: they live in `workflow/profiles/`.
 """
 
-import json
-import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,10 +14,6 @@ from rlphf.errors import InputError
 from rlphf.files import digest, write_text
 from rlphf.preferences import PREFERENCES, combinations, members
 
-HEADER = """\
-# The experiment `demo`. Every key is here; a file given with --configfile, such as those in experiments/, overrides some.
-# Keys and comments are written by `rlphf config write`; change the values.
-"""
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -121,12 +115,12 @@ class Rollouts(Section):
 
     train_pairs: Positive = Field(1, description="Pairs per training prompt.")
     validation_pairs: Positive = Field(1, description="Pairs per validation prompt.")
+    test_pairs: Positive = Field(2, description="Pairs per test prompt; they only measure the reward models' accuracy.")
     asked: Shares = Field(
         [0, 1, 0],
         description="Weights of responses that are asked for nothing, for the preference (as in the paper), and for it with one"
         " of every other axis; drawn for each response.",
     )
-    test_pairs: Positive = Field(2, description="Pairs per test prompt; they only measure the reward models' accuracy.")
     decoding: Decoding = Field(Decoding(), description="How the backbone samples them.")
 
 
@@ -359,30 +353,3 @@ def save(experiment: Experiment, path: Path | str) -> None:
 def config_hash(experiment: Experiment) -> str:
     """Return a short digest of the whole configuration, for tags."""
     return digest(experiment.model_dump(mode="json"))[:12]
-
-
-def commented(section: Section, indent: str = "") -> str:
-    """Return a section as YAML in which every key has its description as a comment: the text of config/config.yaml."""
-    lines = []
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        lines += textwrap.wrap(
-            field.description or "", 110 - len(indent), initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
-        )
-        if isinstance(value, Section):
-            lines += [f"{indent}{name}:", commented(value, indent + "  ").rstrip("\n")]
-        else:
-            flow = yaml.safe_dump(section.model_dump(mode="json")[name], default_flow_style=True, allow_unicode=True, width=10**6)
-            lines.append(f"{indent}{name}: {flow.strip().removesuffix('...').strip()}")
-    return "\n".join(lines) + "\n"
-
-
-def schema() -> dict[str, Any]:
-    """Return the JSON schema of the configuration, as stored in config/schema.json."""
-    return Experiment.model_json_schema()
-
-
-def write_step(config: Path, out: Path) -> None:
-    """Write `config` with all keys and their comments to `out`, and the JSON schema beside it as schema.json."""
-    write_text(out, HEADER + commented(load(config)))
-    write_text(out.with_name("schema.json"), json.dumps(schema(), indent=2) + "\n")
