@@ -9,8 +9,8 @@ import torch
 def trainer_arguments(folder: Path, examples: int, batch_size: int, epochs: int, seed: int) -> dict[str, Any]:
     """Return the arguments of a trainer that makes `epochs` passes over `examples` and writes its checkpoints to `folder`.
 
-    Batches are of examples of like length: less padding, so a fifth to a quarter less time, and accuracy within noise
-    (docs/learning.md). Twenty lines of metrics and two checkpoints per training.
+    Batches are of examples of like length, which pads less; what that does to reward models is in docs/learning.md.
+    Twenty lines of metrics and two checkpoints per training.
     """
     steps = -(-examples // batch_size) * epochs
     return {
