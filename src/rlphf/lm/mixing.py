@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
+
+from rlphf.lm.cache import RoomyCache
 
 
-class CopiesCache(DynamicCache):
+class CopiesCache(RoomyCache):
     """A key-value cache for `copies` blocks of the same rows; rows are selected in all blocks at once."""
 
     def __init__(self, copies: int):

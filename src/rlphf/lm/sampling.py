@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.config import Decoding
+from rlphf.lm.cache import RoomyCache
 from rlphf.lm.chat import decode_response, encode_prompts
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # Texts per forward pass on a CPU.
 ROWS = 16
+# Finished rows are dropped from a batch when they are this share of it: dropping copies the cache, keeping computes on.
+DROPPED = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -125,26 +128,30 @@ def _sample_batch(
     tokens, mask = pad(prompts, pad_id, model.device, left=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     # A model that mixes several has a cache of its own kind (`lm.mixing`).
-    cache = getattr(model, "new_cache", DynamicCache)()
+    cache = getattr(model, "new_cache", RoomyCache)()
     rows: list[list[int]] = [[] for _ in prompts]
-    alive = torch.arange(len(prompts), device=model.device)
+    held = torch.arange(len(prompts), device=model.device)
+    finished = torch.zeros_like(held, dtype=torch.bool)
     for _ in range(decoding.max_new_tokens):
         output = model(
             input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         # Every row draws a number at each step, finished or not, so a row's text does not depend on when others end.
-        uniform = torch.rand(len(prompts), generator=generator, device=model.device)[alive]
+        uniform = torch.rand(len(prompts), generator=generator, device=model.device)[held]
         chosen = choose(output.logits[:, -1], uniform, decoding)
-        for row, token in zip(alive.tolist(), chosen.tolist(), strict=True):
-            rows[row].append(token)
-        going = chosen != eos_id
-        if not going.any():
+        for row, token, over in zip(held.tolist(), chosen.tolist(), finished.tolist(), strict=True):
+            if not over:
+                rows[row].append(token)
+        finished |= chosen == eos_id
+        if finished.all():
             break
         tokens, positions = chosen[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-        if not going.all():
-            alive, tokens, positions, mask = alive[going], tokens[going], positions[going], mask[going]
-            cache.batch_select_indices(going.nonzero().squeeze(1))
+        if finished.sum() >= DROPPED * len(finished):
+            going = (~finished).nonzero().squeeze(1)
+            held, tokens, positions, mask = held[going], tokens[going], positions[going], mask[going]
+            finished = finished[going]
+            cache.batch_select_indices(going)
     return rows
 
 
