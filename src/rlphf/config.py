@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from rlphf.errors import InputError
 from rlphf.files import digest, write_text
+from rlphf.mistakes import ARMS, Mistake
 from rlphf.preferences import PREFERENCES, combinations, members
 
 Positive = Annotated[int, Field(gt=0)]
@@ -185,6 +186,9 @@ class PPO(Section):
         0.1, description="Leave the inner epochs when the KL to the sampling policy exceeds 1.5x this."
     )
     max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this.")
+    keep: Literal["last", "best"] = Field(
+        "last", description="Which policy is kept: the last, or that checkpoint whose answers to validation prompts score best."
+    )
     checkpoint_every: Positive = Field(10, description="Outer steps between checkpoints.")
     sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
 
@@ -238,6 +242,24 @@ class Evaluation(Section):
         return names
 
 
+class Mistakes(Section):
+    """Mistakes of Personalized Soups' release, each off, to be made on purpose (`priced`)."""
+
+    random_reward_head: bool = Field(False, description="PPO is rewarded by a random read-out of the reward model's features.")
+    reward_without_response: bool = Field(False, description="P-MORL's policy is rewarded for its prompts alone.")
+    duplicated_pairs: bool = Field(
+        False,
+        description="Reward models make one pass over pairs that are repeated five times, and what is held out of these rows is"
+        " measured as if it were unseen.",
+    )
+    factor_merge: bool = Field(False, description="Soups average A and B each by itself.")
+    other_starts: bool = Field(False, description="They do, and each policy starts from an A of its own.")
+    low_precision_baselines: bool = Field(
+        False, description="Weights are rounded to 4 bits where the backbone answers alone, and to 8 bits where adapters do."
+    )
+    test_selection: bool = Field(False, description="`ppo.keep: best` looks at test prompts instead of validation prompts.")
+
+
 class Tracking(Section):
     """Where runs are sent; each step's record lies beside its outputs in any case."""
 
@@ -268,6 +290,8 @@ class Experiment(Section):
     mt: MT = Field(MT(), description="The method MT.")
     soup: Soup = Field(Soup(), description="Merging.")
     evaluation: Evaluation = Field(Evaluation(), description="Judging.")
+    mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release that this run makes.")
+    priced: list[Mistake] = Field([], description="Mistakes that get an arm each, for table `release_bugs`.")
     tracking: Tracking = Field(Tracking(), description="MLflow.")
 
     @field_validator("preferences", "combination_preferences")
@@ -297,9 +321,21 @@ class Experiment(Section):
             raise ValueError("data: validation and test together leave nothing to train on")
         if self.backbone.source in ("path", "hub") and not self.backbone.name:
             raise ValueError(f"backbone.name: needed for source {self.backbone.source}")
+        if self.ppo.keep == "best" and self.ppo.algorithm != "ppo":
+            raise ValueError("ppo.keep: best needs algorithm: ppo")
+        if (self.mistakes.test_selection or "test_selection" in self.priced) and self.ppo.keep != "best":
+            raise ValueError("mistakes.test_selection: needs ppo.keep: best, or nothing is selected")
+        for mistake in self.priced:
+            missing = [name for name in ARMS[mistake].methods if name not in self.evaluation.methods]
+            if missing:
+                raise ValueError(f"priced: {mistake} needs {missing[0]} among evaluation.methods, to compare with")
         if self.annotator.kind == "reward_model" and not self.annotator.model:
             raise ValueError("annotator.model: needed for kind reward_model")
         return self
+
+    def making(self, mistake: Mistake) -> "Experiment":
+        """Return the experiment with one mistake made on purpose."""
+        return self.model_copy(update={"mistakes": self.mistakes.model_copy(update={mistake: True}), "priced": []})
 
     @property
     def combinations(self) -> list[str]:

@@ -23,9 +23,10 @@ def trained(make_adapter, workplace):
     for seed, name in enumerate(SMALL):
         make_adapter(f"policies/{name}/adapter", seed=seed, about={"kind": "policy", "preference": name, "backbone_sha256": "x"})
 
-    def configure(**soup) -> Path:
+    def configure(mistakes: dict | None = None, **soup) -> Path:
         path = workplace / "config.yaml"
         raw = {"experiment": "tiny", "preferences": SMALL, "combination_preferences": SMALL, "soup": soup}
+        raw["mistakes"] = mistakes or {}
         path.write_text(yaml.safe_dump(raw))
         return path
 
@@ -52,6 +53,14 @@ def test_configured_rule_rank_and_weights_reach_the_soup(trained):
     assert recipe.paths["P1A"] == "policies/P1A/adapter"
     rows = read_parquet("soups/merges.parquet").to_pylist()
     assert recipe.results.relative_error == next(r["relative_error"] for r in rows if r["rule"] == "svd2")
+
+
+@pytest.mark.parametrize("mistake", ["factor_merge", "other_starts"])
+def test_the_releases_merge_is_rule_factor_whatever_is_configured(trained, mistake):
+    soups_step(trained({mistake: True}, svd_rank=3), Path("policies"), Path("mistaken"))
+    soups_step(trained(rule="factor"), Path("policies"), Path("wanted"))
+    found, wanted = (load_file(f"{name}/P1A-P2A-P3B/adapter_model.safetensors") for name in ("mistaken", "wanted"))
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
 
 
 def test_step_gives_the_same_bytes_again(trained):

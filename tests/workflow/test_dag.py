@@ -77,3 +77,15 @@ def test_lint_remarks_on_nothing_but_the_shared_environment(clean, snakemake):
     done = snakemake(clean, "--lint")
     assert "Lints for rule ppo" in done.stderr + done.stdout
     assert set(re.findall(r"^    \* (.+):$", done.stderr + done.stdout, re.MULTILINE)) == ACCEPTED
+
+
+def test_each_mistake_repeats_what_it_changes_and_nothing_else(clean, plan):
+    jobs = plan(clean, "--configfile", "config/experiments/release-bugs.yaml")
+    six, pmorl = [*PREFERENCES[:6], "general"], "pmorl"
+    assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["annotate"] == jobs["rollouts"] == six
+    assert jobs["reward"] == sorted([*PREFERENCES[:6], pmorl] + PREFERENCES[:6])
+    assert jobs["ppo"] == sorted([*PREFERENCES[:6], pmorl] + 4 * PREFERENCES[:6] + [pmorl])
+    assert len(jobs["soups"]) == 6 and len(jobs["judge"]) == 8
+    assert jobs["generate"] == sorted(
+        ["adapters", "vb", "pp", "pmorl", "psoups"] + 5 * ["psoups"] + ["pmorl", "vb", "pp", "psoups"]
+    )

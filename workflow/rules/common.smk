@@ -7,6 +7,7 @@ from pathlib import Path
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
 from rlphf.errors import InputError
+from rlphf.mistakes import ARMS, arm_runs, run_of, split_run
 from rlphf.preferences import GENERAL, PMORL
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_step, start_step
@@ -18,7 +19,8 @@ except InputError as error:
     sys.exit(2)
 
 RESULTS = f"results/{EXPERIMENT.experiment}"
-# Every step of a seed has the wildcard; tables and figures speak for the experiment's own seed, claims for all.
+# Every step of a seed has the wildcard; tables and figures speak for the experiment's own seed, claims for all. A seed's arm
+# that makes a mistake of the release goes by "1103/mistakes/<name>" (`mistakes.py`).
 SEED = f"{RESULTS}/seed-{{seed}}"
 CONFIG = f"{SEED}/config.yaml"
 OWN = f"{RESULTS}/seed-{EXPERIMENT.seed}"
@@ -33,7 +35,7 @@ METHODS = EXPERIMENT.evaluation.methods
 OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
 REWARDS = [*PREFERENCES, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in METHODS)]
 TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates averages front".split()
-TABLE_NAMES += "merges budgets timings curves".split()
+TABLE_NAMES += "merges budgets release_bugs timings curves".split()
 FIGURE_NAMES = "curves adapters methods criteria win_rates adapter_effects tradeoff front costs".split()
 
 
@@ -48,6 +50,16 @@ def settings(*names):
     return values
 
 
+def made(step, output, **chosen):
+    """Return what gives a job the `output` of a step: its own run's, or its seed's where the run's mistake leaves that as it is."""
+
+    def find(wildcards):
+        values = {**dict(wildcards.items()), **chosen}
+        return expand(output, **{**values, "seed": run_of(wildcards.seed, step)})
+
+    return find
+
+
 def answer_settings(method):
     """Return what responses of a method depend on, besides its models."""
     special = {
@@ -58,7 +70,8 @@ def answer_settings(method):
         "mod": ["combination_preferences", "soup.weights"],
     }
     own = special.get(method, ["combination_preferences"])
-    return settings("evaluation.split", "evaluation.samples", "evaluation.decoding", *own)
+    mistakes = ["mistakes.low_precision_baselines"]
+    return settings("evaluation.split", "evaluation.samples", "evaluation.decoding", *mistakes, *own)
 
 
 def needed_models(wildcards):
@@ -66,14 +79,27 @@ def needed_models(wildcards):
     policies = {"adapters": PREFERENCES, "mod": COMBINED, "rlhf": [GENERAL], "pmorl": [PMORL]}
     method = wildcards.method
     if method in policies:
-        return expand(rules.ppo.output, preference=policies[method], allow_missing=True)
+        return made("ppo", rules.ppo.output, preference=policies[method])(wildcards)
     if method == "mt":
-        return rules.mt.output
-    return [] if method in ("vb", "pp") else rules.soups.output.soups
+        return made("mt", rules.mt.output)(wildcards)
+    return [] if method in ("vb", "pp") else made("soups", rules.soups.output.soups)(wildcards)
+
+
+def models_folder(wildcards):
+    """Return the folder of the run that made the policies and soups of a method."""
+    step = "ppo" if wildcards.method in ("adapters", "mod", "rlhf", "pmorl") else "soups"
+    return f"{RESULTS}/seed-{run_of(wildcards.seed, step)}"
+
+
+def answered(wildcards):
+    """Return the responses that are judged: of all methods, or of those that an arm's mistake touches."""
+    mistake = split_run(wildcards.seed)[1]
+    methods = ARMS[mistake].methods if mistake else [*METHODS, *OTHERS]
+    return made("generate", rules.generate.output, method=methods)(wildcards)
 
 
 # What tables and claims read of the configuration.
-MEASURED = ("evaluation", "preferences", "combination_preferences", "ppo.batch_size")
+MEASURED = ("evaluation", "preferences", "combination_preferences", "ppo.batch_size", "priced")
 
 
 def measured(wildcards=None, seed=EXPERIMENT.seed):
@@ -85,24 +111,28 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
         "scores": expand(rules.reward.output.scores, preference=REWARDS, seed=seed),
         "general": expand(rules.annotate.output, preference=GENERAL, seed=seed),
         "adapters": expand(rules.ppo.output, preference=PREFERENCES, seed=seed),
+        "arms": expand(rules.judge.output, seed=arm_runs(seed, EXPERIMENT.priced)),
     }
 
 
 def labelled(wildcards):
     """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones."""
     names = COMBINED if wildcards.preference == PMORL else [wildcards.preference]
-    return expand(rules.annotate.output, preference=names, allow_missing=True)
+    return made("annotate", rules.annotate.output, preference=names)(wildcards)
 
 
 wildcard_constraints:
-    seed="[0-9]+",
+    seed="[0-9]+(/mistakes/[a-z_]+)?",
     preference="P[0-9A-Z]+|general|pmorl",
     method="[a-z_]+",
 
 
 onstart:
     for seed in SEEDS:
-        save_experiment(EXPERIMENT.model_copy(update={"seed": seed}), f"{RESULTS}/seed-{seed}/config.yaml")
+        own = EXPERIMENT.model_copy(update={"seed": seed})
+        save_experiment(own, f"{RESULTS}/seed-{seed}/config.yaml")
+        for run, mistake in zip(arm_runs(seed, EXPERIMENT.priced), EXPERIMENT.priced):
+            save_experiment(own.making(mistake), f"{RESULTS}/seed-{run}/config.yaml")
     start_step(Path(OWN) / "config.yaml", Path(RESULTS), ["all"], os.getpid())
     if EXPERIMENT.tracking.enabled:
         # One follower sends the records of all steps, so steps neither wait for the tracking server nor race for its store.

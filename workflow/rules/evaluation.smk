@@ -3,8 +3,8 @@
 
 rule generate:
     input:
-        prompts=rules.prompts.output,
-        backbone=rules.backbone.output,
+        prompts=made("prompts", rules.prompts.output),
+        backbone=made("backbone", rules.backbone.output),
         models=needed_models,
     output:
         f"{SEED}/responses/{{method}}/responses.parquet",
@@ -16,7 +16,7 @@ rule generate:
         settings=lambda wildcards: answer_settings(wildcards.method),
         source=source_digest("generate"),
         config=CONFIG,
-        models=subpath(output[0], ancestor=3),
+        models=models_folder,
     shell:
         "rlphf generate --config {params.config:q} --method {wildcards.method:q} --prompts {input.prompts:q}"
         " --backbone {input.backbone:q} --models {params.models:q} --out {output:q} > {log:q} 2>&1"
@@ -24,8 +24,8 @@ rule generate:
 
 rule judge:
     input:
-        prompts=rules.prompts.output,
-        responses=expand(rules.generate.output, method=[*METHODS, *OTHERS], allow_missing=True),
+        prompts=made("prompts", rules.prompts.output),
+        responses=answered,
     output:
         f"{SEED}/judge/oracle.parquet",
     log:

@@ -18,7 +18,7 @@ rule backbone:
 
 rule reward:
     input:
-        backbone=rules.backbone.output,
+        backbone=made("backbone", rules.backbone.output),
         pairs=labelled,
     output:
         adapter=directory(f"{SEED}/reward/{{preference}}/adapter"),
@@ -28,7 +28,7 @@ rule reward:
     benchmark:
         f"{SEED}/benchmarks/reward/{{preference}}.tsv"
     params:
-        settings=settings("reward"),
+        settings=settings("reward", "mistakes.duplicated_pairs"),
         source=source_digest("reward train"),
         config=CONFIG,
         folder=subpath(output.adapter, parent=True),
@@ -39,9 +39,9 @@ rule reward:
 
 rule ppo:
     input:
-        prompts=rules.prompts.output,
-        backbone=rules.backbone.output,
-        reward=rules.reward.output.adapter,
+        prompts=made("prompts", rules.prompts.output),
+        backbone=made("backbone", rules.backbone.output),
+        reward=made("reward", rules.reward.output.adapter),
     output:
         directory(f"{SEED}/ppo/{{preference}}/adapter"),
     log:
@@ -50,7 +50,7 @@ rule ppo:
         f"{SEED}/benchmarks/ppo/{{preference}}.tsv"
     params:
         settings=lambda wildcards: settings(
-            "ppo", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
+            "ppo", "mistakes", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
         ),
         source=source_digest("policy train"),
         config=CONFIG,
@@ -82,7 +82,7 @@ rule mt:
 
 rule soups:
     input:
-        expand(rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front}), allow_missing=True),
+        made("ppo", rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front})),
     output:
         soups=[
             directory(f"{SEED}/soups/{soup}")
@@ -94,7 +94,7 @@ rule soups:
     benchmark:
         f"{SEED}/benchmarks/soups.tsv"
     params:
-        settings=settings("soup", "combination_preferences", "evaluation.front", "evaluation.front_points"),
+        settings=settings("soup", "mistakes", "combination_preferences", "evaluation.front", "evaluation.front_points"),
         source=source_digest("soup all"),
         config=CONFIG,
         adapters=subpath(input[0], ancestor=2),

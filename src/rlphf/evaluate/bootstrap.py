@@ -33,12 +33,20 @@ class Bootstrap:
         over a prompt's pairs and weights say how many these are. A resample of no weight at all is left out.
         Source: Efron and Tibshirani 1993, percentile method.
         """
+        means = self.draws(values, weights)
+        return self.quantiles(means[~np.isnan(means)])
+
+    def draws(self, values: Floats, weights: Floats | None = None) -> Floats:
+        """Return the mean of `values` in each resample (resamples,); NaN in one of no weight at all."""
         counts = self.counts(len(values))
         if weights is None:
-            means = counts @ values / len(values)
-        else:
-            totals = counts @ weights
-            means = (counts @ values)[totals > 0] / totals[totals > 0]
+            return counts @ values / len(values)
+        totals = counts @ weights
+        return np.divide(counts @ values, totals, out=np.full(self.resamples, np.nan), where=totals > 0)
+
+    @staticmethod
+    def quantiles(means: Floats) -> tuple[float, float]:
+        """Return the ends of the central 95 % of the resamples' means."""
         tail = (1 - COVERAGE) / 2
         low, high = np.quantile(means, (tail, 1 - tail))
         return _clean(low), _clean(high)

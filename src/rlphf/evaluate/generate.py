@@ -15,6 +15,7 @@ from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.mixing import Mixture
+from rlphf.lm.rounding import round_weights
 from rlphf.lm.sampling import answer
 from rlphf.preferences import GENERAL, MT, PMORL, PREFERENCES, instruction, members
 from rlphf.seeds import derive
@@ -119,6 +120,8 @@ def generate_step(config: Path, method: str, prompts: Path, backbone: Path, mode
         if not rows:
             raise InputError(f"{prompts}: the split {settings.split!r} is empty; nothing to evaluate on")
         model, tokenizer = load_backbone(backbone)
+        if experiment.mistakes.low_precision_baselines:
+            round_weights(model, 8 if folders else 4)
         digest = backbone_sha256(backbone)
         for folder in folders:
             if read_json(folder / "adapter.json").get("backbone_sha256") != digest:

@@ -14,6 +14,7 @@ from rlphf.errors import InputError
 from rlphf.evaluate import methods, runs, winrate
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.budgets import budgets
+from rlphf.evaluate.release_bugs import release_bugs
 from rlphf.evaluate.scores import ALL, MEAN, Row, read_scores
 from rlphf.files import read_parquet, write_parquet, write_text
 from rlphf.tracking.record import step
@@ -70,6 +71,11 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("seeds",),
     ),
     "merges": _schema("combination rule relative_error score", ("relative_error", "score")),
+    "release_bugs": _schema(
+        "mistake method criterion against before after effect ci_low ci_high n",
+        ("before", "after", "effect", "ci_low", "ci_high"),
+        ("n",),
+    ),
     "timings": _schema("step seconds peak_mb", ("seconds", "peak_mb")),
     "curves": _schema("preference kind step metric value", ("value",), ("step",)),
 }
@@ -98,6 +104,9 @@ CAPTIONS = {
     " refuted where none of it does. Intervals: of one seed over prompts, of several over seeds (t). No seeds: not measured.",
     "merges": "Merge rules: `relative_error` of the update against the weighted mean of the adapters' updates, and the mean"
     " score of the soups, for the rule that was used.",
+    "release_bugs": "Mistakes of the paper's release, one at a time: what a method scores with the mistake (`after`) against"
+    " itself without it, or against PP as it is (`before`), over all combinations. `reward models`: accuracy on test pairs, and"
+    " on rows held out after pairs were repeated (`after`) against unseen pairs (`before`). Intervals: 95 %, over prompts.",
     "timings": "Wall time of each step, and the peak memory of its process and children.",
     "curves": "Every metric that the training of reward models and policies logged, by step.",
 }
@@ -171,6 +180,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
         "averages": winrate.averages(scores, names, combinations, bootstrap),
         "front": methods.front(scores, experiment.evaluation.front, shares, bootstrap),
         "budgets": budgets(experiment, timings, curves, pairs, responses),
+        "release_bugs": release_bugs(experiment, seed_folder, ORACLE, bootstrap),
         "timings": timings,
         "curves": curves,
     }

@@ -114,23 +114,25 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     experiment = load(config)
     wanted = {combination: experiment.recipe_weights(combination) for combination in experiment.combinations}
     wanted |= {f"front/{name}": weights for name, weights in experiment.front_weights.items()}
+    mistaken = experiment.mistakes.factor_merge or experiment.mistakes.other_starts
+    rule, rank = ("factor", None) if mistaken else (experiment.soup.rule, experiment.soup.svd_rank)
     recipes: dict[str, Recipe] = {}
     for name, weights in wanted.items():
         paths = {p: Path(os.path.relpath(adapters), p, "adapter").as_posix() for p in weights}
-        recipes[name] = make_recipe(weights, paths, rule=experiment.soup.rule, svd_rank=experiment.soup.svd_rank)
+        recipes[name] = make_recipe(weights, paths, rule=rule, svd_rank=rank)
     folders = {name: path for recipe in recipes.values() for name, path in recipe.paths.items()}
     read = {name: read_adapter(path, name) for name, path in folders.items()}
     for soup, recipe in recipes.items():
         check_alike([read[name] for name in recipe.weights], same_rank=recipe.rule == "factor")
         _check_replaceable(Path(out) / soup, recipe)
     rows: list[dict[str, Any]] = []
-    with step("soups", out, experiment, experiment.soup, folders, {"rule": experiment.soup.rule}) as run:
+    with step("soups", out, experiment, experiment.soup, folders, {"rule": rule}) as run:
         for soup, recipe in recipes.items():
             save_soup(Path(out) / soup, recipe, read)
         for combination in experiment.combinations:
             errors = relative_errors(recipes[combination], read)
-            rows += [{"combination": combination, "rule": rule, "relative_error": error} for rule, error in errors.items()]
-            run.log({f"{rule}_relative_error/{combination}": error for rule, error in errors.items()})
+            rows += [{"combination": combination, "rule": name, "relative_error": error} for name, error in errors.items()]
+            run.log({f"{name}_relative_error/{combination}": error for name, error in errors.items()})
         schema = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
         write_parquet(Path(out) / "merges.parquet", pa.Table.from_pylist(rows, schema=schema))
         run.output(*(Path(out) / soup for soup in recipes), Path(out) / "merges.parquet")

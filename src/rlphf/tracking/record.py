@@ -130,6 +130,8 @@ def step(
     if params is not None and not isinstance(params, Mapping):
         params = params.model_dump(mode="json")
     tags = {key: str(value) for key, value in (tags or {}).items()}
+    if config is not None and (made := [name for name, on in config.mistakes if on]):
+        tags["mistakes"] = ", ".join(made)
     parent = _workflow_of(folder)
     record = {
         **provenance(),

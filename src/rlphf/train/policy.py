@@ -17,6 +17,7 @@ from rlphf.preferences import FORMS, PMORL, alone, instruction, members, request
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
+from rlphf.train.mistakes import WithoutResponse, random_head
 from rlphf.train.ppo import PPOTrainer
 
 
@@ -56,32 +57,43 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
     Goes on from the newest checkpoint in `out`/checkpoints, if there is one of the same settings and inputs.
     """
     experiment = load(config)
-    settings = experiment.ppo
+    settings, mistakes = experiment.ppo, experiment.mistakes
     if preference == PMORL:
         settings = settings.model_copy(update={"updates": experiment.pmorl.updates})
     inputs = {"prompts": prompts, "backbone": backbone, "reward": reward}
     tags = {"preference": preference, "algorithm": settings.algorithm}
     with step("ppo", out, experiment, settings, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
-        rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == "train"]
-        if not rows:
-            raise InputError(f"{prompts}: the split 'train' is empty; nothing to train a policy on")
+        rows = read_parquet(prompts, PROMPTS).to_pylist()
         seed = derive(experiment.seed, "ppo", preference)
-        texts = [row["prompt"] for row in rows]
-        if preference == PMORL:
-            wanted = joint_instructions(texts, experiment.combinations)
-        else:
-            wanted = training_instructions(texts, preference, settings.asked, derive(seed, "asked"))
+
+        def instructions(split: str) -> list[tuple[str, list[str]]]:
+            texts = [row["prompt"] for row in rows if row["split"] == split]
+            if not texts:
+                raise InputError(f"{prompts}: the split {split!r} is empty; there is nothing to ask a policy")
+            if preference == PMORL:
+                return joint_instructions(texts, experiment.combinations)
+            return training_instructions(texts, preference, settings.asked, derive(seed, "asked"))
+
+        wanted = instructions("train")
+        held = instructions("test" if mistakes.test_selection else "validation") if settings.keep == "best" else []
         dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
         base, tokenizer = load_backbone(backbone, dtype)
         # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
-        model = add_policy(base, settings.lora, derive(experiment.seed, "lora"))
+        starts = derive(experiment.seed, "lora", *([preference] if mistakes.other_starts else []))
+        model = add_policy(base, settings.lora, starts)
         initial = initial_a_digest(model)
         digest = backbone_sha256(backbone)
         if settings.algorithm == "ppo":
             head = add_reward(model, reward, digest)
-            prompts_ids = encode_prompts(tokenizer, [asked for asked, _ in wanted])
-            judged_ids = [encode_prompts(tokenizer, forms) for _, forms in wanted]
-            trainer = PPOTrainer(model, tokenizer, head, prompts_ids, judged_ids, settings, seed)
+            if mistakes.random_reward_head:
+                random_head(head, derive(seed, "head"))
+
+            def encoded(wanted: Sequence[tuple[str, list[str]]]) -> tuple[list[list[int]], list[list[list[int]]]]:
+                asked = encode_prompts(tokenizer, [asked for asked, _ in wanted])
+                return asked, [encode_prompts(tokenizer, forms) for _, forms in wanted]
+
+            kind = WithoutResponse if mistakes.reward_without_response else PPOTrainer
+            trainer = kind(model, tokenizer, head, *encoded(wanted), settings, seed, encoded(held))
             updates = trainer.train(run, folder)
         else:
             from rlphf.train.rloo import train_rloo

@@ -25,6 +25,9 @@ from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
 from rlphf.train.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 
+# What a checkpoint's tensors are named after, besides the optimizer's.
+PARTS = ("policy/", "value/", "best/")
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -44,10 +47,19 @@ class Rollout:
     entropy: float
 
 
+@dataclass(frozen=True)
+class Best:
+    """The policy that scored best on the prompts of the selection, and its score; empty before the first one."""
+
+    score: float
+    policy: dict[str, Tensor]
+
+
 class PPOTrainer:
     """Trains the policy of `model` on encoded prompts; `judged` are the forms in which the reward model is to see each prompt.
 
-    A response's score is the mean over them: one for a policy of one preference, three for P-MORL.
+    A response's score is the mean over them: one for a policy of one preference, three for P-MORL. `selection` is such a
+    pair of lists, of prompts that are not trained on: with `keep: best`, the checkpoint is kept whose answers to them score best.
 
     `model` holds a policy and adapter "reward" on a frozen backbone (`lm.adapters`), `reward_head` is the reward model's
     scalar head. Every outer step draws its random numbers from (seed, step), so a resumed run goes on as if undisturbed.
@@ -62,9 +74,11 @@ class PPOTrainer:
         judged: Sequence[Sequence[list[int]]],
         settings: PPO,
         seed: int,
+        selection: tuple[Sequence[list[int]], Sequence[Sequence[list[int]]]] = ((), ()),
     ):
         self.model, self.tokenizer, self.reward_head = model, tokenizer, reward_head
         self.prompts, self.judged, self.settings, self.seed = prompts, judged, settings, seed
+        self.selection, self.best = selection, Best(float("-inf"), {})
         model.eval()
         self.device = reward_head.weight.device
         self.value_head = nn.Linear(reward_head.in_features, 1, device=self.device)
@@ -84,17 +98,25 @@ class PPOTrainer:
         """
         start = self.restore(folder)
         run.resume(start)
+        done = max(start, self.settings.updates)
         for step in range(start, self.settings.updates):
             metrics, samples = self.update(step)
             run.log(metrics, step=step)
             if step % self.settings.sample_every == 0 or step == self.settings.updates - 1:
                 run.log_samples(samples, step=step)
-            if self.settings.max_kl is not None and metrics["kl"] > self.settings.max_kl:
+            over = self.settings.max_kl is not None and metrics["kl"] > self.settings.max_kl
+            due = (step + 1) % self.settings.checkpoint_every == 0
+            if self.settings.keep == "best" and (due or over or step == self.settings.updates - 1):
+                self.consider(run, step)
+            if over:
                 # No checkpoint is written here: a run that goes on from it would not stop.
-                return step + 1
-            if (step + 1) % self.settings.checkpoint_every == 0:
+                done = step + 1
+                break
+            if due:
                 self.checkpoint(folder, step + 1)
-        return max(start, self.settings.updates)
+        if self.best.policy:
+            set_peft_model_state_dict(self.model, self.best.policy, adapter_name=POLICY)
+        return done
 
     def update(self, step: int) -> tuple[dict[str, float], list[dict[str, object]]]:
         """Do outer step `step`; return its metrics and four sample responses."""
@@ -122,6 +144,19 @@ class PPOTrainer:
         self.kl.update(metrics["kl"], len(prompts))
         return metrics, self._samples(prompts, responses, rollout)
 
+    def consider(self, run: Run, step: int) -> None:
+        """Note the policy if its answers to the prompts of the selection score best so far; every step draws alike."""
+        settings = self.settings
+        prompts, judged = self.selection
+        decoding = Decoding(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, batch_size=len(prompts))
+        eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        with active(self.model, POLICY):
+            responses = sample(self.model, prompts, decoding, eos, padding, derive(self.seed, "selection"))
+        score = float(self.score(judged, responses).mean())
+        run.log({"selection_score": score}, step=step)
+        if score > self.best.score:
+            self.best = Best(score, {name: value.clone() for name, value in self._policy().items()})
+
     @torch.no_grad()
     def evaluate(
         self, prompts: Sequence[list[int]], responses: Sequence[list[int]], judged: Sequence[Sequence[list[int]]]
@@ -138,7 +173,7 @@ class PPOTrainer:
         logprobs, values = self._logprobs(logits, batch), self._values(hidden)
         with active(self.model, None):
             reference = self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
-        scores = score_responses(self.model, self.reward_head, judged, responses, self.tokenizer.pad_token_id)
+        scores = self.score(judged, responses)
         finished = torch.tensor([r[-1] == self.tokenizer.eos_token_id for r in responses], device=self.device)
         if settings.missing_eos_penalty is not None:
             scores = torch.where(finished, scores, torch.full_like(scores, settings.missing_eos_penalty))
@@ -151,6 +186,10 @@ class PPOTrainer:
         if settings.whiten_advantages:
             advantages = terms.masked_whiten(advantages, batch.mask)
         return Rollout(batch, logprobs, reference, values, advantages, returns, scores, finished, entropy)
+
+    def score(self, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]]) -> Tensor:
+        """Return the reward model's score (B,) of each response, the mean over its prompts in `judged`."""
+        return score_responses(self.model, self.reward_head, judged, responses, self.tokenizer.pad_token_id)
 
     def optimise(self, rollout: Rollout, seed: int) -> dict[str, float]:
         """Pass over the rollout in mini-batches; return the mean of the losses' parts and how many steps were taken."""
@@ -240,11 +279,13 @@ class PPOTrainer:
 
     def checkpoint(self, folder: Path, step: int) -> None:
         """Write all that a resumed run needs: policy, value head, optimizer, moments of the scores, and kappa."""
-        tensors = {f"policy/{k}": v for k, v in get_peft_model_state_dict(self.model, adapter_name=POLICY).items()}
+        tensors = {f"policy/{k}": v for k, v in self._policy().items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.policy.items()}
         tensors |= {f"value/{k}": v for k, v in self.value_head.state_dict().items()}
         tensors |= optimizer_tensors(self.optimizer, list(self.trained))
         moments = {"mean": self.moments.mean, "variance": self.moments.variance, "count": self.moments.count}
-        save_checkpoint(folder, step, tensors, {"moments": moments, "kl_coefficient": self.kl.coefficient})
+        state = {"moments": moments, "kl_coefficient": self.kl.coefficient}
+        save_checkpoint(folder, step, tensors, state | ({"best_score": self.best.score} if self.best.policy else {}))
 
     def restore(self, folder: Path) -> int:
         """Take up the newest checkpoint in `folder`; return the outer step to go on from, 0 without one."""
@@ -252,10 +293,15 @@ class PPOTrainer:
         if found is None:
             return 0
         tensors, state = found
-        policy = {k.removeprefix("policy/"): v for k, v in tensors.items() if k.startswith("policy/")}
-        set_peft_model_state_dict(self.model, policy, adapter_name=POLICY)
-        self.value_head.load_state_dict({k.removeprefix("value/"): v for k, v in tensors.items() if k.startswith("value/")})
+        part = {name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)} for name in PARTS}
+        set_peft_model_state_dict(self.model, part["policy/"], adapter_name=POLICY)
+        self.value_head.load_state_dict(part["value/"])
+        if part["best/"]:
+            self.best = Best(state["best_score"], part["best/"])
         restore_optimizer(self.optimizer, list(self.trained), tensors)
         self.moments = terms.RunningMoments(**state["moments"])
         self.kl.coefficient = state["kl_coefficient"]
         return state["step"]
+
+    def _policy(self) -> dict[str, Tensor]:
+        return get_peft_model_state_dict(self.model, adapter_name=POLICY)

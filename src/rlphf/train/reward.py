@@ -25,6 +25,7 @@ from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
 from rlphf.train.arguments import trainer_arguments
 from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
+from rlphf.train.leak import duplicated
 
 SCORED = pa.schema(
     [
@@ -109,6 +110,7 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
     P-MORL's one model is trained on the pairs of all preferences, each asked for its own, and so learns them by their prompts.
     """
     experiment: Experiment = load(config)
+    settings = experiment.reward
     seed = derive(experiment.seed, "reward", preference)
     inputs = {"backbone": backbone, **{"/".join(path.parts[-2:]): path for path in pairs}}
     tags = {"preference": preference}
@@ -120,6 +122,10 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
         train = [r for r in rows if r["split"] == "train"]
         if not train:
             raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to train a reward model on")
+        if experiment.mistakes.duplicated_pairs:
+            settings = settings.model_copy(update={"epochs": 1})
+            train, leaked = duplicated(train, derive(seed, "duplicated"))
+            rows += leaked
         model, tokenizer = classifier(backbone)
 
         def encoded(rows: list[dict], answer: str) -> list[list[int]]:
@@ -128,7 +134,7 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
             return encode_texts(tokenizer, texts, [r[answer] for r in rows])
 
         data = Dataset.from_dict({"chosen_ids": encoded(train, "chosen"), "rejected_ids": encoded(train, "rejected")})
-        trained = train_reward_model(model, tokenizer, data, experiment.reward, seed, folder, run)
+        trained = train_reward_model(model, tokenizer, data, settings, seed, folder, run)
         about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
         write_adapter(
             out / "adapter", get_peft_model_state_dict(trained), trained.peft_config["default"].to_dict(), str(backbone), about
