@@ -105,9 +105,9 @@ COMMANDS = (
         ),
     ),
     Command(
-        "judge",
-        "rlphf.evaluate.judges:judge_step",
-        "score responses by every criterion",
+        "judge oracle",
+        "rlphf.evaluate.judges.oracle:oracle_step",
+        "score testbed responses by every criterion, exactly",
         (CONFIG, PROMPTS, Option("responses", "files of responses", "paths"), OUT),
     ),
     Command(
