@@ -89,6 +89,10 @@ def test_data_files_count_as_code_of_the_modules_beside_them(changed_by):
     assert not changed & {"soup all", "reward train", "policy train", "figures"}
 
 
+def test_texts_that_a_judge_is_told_are_part_of_the_commands_that_show_them(changed_by):
+    assert changed_by("evaluate/judges/templates/P1A.txt") == {"judge llm", "judge export", "judge import"}
+
+
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
     """Write modules of a package `rlphf` that takes the place of the real one."""

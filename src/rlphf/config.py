@@ -253,6 +253,7 @@ class LLMJudge(Section):
     @classmethod
     def _address(cls, url: str) -> str:
         parts = urlsplit(url)
+        _ = parts.port  # Raises ValueError where it is no port.
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("expected an address such as http://127.0.0.1:8000/v1")
         # The address is in records and messages, so it must hold no secret.
