@@ -85,8 +85,12 @@ def test_plots_are_part_of_the_figures_though_a_notebook_draws_them(changed_by):
 
 def test_data_files_count_as_code_of_the_modules_beside_them(changed_by):
     changed = changed_by("testbed/topics.yaml")
-    assert {"data testbed", "backbone", "annotate", "judge"} <= changed
+    assert {"data testbed", "backbone", "annotate", "judge oracle"} <= changed
     assert not changed & {"soup all", "reward train", "policy train", "figures"}
+
+
+def test_texts_that_a_judge_is_told_are_part_of_the_commands_that_show_them(changed_by):
+    assert changed_by("evaluate/judges/templates/P1A.txt") == {"judge llm", "judge export", "judge import"}
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ PREFERENCE = Option("preference", 'preference id, "general", or "pmorl"', "text"
 PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
 PAIRS = Option("pairs", "files of pairs", "paths")
+RESPONSES = Option("responses", "files of responses", "paths")
 
 COMMANDS = (
     Command(
@@ -105,10 +106,34 @@ COMMANDS = (
         ),
     ),
     Command(
-        "judge",
-        "rlphf.evaluate.judges:judge_step",
-        "score responses by every criterion",
-        (CONFIG, PROMPTS, Option("responses", "files of responses", "paths"), OUT),
+        "judge oracle",
+        "rlphf.evaluate.judges.oracle:oracle_step",
+        "score testbed responses by every criterion, exactly",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge rules",
+        "rlphf.evaluate.judges.rules:rules_step",
+        "score any responses by fixed text rules: readability, length, polarity",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge llm",
+        "rlphf.evaluate.judges.llm:llm_step",
+        "let a language model compare methods, pair by pair (evaluation.llm)",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge export",
+        "rlphf.evaluate.judges.people:export_step",
+        "write the same comparisons as a sheet for people",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge import",
+        "rlphf.evaluate.judges.people:import_step",
+        "read people's verdicts back",
+        (Option("key", "key.csv, as exported"), Option("ratings", "ratings.csv, filled in"), OUT),
     ),
     Command(
         "tables",

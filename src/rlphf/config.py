@@ -6,6 +6,7 @@ Threads, memory, partitions and GPUs are no settings of an experiment: they live
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -221,6 +222,56 @@ class Soup(Section):
 Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
 
 
+class LLMJudge(Section):
+    """A language model as judge, behind the OpenAI-compatible protocol: a local server's or a provider's."""
+
+    base_url: str = Field("http://127.0.0.1:8000/v1", description="Address of the server; asked is its /chat/completions.")
+    model: str = Field("gpt-4o-mini", min_length=1, description="Name of the model, as the server knows it.")
+    key_variable: str = Field(
+        "OPENAI_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the environment variable that holds the API key; a server on this machine needs none.",
+    )
+    prompts: Positive | None = Field(
+        50, description="Prompts that methods are compared on, evenly spread over those evaluated; null for all."
+    )
+    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="Sampling temperature of the judge; 0 is greedy.")
+    max_tokens: Positive = Field(256, description="Longest reply in tokens.")
+    attempts: Positive = Field(3, description="How often a comparison is asked until the reply has a verdict.")
+    max_malformed: Share = Field(
+        0.05, description="Share of comparisons that may end without a verdict, and count as ties; more stop the step."
+    )
+    parallel: Positive = Field(4, description="Requests under way at once.")
+    timeout: Rate = Field(60.0, description="Seconds that a request may take.")
+    max_retries: Count = Field(4, description="Further tries, with growing pauses, when the server is busy, broken or away.")
+    max_seconds: Rate | None = Field(None, description="Stop asking after this long; null for no limit.")
+    price_in: float = Field(0.0, ge=0, description="Price of a million tokens asked.")
+    price_out: float = Field(0.0, ge=0, description="Price of a million tokens replied.")
+    max_cost: Rate | None = Field(
+        None, description="Stop asking when a run has cost this much, in the prices' unit; null for no limit."
+    )
+    cache: str = Field("judge_cache", min_length=1, description="Folder of the replies; what is there is not asked again.")
+    replay: bool = Field(False, description="Take every reply from `cache` and use no network.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises ValueError where it is no port.
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected an address such as http://127.0.0.1:8000/v1")
+        # The address is in records and messages, so it must hold no secret.
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("name host and path alone; a key belongs into the environment variable of key_variable")
+        return url
+
+    @model_validator(mode="after")
+    def _priced(self) -> "LLMJudge":
+        if self.max_cost is not None and not (self.price_in or self.price_out):
+            raise ValueError("max_cost: needs price_in or price_out")
+        return self
+
+
 class Evaluation(Section):
     """Responses on held-out prompts and how they are compared."""
 
@@ -233,6 +284,7 @@ class Evaluation(Section):
     samples: Positive = Field(1, description="Responses per prompt, meaned before prompts are resampled for intervals.")
     decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
     bootstrap: Positive = Field(2000, description="Resamples of the prompts for each interval.")
+    llm: LLMJudge = Field(LLMJudge(), description="The language model that compares methods where it is asked to.")
 
     @field_validator("methods")
     @classmethod

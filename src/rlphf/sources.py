@@ -9,6 +9,7 @@ from rlphf.files import digest, sha256
 
 ROOT = Path(__file__).parent.parent
 UNCOUNTED = ("rlphf.tracking", "rlphf.config", "rlphf.errors")
+DATA = ("*.yaml", "*.txt")
 
 
 @cache
@@ -62,5 +63,5 @@ def source_digest(command: str) -> str:
     """Return a digest of all code, and of the data files beside it, that a command such as "soup all" runs."""
     (target,) = [c.target for c in COMMANDS if c.name == command]
     files = {path for module in closure(target.split(":")[0]) if (path := _file(module)) is not None}
-    files |= {data for path in files for data in path.parent.glob("*.yaml")}
+    files |= {data for path in files for kind in DATA for data in path.parent.glob(kind)}
     return digest({path.relative_to(ROOT).as_posix(): sha256(path) for path in files})[:16]

@@ -10,7 +10,7 @@ import yaml
 
 from rlphf.config import Experiment, load
 from rlphf.data.records import PAIRS, RESPONSES
-from rlphf.evaluate.judges import judge_step
+from rlphf.evaluate.judges.oracle import oracle_step
 from rlphf.evaluate.tables import ORACLE
 from rlphf.files import write_parquet
 from rlphf.preferences import members
@@ -86,7 +86,7 @@ def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\th:m:s\tmax_rss\n{line}\n")
     responses = [seed_folder / "responses" / name / "responses.parquet" for name in rows]
-    judge_step(config, seed_folder / "prompts" / "prompts.parquet", responses, seed_folder / ORACLE)
+    oracle_step(config, seed_folder / "prompts" / "prompts.parquet", responses, seed_folder / ORACLE)
     return config, seed_folder, experiment
 
 

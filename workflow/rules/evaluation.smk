@@ -33,10 +33,10 @@ rule judge:
     benchmark:
         f"{SEED}/benchmarks/judge.tsv"
     params:
-        source=source_digest("judge"),
+        source=source_digest("judge oracle"),
         config=CONFIG,
     shell:
-        "rlphf judge --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
+        "rlphf judge oracle --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
-from rlphf.evaluate.judges import judge_step, oracle_scores
+from rlphf.evaluate.judges.oracle import oracle_scores, oracle_step
 from rlphf.evaluate.scores import SCORES
 from rlphf.evaluate.tables import ORACLE
 from rlphf.files import read_parquet
@@ -60,11 +60,11 @@ def test_a_response_that_cannot_be_judged_is_named(rows, message):
 def test_scores_have_the_same_bytes_whatever_the_order_of_the_files(finished_run, tmp_path):
     config, seed_folder, _ = finished_run
     files = sorted((seed_folder / "responses").glob("*/responses.parquet"))
-    judge_step(config, seed_folder / "prompts" / "prompts.parquet", files[::-1], tmp_path / "scores.parquet")
+    oracle_step(config, seed_folder / "prompts" / "prompts.parquet", files[::-1], tmp_path / "scores.parquet")
     assert (tmp_path / "scores.parquet").read_bytes() == (seed_folder / ORACLE).read_bytes()
 
 
-def test_judge_step_scores_every_response_of_every_file(finished_run):
+def test_oracle_step_scores_every_response_of_every_file(finished_run):
     _, seed_folder, _ = finished_run
     responses = sum(read_parquet(path).num_rows for path in (seed_folder / "responses").glob("*/responses.parquet"))
     assert read_parquet(seed_folder / ORACLE, SCORES).num_rows == responses * len(CRITERIA)

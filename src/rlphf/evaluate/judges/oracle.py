@@ -1,4 +1,4 @@
-"""Judges: what decides how well a response serves a criterion. One plain function per judge, and the step that runs it."""
+"""Judge "oracle": reads a testbed response back and scores it by every criterion, exactly."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,11 +40,11 @@ def oracle_scores(prompts: pa.Table, responses: pa.Table, where: str = "response
     return table.sort_by([(name, "ascending") for name in ("method", "combination", "prompt_id", "sample", "criterion")])
 
 
-def judge_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
+def oracle_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
     """Write the oracle's scores of all responses in the files `responses` to `out`, in a folder of its own."""
     experiment = load(config)
     inputs = {"prompts": prompts, **{"/".join(path.parts[-2:]): path for path in responses}}
-    with step("judge", out.parent, experiment, experiment.evaluation, inputs, {"judge": "oracle"}) as run:
+    with step("judge oracle", out.parent, experiment, experiment.evaluation, inputs, {"judge": "oracle"}) as run:
         asked = read_parquet(prompts, PROMPTS)
         tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path)) for path in responses]
         table = pa.concat_tables(tables)
