@@ -19,7 +19,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import torch
 
-    from rlphf.config import Backbone, Testbed
+    from rlphf.settings import Backbone, Testbed
     from rlphf.testbed.prompts import corpus
     from rlphf.train.backbone import small_llama, train_tokenizer
 

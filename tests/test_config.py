@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from rlphf.config import Experiment, Section, config_hash, load, parse, save
+from rlphf.config import Experiment, config_hash, load, parse, save
 from rlphf.config_file import commented, schema, write_step
 from rlphf.errors import InputError
+from rlphf.settings import Section
 
 CONFIG = Path(__file__).parent.parent / "config"
 EXPERIMENTS = sorted((CONFIG / "experiments").glob("*.yaml"))

@@ -2,9 +2,10 @@
 
 import pytest
 
-from rlphf.config import Mistakes, parse
+from rlphf.config import parse
 from rlphf.errors import InputError
 from rlphf.mistakes import ARMS, arm_runs, run_of, split_run
+from rlphf.settings import Mistakes
 
 ALL_METHODS = {"methods": ["vb", "pp", "pmorl", "psoups"]}
 

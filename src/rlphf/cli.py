@@ -35,7 +35,7 @@ class Command:
 
 CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
 OUT = Option("out", "file or folder to write")
-PREFERENCE = Option("preference", 'preference id, "general", or "pmorl"', "text")
+PREFERENCE = Option("preference", 'preference id, "general", "pmorl" or "gold"', "text")
 PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
 PAIRS = Option("pairs", "files of pairs", "paths")
@@ -110,6 +110,12 @@ COMMANDS = (
         "rlphf.evaluate.judges.oracle:oracle_step",
         "score testbed responses by every criterion, exactly",
         (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge gold",
+        "rlphf.evaluate.judges.gold:gold_step",
+        "score the paper's methods by a reward model that no policy was trained on",
+        (CONFIG, PROMPTS, RESPONSES, BACKBONE, Option("reward", "adapter folder of the gold reward model"), OUT),
     ),
     Command(
         "judge rules",

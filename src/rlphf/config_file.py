@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from rlphf.config import Experiment, Section, load
+from rlphf.config import Experiment, load
 from rlphf.files import write_text
+from rlphf.settings import Section
 
 HEADER = """\
 # The experiment `demo`. Every key is here; a file given with --configfile, such as those in experiments/, overrides some.

@@ -39,6 +39,8 @@ GENERAL = "general"
 PMORL = "pmorl"
 # The method that imitates the chosen responses of all preferences; its policy goes by its name.
 MT = "mt"
+# The judge that is a reward model; it goes by its name among them.
+GOLD = "gold"
 # How a question may ask for a preference; settings named `asked` weigh these forms.
 FORMS = ("nothing", "own", "all")
 

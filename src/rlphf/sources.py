@@ -8,7 +8,7 @@ from rlphf.cli import COMMANDS
 from rlphf.files import digest, sha256
 
 ROOT = Path(__file__).parent.parent
-UNCOUNTED = ("rlphf.tracking", "rlphf.config", "rlphf.errors")
+UNCOUNTED = ("rlphf.tracking", "rlphf.config", "rlphf.settings", "rlphf.errors")
 DATA = ("*.yaml", "*.txt")
 
 

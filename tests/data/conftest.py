@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rlphf.config import Source
 from rlphf.data.prepare import prepare
 from rlphf.files import read_parquet
+from rlphf.settings import Source
 
 
 @pytest.fixture

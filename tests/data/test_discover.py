@@ -2,9 +2,9 @@ import logging
 
 import pytest
 
-from rlphf.config import Source
 from rlphf.data.discover import discover
 from rlphf.errors import InputError
+from rlphf.settings import Source
 
 DIALOGUE = "\n\nHuman: Why?\n\nAssistant: Because."
 PERSONA = {"prompt": "question", "chosen": "answer_matching_behavior", "rejected": "answer_not_matching_behavior"}

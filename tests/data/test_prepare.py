@@ -5,7 +5,6 @@ from collections import defaultdict
 
 import pytest
 
-from rlphf.config import Source
 from rlphf.data import prepare as module
 from rlphf.data.counts import COUNTS
 from rlphf.data.dedup import normalise
@@ -14,6 +13,7 @@ from rlphf.data.records import PAIRS, PROMPTS, check_pairs, check_prompts, pair_
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256
 from rlphf.preferences import instruction
+from rlphf.settings import Source
 
 A = Source(kind="table", path="a.jsonl", preference="P1A")
 B = Source(kind="table", path="b.jsonl", preference="P1B")

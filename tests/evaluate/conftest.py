@@ -11,7 +11,8 @@ import yaml
 from rlphf.config import Experiment, load
 from rlphf.data.records import PAIRS, RESPONSES
 from rlphf.evaluate.judges.oracle import oracle_step
-from rlphf.evaluate.tables import ORACLE
+from rlphf.evaluate.judges.rules import rules_step
+from rlphf.evaluate.tables import verdicts_of
 from rlphf.files import write_parquet
 from rlphf.preferences import members
 from rlphf.testbed.language import draw_plan, realise
@@ -52,7 +53,13 @@ def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
     settings = {
         "experiment": "synthetic",
         "seed": 7,
-        "evaluation": {"bootstrap": 200, "methods": METHODS, "front": ["P2A", "P2B"], "front_points": 3},
+        "evaluation": {
+            "bootstrap": 200,
+            "methods": METHODS,
+            "judges": ["oracle", "rules"],
+            "front": ["P2A", "P2B"],
+            "front_points": 3,
+        },
     }
     config.write_text(yaml.safe_dump(settings))
     experiment = load(config)
@@ -86,7 +93,8 @@ def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"s\th:m:s\tmax_rss\n{line}\n")
     responses = [seed_folder / "responses" / name / "responses.parquet" for name in rows]
-    oracle_step(config, seed_folder / "prompts" / "prompts.parquet", responses, seed_folder / ORACLE)
+    for judge, made in (("oracle", oracle_step), ("rules", rules_step)):
+        made(config, seed_folder / "prompts" / "prompts.parquet", responses, verdicts_of(judge, experiment, seed_folder))
     return config, seed_folder, experiment
 
 

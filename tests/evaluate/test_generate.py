@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlphf.config import Experiment, Lora, parse
+from rlphf.config import Experiment, parse
 from rlphf.evaluate.generate import Arm, arms, respond, serving
 from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
+from rlphf.settings import Lora
 
 PROMPTS = [{"id": "q1", "prompt": "Tell me about honey."}, {"id": "q2", "prompt": "Explain rivers to me."}]
 

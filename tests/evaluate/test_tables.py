@@ -5,13 +5,14 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.evaluate.judging import compared, comparisons
 
 from rlphf.data.records import RESPONSES
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.runs import curves, data, last_values, merges, pairs_file, reward_models, timings
 from rlphf.evaluate.scores import read_scores
-from rlphf.evaluate.tables import ORACLE, SCHEMAS, as_csv, as_markdown, formatted, read_table, tables_step
+from rlphf.evaluate.tables import ORACLE, SCHEMAS, all_tables, as_csv, as_markdown, formatted, read_table, tables_step
 from rlphf.files import read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES
 
@@ -23,7 +24,10 @@ COLUMNS = {
     "methods": "method combination criterion mean ci_low ci_high n",
     "differences": "method_a method_b combination criterion difference ci_low ci_high n",
     "win_rates": "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
-    "averages": "method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
+    "matrix": "judge method_a method_b criterion wins losses ties rate rate_half_ties ci_low ci_high paper_gpt4",
+    "averages": "judge method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
+    "agreement": "judge_a judge_b criterion n agreement decided agreement_decided ci_low ci_high",
+    "swaps": "judge criterion n consistent ci_low ci_high prefers_first malformed",
     "front": "first second weight criterion mean ci_low ci_high n",
     "budgets": "method trainings pairs updates samples seconds answer_ms",
     "merges": "combination rule relative_error score",
@@ -119,6 +123,42 @@ def test_adapters_are_judged_by_their_own_preference_against_the_prompted_backbo
         assert (row["before"], row["after"], row["delta"]) == pytest.approx((before, after, after - before))
         assert row["ci_low"] <= row["delta"] <= row["ci_high"]
         assert (row["seed"], row["kl"]) == (7, 4.5)
+
+
+def test_every_judge_has_its_matrix_and_the_first_one_that_of_the_win_rates(tables):
+    found = {(r["judge"], r["method_a"], r["method_b"], r["criterion"]): r for r in read_table(tables, "matrix")}
+    rates = {(r["method_a"], r["method_b"], r["combination"], r["criterion"]): r for r in read_table(tables, "win_rates")}
+    for criterion in ("majority", "mean", "helpfulness"):
+        ours, theirs = found["oracle", "psoups", "pp", criterion], rates["psoups", "pp", "all", criterion]
+        assert {name: theirs[name] for name in ("wins", "losses", "ties", "rate", "rate_half_ties", "ci_low", "ci_high")} == {
+            name: ours[name] for name in ("wins", "losses", "ties", "rate", "rate_half_ties", "ci_low", "ci_high")
+        }
+    # Text rules know no helpfulness, and the unprompted soups are none of the paper's methods.
+    assert {key[3] for key in found if key[0] == "rules"} == {"majority", "mean"}
+    assert "psoups_unprompted" not in {key[1] for key in found}
+
+
+def test_people_are_one_more_judge(copied_run, tmp_path):
+    _, seed_folder, experiment = copied_run
+    rated = compared([1, -1, 0], a="vb", b="psoups", combination="P1A-P2A-P3A")
+    write_parquet(tmp_path / "rated.parquet", comparisons(rated))
+    evaluation = experiment.evaluation.model_copy(
+        update={"judges": ["oracle", "people"], "ratings": str(tmp_path / "rated.parquet")}
+    )
+    rows = all_tables(experiment.model_copy(update={"evaluation": evaluation}), seed_folder)
+    assert {row["judge"]: row["n"] for row in rows["swaps"]}["people"] == 0
+    assert {row["judge"] for row in rows["averages"]} == {"oracle"}
+
+
+def test_comparisons_that_are_none_are_an_error_that_names_the_file(copied_run, tmp_path):
+    _, seed_folder, experiment = copied_run
+    rated = compared([1], a="vb", b="vb", combination="P1A-P2A-P3A")
+    write_parquet(tmp_path / "rated.parquet", comparisons(rated))
+    evaluation = experiment.evaluation.model_copy(
+        update={"judges": ["oracle", "people"], "ratings": str(tmp_path / "rated.parquet")}
+    )
+    with pytest.raises(InputError, match="rated.parquet: row 1, column method_b"):
+        all_tables(experiment.model_copy(update={"evaluation": evaluation}), seed_folder)
 
 
 def test_adapter_lengths_are_mean_tokens(finished_run, tables):
@@ -260,7 +300,7 @@ def test_general_pairs_count_without_a_general_reward_model(copied_run):
 def test_a_run_that_was_not_judged_is_refused_and_nothing_is_written(copied_run, tmp_path):
     config, seed_folder, _ = copied_run
     (seed_folder / ORACLE).unlink()
-    with pytest.raises(InputError, match="oracle.parquet does not exist"):
+    with pytest.raises(InputError, match="judge/oracle/scores.parquet does not exist"):
         tables_step(config, seed_folder, tmp_path / "tables")
     assert not list((tmp_path / "tables").glob("*.parquet"))
 

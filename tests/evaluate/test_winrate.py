@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.scores import SCORES, Scores
-from rlphf.evaluate.winrate import averages, differences, majority, verdicts, win_rate, win_rates
+from rlphf.evaluate.winrate import differences, majority, verdicts, win_rate, win_rates
 
 COMBINATION, OTHER = "P1A-P2A-P3A", "P1A-P2B-P3A"
 CRITERIA = ("P1A", "P2A", "P2B", "P3A", "helpfulness")
@@ -157,33 +157,3 @@ def test_methods_with_unequal_numbers_of_samples_are_refused():
         win_rates(
             Scores(table({("a", COMBINATION): cell(P1A=[1, 1]), ("b", COMBINATION): two})), ["a", "b"], [COMBINATION], BOOTSTRAP
         )
-
-
-def test_averages_count_every_opponent_alike_and_the_papers_methods_alone():
-    cells = {
-        ("psoups", COMBINATION): cell(P1A=[1, 1, 1, 1]),
-        ("pp", COMBINATION): cell(P1A=[0, 0, 1, 1]),
-        ("vb", ""): cell(P1A=[0, 0, 0, 0]),
-        ("mod", COMBINATION): cell(P1A=[2, 2, 2, 2]),
-    }
-    found = averages(Scores(table(cells)), ["vb", "pp", "psoups", "mod"], [COMBINATION], BOOTSTRAP)
-    rows = {(r["method"], r["criterion"]): r for r in found}
-    assert {name for name, _ in rows} == {"vb", "pp", "psoups"}
-    ours = rows["psoups", "majority"]
-    # Against pp two wins and two ties, against vb four wins.
-    assert ours["opponents"] == 2 and ours["rate"] == 1.0 and ours["rate_half_ties"] == pytest.approx((0.75 + 1.0) / 2)
-    assert ours["ci_low"] <= ours["rate_half_ties"] <= ours["ci_high"]
-    assert rows["pp", "majority"]["rate_half_ties"] == pytest.approx((0.25 + 0.75) / 2)
-    assert rows["vb", "helpfulness"]["rate"] is None and rows["vb", "helpfulness"]["rate_half_ties"] == 0.5
-
-
-def test_known_averages_of_the_paper_stand_beside_the_majority_and_unknown_ones_stay_blank():
-    cells = {(m, COMBINATION): cell(P1A=[1, 0]) for m in ("pmorl", "psoups", "mt")}
-    rows = averages(Scores(table(cells)), ["mt", "pmorl", "psoups"], [COMBINATION], BOOTSTRAP)
-    found = {(r["method"], r["criterion"]): (r["paper_gpt4"], r["paper_humans"]) for r in rows}
-    assert found["psoups", "majority"] == (0.5523, None) and found["pmorl", "majority"] == (None, 0.587)
-    assert found["mt", "majority"] == found["psoups", "mean"] == (None, None)
-
-
-def test_one_method_has_no_average():
-    assert averages(Scores(table({("pp", COMBINATION): cell(P1A=[1])})), ["pp"], [COMBINATION], BOOTSTRAP) == []

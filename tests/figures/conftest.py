@@ -57,6 +57,20 @@ def build_tables(folder: Path) -> Path:
         for a, b in permutations(METHODS, 2)
         for c in ("majority", "mean", "helpfulness")
     ]
+    rows["matrix"] = [
+        {key: row[key] for key in ("method_a", "method_b", "criterion", "wins", "losses", "ties", "rate")}
+        | {"judge": judge, "paper_gpt4": None}
+        | around(rng, "rate_half_ties", 0.5)
+        for judge in ("oracle", "gold")
+        for row in rows["win_rates"]
+    ]
+    rows["release_bugs"] = [
+        {"mistake": m, "method": "psoups", "criterion": c, "against": against, "before": 0.7, "after": 0.6, "n": 96}
+        | around(rng, "effect", -0.1)
+        for m in ("random_reward_head", "factor_merge")
+        for c in ("mean", "helpfulness")
+        for against in ("without it", "pp")
+    ]
     rows["front"] = [
         {"first": "P2A", "second": "P2B", "weight": i / 4, "criterion": criterion, "n": 72} | around(rng, "mean", 0.3 + i / 10)
         for i in range(5)

@@ -4,9 +4,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
+from tests.figures.test_plots import FIGURES
 
 from rlphf.errors import InputError
-from rlphf.figures import plots
 from rlphf.figures.notebook import figures_step
 from rlphf.figures.style import save
 
@@ -29,9 +29,9 @@ def test_notebook_draws_every_figure_with_the_bytes_that_another_process_draws(t
     figures_step(RESULTS, tables, tmp_path / "figures")
     drawn = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert drawn == {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
-    assert drawn == {"curves", "adapters", "methods", "win_rates", "adapter_effects", "criteria", "tradeoff", "front", "costs"}
-    for name in sorted(drawn):
-        save(getattr(plots, name)(tables), tmp_path / "here", name)
+    assert drawn == {draw.__name__ for draw in FIGURES}
+    for name, draw in sorted((draw.__name__, draw) for draw in FIGURES):
+        save(draw(tables), tmp_path / "here", name)
         for kind in ("png", "pdf"):
             assert (tmp_path / "figures" / f"{name}.{kind}").read_bytes() == (tmp_path / "here" / f"{name}.{kind}").read_bytes()
     text = (tmp_path / "figures" / "results.ipynb").read_text(encoding="utf-8")

@@ -5,10 +5,22 @@ import pytest
 from matplotlib.text import Text
 
 from rlphf.evaluate.tables import read_table, write_table
-from rlphf.figures import plots
+from rlphf.figures import contests, plots
 from rlphf.figures.style import save
 
-FIGURES = ("curves", "adapters", "methods", "win_rates", "adapter_effects", "criteria", "tradeoff", "front", "costs")
+FIGURES = (
+    *(
+        plots.curves,
+        plots.adapters,
+        plots.methods,
+        plots.adapter_effects,
+        plots.criteria,
+        plots.tradeoff,
+        plots.front,
+        plots.costs,
+    ),
+    *(contests.win_rates, contests.judges, contests.release_bugs),
+)
 
 
 def texts(figure):
@@ -46,11 +58,28 @@ def test_adapter_effects_show_every_adapter_by_every_criterion(tables):
 
 
 def test_win_rates_end_in_the_average_over_the_opponents(tables):
-    (image,) = plots.win_rates(tables).axes[0].images
+    (image,) = contests.win_rates(tables).axes[0].images
     rows = [r for r in read_table(tables, "win_rates") if r["criterion"] == "majority"]
     rates = [r["rate_half_ties"] for r in rows if r["method_a"] == "pp"]
     assert image.get_array()[1, -1] == pytest.approx(np.mean(rates))
     assert np.ma.getmaskarray(image.get_array())[1, 1]
+
+
+def test_every_judge_has_a_panel_with_its_own_verdicts(tables):
+    panels = [axes for axes in contests.judges(tables).axes if axes.images and "Judge" in axes.get_title("left")]
+    assert [axes.get_title("left") for axes in panels] == ["Judge: oracle", "Judge: gold"]
+    rows = {(r["judge"], r["method_a"], r["method_b"], r["criterion"]): r for r in read_table(tables, "matrix")}
+    for axes, judge in zip(panels, ("oracle", "gold"), strict=True):
+        assert axes.images[0].get_array()[2, 1] == rows[judge, "psoups", "pp", "majority"]["rate_half_ties"]
+
+
+def test_mistakes_are_drawn_with_their_effects_and_intervals(tables):
+    figure = contests.release_bugs(tables)
+    rows = [r for r in read_table(tables, "release_bugs") if r["against"] == "without it" and r["criterion"] == "mean"]
+    left = figure.axes[0]
+    assert np.allclose(left.get_lines()[0].get_xdata(), [row["effect"] for row in rows])
+    assert np.allclose([s[0][0] for s in left.collections[0].get_segments()], [row["ci_low"] for row in rows])
+    assert "random reward head: P-SOUPS" in texts(figure)
 
 
 def test_bars_carry_the_intervals_of_the_table(tables):
@@ -85,15 +114,15 @@ def test_a_user_s_own_matplotlib_settings_do_not_reach_the_figures(tables, tmp_p
     assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "own.png").read_bytes()
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_one_preference_and_one_method_are_drawn_too(tables, tmp_path, name):
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_one_preference_and_one_method_are_drawn_too(tables, tmp_path, draw):
     for stored in ("curves", "adapters", "reward_models", "adapter_effects", "methods", "budgets"):
         rows = read_table(tables, stored)
         write_table(tmp_path, stored, [r for r in rows if r.get("preference", "P1A") == "P1A" and r.get("method", "pp") == "pp"])
-    for empty in ("win_rates", "front"):
+    for empty in ("win_rates", "matrix", "release_bugs", "front"):
         write_table(tmp_path, empty, [])
-    save(getattr(plots, name)(tmp_path), tmp_path, name)
-    assert (tmp_path / f"{name}.png").stat().st_size > 2_000
+    save(draw(tmp_path), tmp_path, draw.__name__)
+    assert (tmp_path / f"{draw.__name__}.png").stat().st_size > 2_000
 
 
 def test_the_front_goes_through_the_scores_of_the_table(tables):

@@ -11,7 +11,6 @@ from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from rlphf.config import Lora
 from rlphf.errors import InputError
 from rlphf.files import sha256
 from rlphf.lm.adapters import (
@@ -27,6 +26,7 @@ from rlphf.lm.adapters import (
     write_policy,
 )
 from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.settings import Lora
 from rlphf.train.reward import classifier
 
 TOKENS = torch.tensor([[2, 40, 41, 42, 3, 43]])

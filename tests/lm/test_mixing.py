@@ -6,11 +6,11 @@ import pytest
 import torch
 from peft import PeftModel
 
-from rlphf.config import Decoding, Lora
 from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.mixing import Mixture
 from rlphf.lm.sampling import sample
+from rlphf.settings import Decoding, Lora
 
 PROMPTS = [[10, 11, 12], [13], [14, 15, 16, 17, 18], [19, 20]]
 DECODING = Decoding(temperature=0.7, max_new_tokens=12, batch_size=4)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlphf.config import Decoding
 from rlphf.lm import sampling
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.sampling import answer, choose, hidden_states, join, pad, sample
+from rlphf.settings import Decoding
 
 GREEDY = Decoding(temperature=0, max_new_tokens=12, batch_size=4)
 INSTRUCTIONS = [

@@ -8,12 +8,12 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from rlphf.config import Annotator
 from rlphf.data.annotate import annotate, annotate_step, choose, oracle_utility, rule_utility
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
 from rlphf.preferences import GENERAL
+from rlphf.settings import Annotator
 from rlphf.testbed import oracle
 from rlphf.testbed.language import draw_plan, question, realise, topics
 

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from rlphf.config import Testbed as Settings
+from rlphf.settings import Testbed as Settings
 from rlphf.testbed.language import (
     FACTS,
     MAX_ASIDES,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from rlphf.config import Testbed as Settings
 from rlphf.data.records import PROMPTS, SPLITS, check_prompts
 from rlphf.data.splits import check_leaks
 from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, sha256
 from rlphf.preferences import PREFERENCES
+from rlphf.settings import Testbed as Settings
 from rlphf.testbed.language import PHRASINGS, question, topics
 from rlphf.testbed.oracle import scores
 from rlphf.testbed.prompts import corpus, prompts, prompts_step, topic_splits

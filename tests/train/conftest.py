@@ -25,9 +25,9 @@ def make_reward(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -
     from peft import get_peft_model
     from peft.utils import get_peft_model_state_dict
 
-    from rlphf.config import Lora
     from rlphf.lm.adapters import lora_config, write_adapter
     from rlphf.lm.backbone import backbone_sha256
+    from rlphf.settings import Lora
     from rlphf.train.reward import classifier
 
     def make(scale: float = 0.5, likes: int | None = None, seed: int = 0) -> Path:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlphf.config import Backbone
 from rlphf.files import sha256
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
+from rlphf.settings import Backbone
 from rlphf.tracking.record import read_metrics
 from rlphf.train import backbone as module
 from rlphf.train.backbone import IGNORED, Documents, backbone_step, train_tokenizer

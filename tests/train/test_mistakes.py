@@ -7,10 +7,10 @@ import pytest
 import torch
 from peft.utils import get_peft_model_state_dict
 
-from rlphf.config import PPO, Lora
 from rlphf.lm.adapters import POLICY, add_policy, add_reward
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
+from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train.mistakes import WithoutResponse, random_head
 from rlphf.train.ppo import PPOTrainer

@@ -13,7 +13,6 @@ import torch
 from datasets import Dataset
 from peft.utils import get_peft_model_state_dict
 
-from rlphf.config import Lora, Reward
 from rlphf.data.annotate import model_utilities
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
@@ -22,6 +21,7 @@ from rlphf.lm.adapters import REWARD, active, add_policy, add_reward
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.sampling import hidden_states, join
 from rlphf.preferences import instruction
+from rlphf.settings import Lora, Reward
 from rlphf.tracking.record import read_metrics
 from rlphf.train.reward import SCORED, classifier, encode_texts, load_reward_model, reward_step, score, train_reward_model
 

@@ -11,11 +11,11 @@ from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
 from transformers import TrainerState
 
-from rlphf.config import PPO, Lora
 from rlphf.errors import InputError
 from rlphf.lm.adapters import POLICY, add_policy, add_reward, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
+from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train.ppo import PPOTrainer
 from rlphf.train.rloo import Scorer, train_rloo

@@ -8,7 +8,8 @@ from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
 from rlphf.errors import InputError
 from rlphf.mistakes import ARMS, arm_runs, run_of, split_run
-from rlphf.preferences import GENERAL, PMORL
+from rlphf.evaluate.winrate import PAPER_METHODS
+from rlphf.preferences import GENERAL, GOLD, PMORL
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_step, start_step
 
@@ -33,10 +34,12 @@ COMBINED = EXPERIMENT.combination_preferences
 METHODS = EXPERIMENT.evaluation.methods
 # Responses that are no method's: of single policies, and of interpolated ones.
 OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
+JUDGES = EXPERIMENT.evaluation.judges
 REWARDS = [*PREFERENCES, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in METHODS)]
-TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates averages front".split()
+REWARDS += [GOLD] if "gold" in JUDGES else []
+TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates matrix averages agreement swaps front".split()
 TABLE_NAMES += "merges budgets release_bugs timings curves".split()
-FIGURE_NAMES = "curves adapters methods criteria win_rates adapter_effects tradeoff front costs".split()
+FIGURE_NAMES = "curves adapters methods criteria win_rates judges adapter_effects tradeoff release_bugs front costs".split()
 
 
 def settings(*names):
@@ -98,6 +101,19 @@ def answered(wildcards):
     return made("generate", rules.generate.output, method=methods)(wildcards)
 
 
+def compared(wildcards):
+    """Return the responses that judges besides the oracle see: of the paper's methods."""
+    methods = [name for name in METHODS if name in PAPER_METHODS]
+    return made("generate", rules.generate.output, method=methods)(wildcards)
+
+
+def verdicts(seed):
+    """Return what the judges of an experiment say, in the order of the configuration."""
+    scored = {name: rules.judge.output for name in ("oracle", "rules")} | {"gold": rules.gold.output, "llm": rules.llm.output}
+    found = [expand(scored[name], judge=name, seed=seed) for name in JUDGES if name in scored]
+    return [path for paths in found for path in paths] + ([EXPERIMENT.evaluation.ratings] if "people" in JUDGES else [])
+
+
 # What tables and claims read of the configuration.
 MEASURED = ("evaluation", "preferences", "combination_preferences", "ppo.batch_size", "priced")
 
@@ -106,25 +122,26 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
     """Return what the tables of a seed are made from."""
     return {
         "counts": expand(rules.data.output.counts, seed=seed),
-        "judged": expand(rules.judge.output, seed=seed),
+        "judged": verdicts(seed),
         "merges": expand(rules.soups.output.merges, seed=seed),
         "scores": expand(rules.reward.output.scores, preference=REWARDS, seed=seed),
         "general": expand(rules.annotate.output, preference=GENERAL, seed=seed),
         "adapters": expand(rules.ppo.output, preference=PREFERENCES, seed=seed),
-        "arms": expand(rules.judge.output, seed=arm_runs(seed, EXPERIMENT.priced)),
+        "arms": expand(rules.judge.output, judge="oracle", seed=arm_runs(seed, EXPERIMENT.priced)),
     }
 
 
 def labelled(wildcards):
     """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones."""
-    names = COMBINED if wildcards.preference == PMORL else [wildcards.preference]
+    names = {PMORL: COMBINED, GOLD: [*COMBINED, GENERAL]}.get(wildcards.preference, [wildcards.preference])
     return made("annotate", rules.annotate.output, preference=names)(wildcards)
 
 
 wildcard_constraints:
     seed="[0-9]+(/mistakes/[a-z_]+)?",
-    preference="P[0-9A-Z]+|general|pmorl",
+    preference="P[0-9A-Z]+|general|pmorl|gold",
     method="[a-z_]+",
+    judge="oracle|rules",
 
 
 onstart:

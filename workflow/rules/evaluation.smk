@@ -27,16 +27,56 @@ rule judge:
         prompts=made("prompts", rules.prompts.output),
         responses=answered,
     output:
-        f"{SEED}/judge/oracle.parquet",
+        f"{SEED}/judge/{{judge}}/scores.parquet",
     log:
-        f"{SEED}/logs/judge.log",
+        f"{SEED}/logs/judge/{{judge}}.log",
     benchmark:
-        f"{SEED}/benchmarks/judge.tsv"
+        f"{SEED}/benchmarks/judge/{{judge}}.tsv"
     params:
-        source=source_digest("judge oracle"),
+        source=lambda wildcards: source_digest(f"judge {wildcards.judge}"),
         config=CONFIG,
     shell:
-        "rlphf judge oracle --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
+        "rlphf judge {wildcards.judge:q} --config {params.config:q} --prompts {input.prompts:q}"
+        " --responses {input.responses:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule gold:
+    input:
+        prompts=rules.prompts.output,
+        responses=compared,
+        backbone=rules.backbone.output,
+        reward=expand(rules.reward.output.adapter, preference=GOLD, allow_missing=True),
+    output:
+        f"{SEED}/judge/gold/scores.parquet",
+    log:
+        f"{SEED}/logs/judge/gold.log",
+    benchmark:
+        f"{SEED}/benchmarks/judge/gold.tsv"
+    params:
+        settings=settings("combination_preferences"),
+        source=source_digest("judge gold"),
+        config=CONFIG,
+    shell:
+        "rlphf judge gold --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
+        " --backbone {input.backbone:q} --reward {input.reward:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule llm:
+    input:
+        prompts=rules.prompts.output,
+        responses=compared,
+    output:
+        f"{SEED}/judge/llm/comparisons.parquet",
+    log:
+        f"{SEED}/logs/judge/llm.log",
+    benchmark:
+        f"{SEED}/benchmarks/judge/llm.tsv"
+    params:
+        settings=settings("evaluation.llm", "combination_preferences"),
+        source=source_digest("judge llm"),
+        config=CONFIG,
+    shell:
+        "rlphf judge llm --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 

@@ -28,7 +28,9 @@ rule reward:
     benchmark:
         f"{SEED}/benchmarks/reward/{{preference}}.tsv"
     params:
-        settings=settings("reward", "mistakes.duplicated_pairs"),
+        settings=lambda wildcards: settings(
+            "reward", "mistakes.duplicated_pairs", *(["evaluation.gold_epochs"] if wildcards.preference == GOLD else [])
+        ),
         source=source_digest("reward train"),
         config=CONFIG,
         folder=subpath(output.adapter, parent=True),

@@ -7,12 +7,13 @@ from random import Random
 
 import pyarrow as pa
 
-from rlphf.config import Annotator, load
+from rlphf.config import load
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import digest, read_parquet, write_parquet
 from rlphf.preferences import GENERAL, alone, instruction
 from rlphf.seeds import derive
+from rlphf.settings import Annotator
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
 

@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rlphf.config import Source
 from rlphf.data.sources.raw import Bad
 from rlphf.data.sources.rows import readable, rows, stem
 from rlphf.data.splits import HUMAN
 from rlphf.errors import InputError
+from rlphf.settings import Source
 
 _PERSONA = {"prompt": "question", "chosen": "answer_matching_behavior", "rejected": "answer_not_matching_behavior"}
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rlphf.config import Source, load
+from rlphf.config import load
 from rlphf.data.counts import ALL, COUNTS, Counts
 from rlphf.data.dedup import CONTRADICTORY, Deduplicator, fingerprint, normalise
 from rlphf.data.discover import discover
@@ -23,6 +23,7 @@ from rlphf.data.sources.raw import Bad, Dropped, Pair, Prompt, Raw
 from rlphf.data.splits import assign, check_leaks
 from rlphf.data.writer import BATCH, TableWriter
 from rlphf.files import atomic_file, read_parquet
+from rlphf.settings import Source
 from rlphf.tracking.record import step
 
 QUARANTINE = pa.schema(

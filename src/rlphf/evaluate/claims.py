@@ -13,11 +13,12 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from scipy.stats import t as student
 
-from rlphf.config import Section, load
+from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import COVERAGE
 from rlphf.evaluate.scores import Row
 from rlphf.evaluate.tables import SCHEMAS, all_tables, write_table
+from rlphf.settings import Section
 from rlphf.tracking.record import step
 
 

@@ -1,4 +1,4 @@
-"""Short names of preferences and methods for tables in a terminal and for figures."""
+"""Short names of preferences, methods and mistakes for tables in a terminal and for figures."""
 
 from rlphf.preferences import members
 
@@ -23,6 +23,16 @@ METHOD_LABELS = {
     "mod": "MOD",
 }
 
+MISTAKE_LABELS = {
+    "random_reward_head": "random reward head",
+    "reward_without_response": "reward without the response",
+    "duplicated_pairs": "pairs repeated, then split",
+    "factor_merge": "factors averaged",
+    "other_starts": "factors averaged, other starts",
+    "low_precision_baselines": "4 bits against 8",
+    "test_selection": "selected on test prompts",
+}
+
 
 def preference_label(name: str) -> str:
     """Return "P1A elementary" for a preference, a method's name for a model that goes by it, and anything else as it is."""
@@ -37,3 +47,8 @@ def method_label(name: str) -> str:
 def combination_label(name: str, separator: str = " ") -> str:
     """Return the ids of a combination between separators, or "all" for all of them."""
     return name if name == "all" else separator.join(members(name))
+
+
+def mistake_label(name: str) -> str:
+    """Return a mistake of the release in a few words."""
+    return MISTAKE_LABELS.get(name, name)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rlphf.config import Soup
 from rlphf.data.records import PAIRS, SPLITS
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
-from rlphf.preferences import GENERAL, MT, PMORL
+from rlphf.preferences import GENERAL, GOLD, MT, PMORL
+from rlphf.settings import Soup
 from rlphf.tracking.record import read_metrics
 
 SCORED = pa.schema(
@@ -28,8 +28,8 @@ DATA = pa.schema(
     + [("reason", pa.string())]
 )
 KINDS = ("reward", "ppo", "sft")
-# What is trained besides the preferences' own models, where the experiment's methods need it.
-OTHERS = (GENERAL, PMORL, MT)
+# What is trained besides the preferences' own models, where the experiment's methods or judges need it.
+OTHERS = (GENERAL, PMORL, MT, GOLD)
 
 
 def spoken_for(folder: Path, preferences: Sequence[str]) -> list[str]:
@@ -48,7 +48,8 @@ def pairs_file(seed_folder: Path, preference: str) -> Path:
 def reward_models(seed_folder: Path, preferences: Sequence[str], combined: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `reward_models` from `reward/<preference>/scores.parquet` and the pairs' prompts.
 
-    P-MORL's model is measured on the pairs of the preferences `combined`.
+    P-MORL's model and the gold one are measured on the pairs of the preferences `combined`; the latter on general ones, too,
+    and its unseen split is that of the training prompts.
 
     `accuracy` is the share of pairs whose chosen response scores higher, a tie counting half; `ceiling` is what a model
     that knew the annotator's noise would reach, the mean of max(p, 1 - p), None where some p is unknown. Intervals are
@@ -58,7 +59,8 @@ def reward_models(seed_folder: Path, preferences: Sequence[str], combined: Seque
     for preference in spoken_for(seed_folder / "reward", preferences):
         path = seed_folder / "reward" / preference / "scores.parquet"
         prompt_of: dict[str, str] = {}
-        for name in combined if preference == PMORL else [preference]:
+        shared = {PMORL: combined, GOLD: [*combined, GENERAL]}
+        for name in shared.get(preference, [preference]):
             pairs = read_parquet(pairs_file(seed_folder, name), PAIRS)
             prompt_of |= dict(zip(pairs["id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
         scored = read_parquet(path, SCORED).to_pylist()

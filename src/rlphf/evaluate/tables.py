@@ -11,18 +11,23 @@ import pyarrow as pa
 from rlphf.config import Experiment, load
 from rlphf.data.records import RESPONSES
 from rlphf.errors import InputError
-from rlphf.evaluate import methods, runs, winrate
+from rlphf.evaluate import matrix, methods, runs, winrate
+from rlphf.evaluate.agreement import agreement, swaps, swaps_of_scores
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.budgets import budgets
+from rlphf.evaluate.judges.comparisons import COMPARISONS, check_comparisons
 from rlphf.evaluate.release_bugs import release_bugs
-from rlphf.evaluate.scores import ALL, MEAN, Row, read_scores
+from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, read_scores
+from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet, write_parquet, write_text
 from rlphf.tracking.record import step
 
 # Where a seed's folder holds what the tables are made from, besides what `runs` reads.
-ORACLE = Path("judge") / "oracle.parquet"
+ORACLE = Path("judge") / "oracle" / "scores.parquet"
 ADAPTERS = Path("responses") / "adapters" / "responses.parquet"
 MERGES = Path("soups") / "merges.parquet"
+# Judges that compare two responses; the others score them one by one.
+COMPARING = ("llm", "people")
 # The source of the pairs that are made in the run.
 TESTBED = "testbed"
 
@@ -54,10 +59,25 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("rate", "rate_half_ties", "ci_low", "ci_high"),
         ("wins", "losses", "ties"),
     ),
+    "matrix": _schema(
+        "judge method_a method_b criterion wins losses ties rate rate_half_ties ci_low ci_high paper_gpt4",
+        ("rate", "rate_half_ties", "ci_low", "ci_high", "paper_gpt4"),
+        ("wins", "losses", "ties"),
+    ),
     "averages": _schema(
-        "method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
+        "judge method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
         ("rate", "rate_half_ties", "ci_low", "ci_high", "paper_gpt4", "paper_humans"),
         ("opponents",),
+    ),
+    "agreement": _schema(
+        "judge_a judge_b criterion n agreement decided agreement_decided ci_low ci_high",
+        ("agreement", "agreement_decided", "ci_low", "ci_high"),
+        ("n", "decided"),
+    ),
+    "swaps": _schema(
+        "judge criterion n consistent ci_low ci_high prefers_first malformed",
+        ("consistent", "ci_low", "ci_high", "prefers_first"),
+        ("n", "malformed"),
     ),
     "front": _schema("first second weight criterion mean ci_low ci_high n", ("weight", "mean", "ci_low", "ci_high"), ("n",)),
     "budgets": _schema(
@@ -92,9 +112,15 @@ CAPTIONS = {
     "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
     " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"
     " `majority`: wins more of these preferences than it loses.",
-    "averages": "Each of the paper's methods against all others of them, every opponent alike, over all combinations. `rate`"
-    " without ties; `rate_half_ties` with its 95 % interval. The paper's known averages (Table 3: GPT-4, Table 4: people) stand"
-    " beside the majority; how it aggregates criteria and treats ties is not known.",
+    "matrix": "The paper's methods by every judge, method_a against method_b over all combinations: counts of verdicts, `rate`"
+    " without ties and `rate_half_ties` with its 95 % interval over prompts. The paper's own share is known for 16 combinations.",
+    "averages": "Each of the paper's methods against all others of them by every judge, every opponent alike, over all"
+    " combinations. `rate` without ties; `rate_half_ties` with its 95 % interval. The paper's known averages (Table 3: GPT-4,"
+    " Table 4: people) stand beside the majority; how it aggregates criteria and treats ties is not known.",
+    "agreement": "How often two judges give the same verdict on the first responses that both saw, over pairs of methods and"
+    " combinations: `agreement` with ties, `agreement_decided` where neither sees a tie, with its 95 % interval over prompts.",
+    "swaps": "How often a judge keeps its verdict when the two responses change places (`consistent`, 95 % interval over"
+    " prompts), and the share of its decided verdicts for what it sees first. Judges that score one by one see no order.",
     "front": "Oracle scores of soups of two policies, from the first's weight 1 to the second's (`weight`), on held-out prompts."
     " Intervals: 95 %, bootstrap over prompts.",
     "budgets": "What each method was trained with. `pairs`: labelled training pairs. `updates`: PPO's outer steps (MT: optimizer"
@@ -156,6 +182,33 @@ def write_table(out: Path, name: str, rows: Sequence[Row]) -> list[Path]:
     return files
 
 
+def verdicts_of(judge: str, experiment: Experiment, seed_folder: Path) -> Path:
+    """Return the file of a judge's scores or comparisons."""
+    if judge == "people" and experiment.evaluation.ratings:
+        return Path(experiment.evaluation.ratings)
+    return seed_folder / "judge" / judge / ("comparisons.parquet" if judge in COMPARING else "scores.parquet")
+
+
+def judged(
+    experiment: Experiment, seed_folder: Path, oracle: Scores, compared: Sequence[str], bootstrap: Bootstrap
+) -> tuple[list[Verdicts], list[Row]]:
+    """Return the verdicts of every judge on the methods `compared`, and the rows of table `swaps`."""
+    found: list[Verdicts] = []
+    swapped: list[Row] = []
+    for judge in experiment.evaluation.judges:
+        path = verdicts_of(judge, experiment, seed_folder)
+        if judge in COMPARING:
+            table = read_parquet(path, COMPARISONS)
+            check_comparisons(table, str(path))
+            found.append(from_comparisons(judge, table))
+            swapped += swaps(judge, table, bootstrap)
+        else:
+            scores = oracle if judge == "oracle" else read_scores(path)
+            found.append(from_scores(judge, scores, compared, experiment.combinations))
+            swapped.append(swaps_of_scores(found[-1]))
+    return found, swapped
+
+
 def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]]:
     """Return {table: rows} of everything that the run in `seed_folder` measured."""
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
@@ -167,6 +220,8 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
     curves, timings, data = runs.curves(seed_folder, preferences), runs.timings(seed_folder), runs.data(seed_folder, preferences)
     pairs = {row["preference"]: row["train"] for row in data if row["source"] == TESTBED}
     responses: dict[str, int] = {name: scores.responses(name) for name in names}
+    compared = [name for name in winrate.PAPER_METHODS if name in names]
+    judges, swapped = judged(experiment, seed_folder, scores, compared, bootstrap)
     shares = {name: weights[experiment.evaluation.front[1]] for name, weights in experiment.front_weights.items()}
     return {
         "data": data,
@@ -177,7 +232,10 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
         "differences": winrate.differences(scores, names, combinations, bootstrap),
         "win_rates": winrate.win_rates(scores, names, combinations, bootstrap),
         "merges": runs.merges(seed_folder, experiment.soup, by_method),
-        "averages": winrate.averages(scores, names, combinations, bootstrap),
+        "matrix": [row for judge in judges for row in matrix.matrix(judge, compared, combinations, bootstrap)],
+        "averages": [row for judge in judges for row in matrix.averages(judge, compared, combinations, bootstrap)],
+        "agreement": agreement(judges, compared, combinations, bootstrap),
+        "swaps": swapped,
         "front": methods.front(scores, experiment.evaluation.front, shares, bootstrap),
         "budgets": budgets(experiment, timings, curves, pairs, responses),
         "release_bugs": release_bugs(experiment, seed_folder, ORACLE, bootstrap),
@@ -196,7 +254,8 @@ def tables_step(config: Path, seed_folder: Path, out: Path) -> None:
     experiment = load(config)
     if not seed_folder.is_dir():
         raise InputError(f"{seed_folder}: no such folder; it should hold the outputs of a run")
-    inputs = {path.as_posix(): seed_folder / path for path in (ORACLE, ADAPTERS, MERGES)}
+    inputs = {path.as_posix(): seed_folder / path for path in (ADAPTERS, MERGES)}
+    inputs |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
     with step("tables", out, experiment, experiment.evaluation, inputs) as run:
         tables = all_tables(experiment, seed_folder)
         files = [path for name, rows in tables.items() for path in write_table(out, name, rows)]

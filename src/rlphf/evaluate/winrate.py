@@ -15,10 +15,6 @@ MAJORITY = "majority"
 TOLERANCE = 1e-9
 
 PAPER_METHODS = ("vb", "rlhf", "pp", "mt", "pmorl", "psoups")
-# The averages of Personalized Soups' Table 3 (GPT-4) and Table 4 (people) that are known. How the paper aggregates three
-# criteria and treats ties is not, so they stand beside our majority without being the same quantity.
-PAPER_AVERAGES = {"paper_gpt4": {"psoups": 0.5523}, "paper_humans": {"pmorl": 0.5870}}
-
 Verdicts = NDArray[np.int64]
 
 
@@ -65,34 +61,6 @@ def win_rates(scores: Scores, methods: Sequence[str], combinations: Sequence[str
             | {"wins": wins, "losses": losses, "ties": ties}
             | {"rate": win_rate(wins, losses), "rate_half_ties": mean(half), "ci_low": low, "ci_high": high}
         )
-    return rows
-
-
-def averages(scores: Scores, methods: Sequence[str], combinations: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
-    """Return the rows of table `averages`: each of the paper's methods against all others of them, over all combinations.
-
-    Every opponent counts alike, as in the last column of Personalized Soups' Tables 3 and 4, whose known cells stand beside
-    as shares. `rate` is the mean of the opponents' rates without ties, None if one has nothing but ties; the interval over
-    prompts is that of `rate_half_ties`.
-    """
-    compared = [name for name in PAPER_METHODS if name in methods]
-    rows: list[Row] = []
-    for a in compared if len(compared) > 1 else []:
-        for criterion in (MEAN, MAJORITY, HELPFULNESS):
-            found = [
-                np.concatenate([judged(x, y, criterion, c) for c, x, y in _cells(scores, a, b, combinations)], axis=1)
-                for b in compared
-                if b != a
-            ]
-            rates = [win_rate(int((one == 1).sum()), int((one == -1).sum())) for one in found]
-            half = (np.mean([one.mean(axis=1) for one in found], axis=0) + 1) / 2
-            low, high = bootstrap.interval(half)
-            rows.append(
-                {"method": a, "criterion": criterion, "opponents": len(found)}
-                | {"rate": None if None in rates else mean(np.array(rates, dtype=np.float64))}
-                | {"rate_half_ties": mean(half), "ci_low": low, "ci_high": high}
-                | {name: known.get(a) if criterion == MAJORITY else None for name, known in PAPER_AVERAGES.items()}
-            )
     return rows
 
 

@@ -44,8 +44,8 @@ def executed(notebook: Path, tables: Path, figures: Path) -> str:
 
 def figures_step(notebook: Path, tables: Path, out: Path) -> None:
     """Draw the figures of `notebook` from the folder `tables`; write them and the executed notebook to the folder `out`."""
-    # The notebook draws with this module: a step's digest counts what the step imports, and an error shows at once.
-    from rlphf.figures import plots  # noqa: F401
+    # The notebook draws with these modules: a step's digest counts what the step imports, and an error shows at once.
+    from rlphf.figures import contests, plots  # noqa: F401
 
     inputs = {path.stem: path for path in sorted(tables.glob("*.parquet"))}
     if not inputs:

@@ -6,13 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import PercentFormatter
 
 from rlphf.evaluate.labels import combination_label, method_label, preference_label
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.tables import read_table
-from rlphf.evaluate.winrate import MAJORITY
-from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, heat_map, styled
+from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, cell_texts, cell_values, heat_map, reach, separate_last, styled
 from rlphf.preferences import AXES, PREFERENCES, members
 
 CURVES = {
@@ -21,7 +19,6 @@ CURVES = {
     "length": "Length\n(tokens per response)",
 }
 ASPECTS = {MEAN: "Mean score over the preferences asked for", HELPFULNESS: "Helpfulness"}
-VERDICTS = {MAJORITY: "Majority of the criteria", MEAN: "Mean over the criteria", HELPFULNESS: "Helpfulness"}
 
 
 @styled
@@ -92,15 +89,15 @@ def methods(tables: Path) -> Figure:
         found = [[cells.get((name, c)) for c in combinations] for name in names]
         image = heat_map(
             axes,
-            _values(found, "mean"),
+            cell_values(found, "mean"),
             [method_label(name) for name in names],
             [combination_label(c, "\n") for c in combinations],
             (0, 1),
             "Blues",
-            [[_texts(row, "mean", ".2f") for row in line] for line in found],
+            [[cell_texts(row, "mean", ".2f") for row in line] for line in found],
         )
         axes.set_title(title)
-        _separate_last(axes, len(combinations))
+        separate_last(axes, len(combinations))
         figure.colorbar(image, ax=axes, label="Oracle score", pad=0.015, aspect=12)
     prompts = max((row["n"] for row in rows), default=0)
     grid[-1].set_xlabel(f"Combination of preferences (small print: 95 % interval over {prompts} prompts)")
@@ -122,50 +119,13 @@ def criteria(tables: Path) -> Figure:
             places = np.arange(len(shown)) + (i - (len(names) - 1) / 2) * width
             axes.bar(places, [row["mean"] for row in found], width, color=COLOURS[i % len(COLOURS)], label=method_label(name))
             axes.errorbar(
-                places, [row["mean"] for row in found], yerr=_reach(found, "mean"), fmt="none", ecolor="black", elinewidth=0.8
+                places, [row["mean"] for row in found], yerr=reach(found, "mean"), fmt="none", ecolor="black", elinewidth=0.8
             )
         axes.set_xticks(range(len(shown)), [preference_label(criterion).replace(" ", "\n") for criterion in shown])
         axes.set_title(PREFERENCES[shown[0]].axis.capitalize())
         axes.set_ylim(0, 1)
     grid[0].set_ylabel("Oracle score where asked for")
     grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
-    return figure
-
-
-@styled
-def win_rates(tables: Path) -> Figure:
-    """Draw the matrices of win rates over all combinations, row against column, with each row's average."""
-    rows = [row for row in read_table(tables, "win_rates") if row["combination"] == ALL]
-    names = list(dict.fromkeys(row["method_a"] for row in rows))
-    if not names:
-        figure = Figure(figsize=(4, 1))
-        figure.text(0.5, 0.5, "One method only: nothing to compare.", ha="center", va="center")
-        return figure
-    size = len(names) + 1
-    figure = Figure(figsize=(2.2 + 3.0 * len(VERDICTS) * size / 5, 1.5 + 0.55 * size))
-    grid = figure.subplots(1, len(VERDICTS), sharey=True, squeeze=False)[0]
-    labels = [method_label(name).replace(" ", "\n") for name in names]
-    for axes, (criterion, title) in zip(grid, VERDICTS.items(), strict=True):
-        cells = {(row["method_a"], row["method_b"]): row for row in rows if row["criterion"] == criterion}
-        found = [[cells.get((a, b)) for b in names] for a in names]
-        values = _values(found, "rate_half_ties")
-        average = np.array([[np.nanmean(line)] if not np.isnan(line).all() else [np.nan] for line in values]).reshape(-1, 1)
-        texts = [[_texts(row, "rate_half_ties", ".0%") for row in line] for line in found]
-        image = heat_map(
-            axes,
-            np.hstack([values, average]),
-            labels,
-            [*labels, "average"],
-            (0, 1),
-            "PuOr",
-            [[*line, (f"{mean:.1%}", "")] for line, mean in zip(texts, average[:, 0], strict=True)],
-        )
-        axes.set_title(title)
-        axes.tick_params(axis="x", labelrotation=90)
-        axes.set_xlabel("against")
-        _separate_last(axes, size)
-    percent = PercentFormatter(xmax=1)
-    figure.colorbar(image, ax=list(grid), label="Win rate of the row\n(ties count half)", format=percent, pad=0.01, aspect=14)
     return figure
 
 
@@ -182,8 +142,8 @@ def tradeoff(tables: Path) -> Figure:
         axes.errorbar(
             x["mean"],
             y["mean"],
-            xerr=_reach([x], "mean"),
-            yerr=_reach([y], "mean"),
+            xerr=reach([x], "mean"),
+            yerr=reach([y], "mean"),
             fmt=MARKS[i % len(MARKS)],
             color=colour,
             capsize=2,
@@ -222,8 +182,8 @@ def front(tables: Path) -> Figure:
     right.errorbar(
         [row["mean"] for row in first],
         [row["mean"] for row in second],
-        xerr=_reach(first, "mean"),
-        yerr=_reach(second, "mean"),
+        xerr=reach(first, "mean"),
+        yerr=reach(second, "mean"),
         fmt="o-",
         color=COLOURS[0],
         markersize=3,
@@ -274,7 +234,7 @@ def adapter_effects(tables: Path) -> Figure:
     criteria = list(dict.fromkeys(row["criterion"] for row in rows))
     cells = {(row["preference"], row["criterion"]): row for row in rows}
     found = [[cells.get((name, criterion)) for criterion in criteria] for name in names]
-    values = _values(found, "delta")
+    values = cell_values(found, "delta")
     reach = max(0.1, float(np.nanmax(np.abs(values), initial=0)))
     figure = Figure(figsize=(2.4 + 0.85 * len(criteria), 1.4 + 0.5 * len(names)))
     axes = figure.subplots()
@@ -285,7 +245,7 @@ def adapter_effects(tables: Path) -> Figure:
         [preference_label(name).replace(" ", "\n") for name in criteria],
         (-1.25 * reach, 1.25 * reach),
         "PuOr",
-        [[_texts(row, "delta", "+.2f") for row in line] for line in found],
+        [[cell_texts(row, "delta", "+.2f") for row in line] for line in found],
     )
     for i, name in enumerate(names):
         if name in criteria:
@@ -294,7 +254,7 @@ def adapter_effects(tables: Path) -> Figure:
     axes.set_xlabel("Criterion (framed: the adapter's own)")
     axes.set_ylabel("Adapter")
     axes.set_title("Adapter minus backbone, both asked for the adapter's preference (small print: 95 % interval)")
-    _separate_last(axes, len(criteria))
+    separate_last(axes, len(criteria))
     figure.colorbar(image, ax=axes, label="Change of the oracle score", pad=0.015)
     return figure
 
@@ -303,37 +263,10 @@ def _has(rows: list[Row], criterion: str) -> bool:
     return any(row["criterion"] == criterion for row in rows)
 
 
-def _reach(rows: list[Row], value: str) -> np.ndarray:
-    """Lengths of error bars, (2, rows): from the value down and up to the ends of its interval."""
-    return np.abs([[row[value] - row["ci_low"] for row in rows], [row["ci_high"] - row[value] for row in rows]])
-
-
 def _bars(axes: Axes, rows: list[Row], value: str, colour: str) -> None:
     heights = np.array([row[value] for row in rows])
     places = range(len(rows))
     axes.barh(places, heights, color=colour, alpha=0.75, height=0.7)
-    axes.errorbar(heights, places, xerr=_reach(rows, value), fmt="none", ecolor="black", elinewidth=1, capsize=2.5)
+    axes.errorbar(heights, places, xerr=reach(rows, value), fmt="none", ecolor="black", elinewidth=1, capsize=2.5)
     axes.set_yticks(places, [preference_label(row["preference"]) for row in rows])
     axes.invert_yaxis()
-
-
-def _values(found: list[list[Row | None]], name: str) -> np.ndarray:
-    return np.array([[np.nan if row is None else row[name] for row in line] for line in found], dtype=np.float64)
-
-
-def _texts(row: Row | None, name: str, style: str) -> tuple[str, str]:
-    """The text of a heat map's cell: the value, and below it the interval."""
-    if row is None:
-        return "", ""
-    value, low, high = (_number(row[key], style) for key in (name, "ci_low", "ci_high"))
-    return value, f"{low} to {high}" if "%" not in style else f"{low}\N{EN DASH}{high}"
-
-
-def _number(value: float, style: str) -> str:
-    # Adding zero turns the negative zero of a rounded value into the positive one.
-    digits = 2 if "%" in style else int(style[-2])
-    return format(round(value, digits) + 0.0, style).replace("-", "\N{MINUS SIGN}")
-
-
-def _separate_last(axes: Axes, columns: int) -> None:
-    axes.axvline(columns - 1.5, color="white", linewidth=6)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from rlphf.evaluate.scores import Row
 from rlphf.files import atomic_file
 
 # Okabe and Ito's palette without its yellow, which vanishes on white paper, and a grey.
@@ -78,6 +79,36 @@ def heat_map(
             axes.text(j, i - (0.1 if small else 0), large, ha="center", va="center", color=colour, fontsize=9)
             axes.text(j, i + 0.22, small, ha="center", va="center", color=colour, fontsize=6)
     return image
+
+
+def reach(rows: Sequence[Row], value: str) -> NDArray[np.float64]:
+    """Return the lengths of error bars, (2, rows): from the value down and up to the ends of its interval."""
+    return np.abs([[row[value] - row["ci_low"] for row in rows], [row["ci_high"] - row[value] for row in rows]])
+
+
+def cell_values(found: Sequence[Sequence[Row | None]], name: str) -> NDArray[np.float64]:
+    """Return a column's values of the rows in a heat map's cells, NaN where there is none."""
+    return np.array([[np.nan if row is None else row[name] for row in line] for line in found], dtype=np.float64)
+
+
+def cell_texts(row: Row | None, name: str, style: str) -> tuple[str, str]:
+    """Return the text of a heat map's cell: the value, and below it the interval."""
+    if row is None:
+        return "", ""
+    value, low, high = (number(row[key], style) for key in (name, "ci_low", "ci_high"))
+    return value, f"{low} to {high}" if "%" not in style else f"{low}\N{EN DASH}{high}"
+
+
+def number(value: float, style: str) -> str:
+    """Return a rounded value as text, with a real minus sign."""
+    # Adding zero turns the negative zero of a rounded value into the positive one.
+    digits = 2 if "%" in style else int(style[-2])
+    return format(round(value, digits) + 0.0, style).replace("-", "\N{MINUS SIGN}")
+
+
+def separate_last(axes: Axes, columns: int) -> None:
+    """Set the last of a heat map's columns off from the others."""
+    axes.axvline(columns - 1.5, color="white", linewidth=6)
 
 
 def _readable(background: Any) -> str:

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlphf.config import Lora
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, digest, read_json, write_json
 from rlphf.lm.sampling import hidden_states, join
+from rlphf.settings import Lora
 
 # The policy goes by PEFT's own default name, the only one under which TRL's trainers find it.
 POLICY, REWARD = "default", "reward"

@@ -5,7 +5,7 @@ from random import Random
 
 import pyarrow as pa
 
-from rlphf.config import Rollouts, load
+from rlphf.config import load
 from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
@@ -13,6 +13,7 @@ from rlphf.lm.backbone import load_backbone
 from rlphf.lm.sampling import answer
 from rlphf.preferences import FORMS, instruction, request
 from rlphf.seeds import derive
+from rlphf.settings import Rollouts
 from rlphf.tracking.record import step
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlphf.config import Decoding
 from rlphf.lm.cache import RoomyCache
 from rlphf.lm.chat import decode_response, encode_prompts
+from rlphf.settings import Decoding
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -6,12 +6,13 @@ from random import Random
 
 import pyarrow as pa
 
-from rlphf.config import Testbed, load
+from rlphf.config import load
 from rlphf.data.records import PROMPTS, SPLITS
 from rlphf.errors import InputError
 from rlphf.files import write_parquet
 from rlphf.preferences import AXES, PREFERENCES, instruction
 from rlphf.seeds import derive
+from rlphf.settings import Testbed
 from rlphf.testbed.language import PHRASINGS, draw_plan, question, realise, topics
 from rlphf.tracking.record import step
 

@@ -24,7 +24,8 @@ from rlphf.files import read_json, write_json
 from rlphf.tracking.provenance import described, device, display, is_alive, now, provenance, versions
 
 if TYPE_CHECKING:
-    from rlphf.config import Experiment, Section
+    from rlphf.config import Experiment
+    from rlphf.settings import Section
 
 RECORD, METRICS, SAMPLES, SENT = "record.json", "metrics.jsonl", "samples.jsonl", ".sync.json"
 WORKFLOW, EARLIER = ".workflow.json", ".earlier"

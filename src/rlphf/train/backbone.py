@@ -19,12 +19,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from rlphf.config import Backbone, Experiment, load
+from rlphf.config import Experiment, load
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder
 from rlphf.lm.chat import TEMPLATE, encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
 from rlphf.seeds import derive
+from rlphf.settings import Backbone
 from rlphf.testbed.prompts import corpus
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step

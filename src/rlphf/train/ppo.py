@@ -16,11 +16,11 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from rlphf.config import PPO, Decoding
 from rlphf.lm.adapters import POLICY, active, score_responses
 from rlphf.lm.chat import decode_response
 from rlphf.lm.sampling import Batch, hidden_states, join, sample
 from rlphf.seeds import derive
+from rlphf.settings import PPO, Decoding
 from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
 from rlphf.train.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint

@@ -11,7 +11,7 @@ from peft.utils import get_peft_model_state_dict
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
-from rlphf.config import Experiment, Reward, load
+from rlphf.config import Experiment, load
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
@@ -19,14 +19,17 @@ from rlphf.lm.adapters import lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
-from rlphf.preferences import PMORL, alone, instruction
+from rlphf.preferences import GOLD, PMORL, alone, instruction
 from rlphf.seeds import derive
+from rlphf.settings import Reward
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
 from rlphf.train.arguments import trainer_arguments
 from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 from rlphf.train.leak import duplicated
 
+# Of the pairs that the gold reward model has not learned from, the share that measures it.
+UNSEEN_EVERY = 4
 SCORED = pa.schema(
     [
         ("id", pa.string()),
@@ -107,7 +110,9 @@ def train_reward_model(
 def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[Path], out: Path) -> None:
     """Train the reward model of a preference; write `out`/adapter and the scores of all pairs to `out`/scores.parquet.
 
-    P-MORL's one model is trained on the pairs of all preferences, each asked for its own, and so learns them by their prompts.
+    P-MORL's one model is trained on the pairs of all preferences, each asked for its own, and so learns them by their prompts. So
+    is the judge's, "gold", but on the pairs of validation and test prompts, which no policy's reward model learns from; of the
+    training pairs, which are its unseen ones, it scores every fourth.
     """
     experiment: Experiment = load(config)
     settings = experiment.reward
@@ -119,9 +124,13 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
         rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
-        train = [r for r in rows if r["split"] == "train"]
+        train = [r for r in rows if (r["split"] == "train") != (preference == GOLD)]
         if not train:
-            raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to train a reward model on")
+            wanted = "splits 'validation' and 'test' are" if preference == GOLD else "split 'train' is"
+            raise InputError(f"{', '.join(map(str, pairs))}: the {wanted} empty; nothing to train a reward model on")
+        if preference == GOLD:
+            settings = settings.model_copy(update={"epochs": experiment.evaluation.gold_epochs})
+            rows = train + [r for r in rows if r["split"] == "train"][::UNSEEN_EVERY]
         if experiment.mistakes.duplicated_pairs:
             settings = settings.model_copy(update={"epochs": 1})
             train, leaked = duplicated(train, derive(seed, "duplicated"))
@@ -129,7 +138,7 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
         model, tokenizer = classifier(backbone)
 
         def encoded(rows: list[dict], answer: str) -> list[list[int]]:
-            asked = [alone(r["preference"] if preference == PMORL else preference) for r in rows]
+            asked = [alone(r["preference"] if preference in (PMORL, GOLD) else preference) for r in rows]
             texts = [instruction(r["prompt"], ids) for r, ids in zip(rows, asked, strict=True)]
             return encode_texts(tokenizer, texts, [r[answer] for r in rows])
 

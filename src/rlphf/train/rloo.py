@@ -13,12 +13,12 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 from transformers.trainer_callback import ExportableState
 from trl import RLOOConfig, RLOOTrainer
 
-from rlphf.config import PPO
 from rlphf.errors import InputError
 from rlphf.lm.adapters import add_reward, score_responses
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.lm.chat import encode_prompts
 from rlphf.seeds import derive
+from rlphf.settings import PPO
 from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
 from rlphf.train.checkpoint import trainer_checkpoint

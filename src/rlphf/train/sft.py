@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from rlphf.config import MT, load
+from rlphf.config import load
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet
@@ -19,6 +19,7 @@ from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.preferences import MT as MT_POLICY
 from rlphf.preferences import alone, instruction
 from rlphf.seeds import derive
+from rlphf.settings import MT
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
 from rlphf.train.arguments import trainer_arguments

@@ -6,10 +6,10 @@ import traceback
 
 import pytest
 
-from rlphf.config import LLMJudge
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.client import Client, is_loopback
 from rlphf.evaluate.judges.replies import Reply, messages
+from rlphf.settings import LLMJudge
 
 SECRET = "sk-very-secret-0123456789"
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from rlphf.config import LLMJudge
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.replies import Reply, keep, kept, kept_as, messages, parse
+from rlphf.settings import LLMJudge
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 import openai
 
-from rlphf.config import LLMJudge
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.replies import Messages, Reply
+from rlphf.settings import LLMJudge
 
 # A server on this machine asks for no key, but the client wants one.
 NO_KEY = "none"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rlphf.config import LLMJudge, load
+from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.client import Client
 from rlphf.evaluate.judges.comparisons import Question, questions, row, table_of
@@ -17,6 +17,7 @@ from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.judges.replies import Messages, Reply, keep, kept, kept_as, messages, parse
 from rlphf.evaluate.judges.templates.texts import comparison
 from rlphf.files import write_parquet
+from rlphf.settings import LLMJudge
 from rlphf.tracking.record import step
 
 # Comparisons between two entries in the metrics of a running step.

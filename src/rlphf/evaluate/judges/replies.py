@@ -4,10 +4,10 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rlphf.config import LLMJudge
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.templates.texts import again
 from rlphf.files import digest, read_json, write_json
+from rlphf.settings import LLMJudge
 
 Messages = list[dict[str, str]]
 

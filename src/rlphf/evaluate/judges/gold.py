@@ -1,0 +1,60 @@
+"""Judge "gold": a reward model of its own, trained on pairs that no policy's reward model has learned from.
+
+One model for all criteria, which it knows by their prompts: rule `reward` trains it, on the pairs of validation and test topics.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from rlphf.config import load
+from rlphf.evaluate.judges.comparisons import compared, criteria
+from rlphf.evaluate.judges.inputs import named, read_inputs
+from rlphf.evaluate.scores import HELPFULNESS, SCORES
+from rlphf.files import write_parquet
+from rlphf.preferences import alone, instruction
+from rlphf.tracking.record import step
+
+
+def asked(
+    prompts: pa.Table, responses: Mapping[str, pa.Table], methods: Sequence[str], combinations: Sequence[str]
+) -> list[tuple[dict, str, str]]:
+    """Return what is to be scored: (row of RESPONSES, criterion, the question as the model has learned it).
+
+    The first response to each prompt is, by its combination's preferences and helpfulness; one that serves all combinations, by
+    the preferences of all. For helpfulness nothing is asked but the question, as in the general pairs.
+    """
+    texts = dict(zip(prompts["id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
+    found = []
+    for table in responses.values():
+        for row in table.to_pylist():
+            if row["method"] not in methods or row["sample"] != 0:
+                continue
+            served = [row["combination"]] if row["combination"] else combinations
+            for criterion in dict.fromkeys(name for combination in served for name in criteria(combination)):
+                ids = [] if criterion == HELPFULNESS else alone(criterion)
+                found.append((row, criterion, instruction(texts[row["prompt_id"]], ids)))
+    return found
+
+
+def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: Path, reward: Path, out: Path) -> None:
+    """Write the scores that the gold reward model in the folder `reward` gives the paper's methods to `out`."""
+    from rlphf.train.reward import encode_texts, load_reward_model, score
+
+    experiment = load(config)
+    inputs = named(prompts, responses) | {"backbone": backbone, "reward": reward}
+    with step("judge gold", out.parent, experiment, experiment.evaluation, inputs, {"judge": "gold"}) as run:
+        wanted = asked(*read_inputs(prompts, responses), compared(experiment), experiment.combinations)
+        model, tokenizer = load_reward_model(backbone, reward)
+        texts = encode_texts(tokenizer, [question for _, _, question in wanted], [row["response"] for row, _, _ in wanted])
+        scores = score(model, texts, tokenizer.pad_token_id)
+        keys = ("prompt_id", "method", "combination", "sample")
+        rows = [
+            {name: row[name] for name in keys} | {"criterion": criterion, "score": value}
+            for (row, criterion, _), value in zip(wanted, scores, strict=True)
+        ]
+        order = ("method", "combination", "prompt_id", "sample", "criterion")
+        write_parquet(out, pa.Table.from_pylist(rows, SCORES).sort_by([(name, "ascending") for name in order]))
+        run.log({"scores": len(rows)})
+        run.output(out)

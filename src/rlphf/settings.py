@@ -1,0 +1,322 @@
+"""The sections of an experiment's configuration, each a pydantic model whose descriptions are the comments of config.yaml."""
+
+from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _some(weights: list[int]) -> list[int]:
+    if not sum(weights):
+        raise ValueError("one of the weights has to be positive")
+    return weights
+
+
+Shares = Annotated[list[Count], Field(min_length=3, max_length=3), AfterValidator(_some)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(Section):
+    """The shape of a LoRA adapter."""
+
+    rank: Positive = Field(16, description="Rank r of A and B.")
+    alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
+    dropout: Share = Field(0.05, description="Dropout on the adapter's input while training.")
+    targets: list[str] = Field(["q_proj", "v_proj"], description="Names of the linear layers that are adapted.")
+
+
+class Source(Section):
+    """One source of raw preference data."""
+
+    kind: Literal["psoups", "alpaca_eval", "hh_rlhf", "koala", "table", "hub"] = Field(description="Layout of the source.")
+    path: str = Field(description="File or folder; for `hub` the name of a data set.")
+    preference: str | None = Field(
+        None, description="Preference (or user) that the pairs speak for, where the source does not say."
+    )
+    columns: dict[str, str] = Field({}, description="For `table` and `hub`: {our column: theirs}, e.g. {chosen: better}.")
+    split: str | None = Field(None, description="For `hub`: the split to read.")
+
+
+class Data(Section):
+    """Raw preference data besides the generated testbed, and how all data is split."""
+
+    sources: list[Source] = Field([], description="Raw sources, read in place.")
+    on_bad_record: Literal["error", "quarantine"] = Field(
+        "error", description="Stop at a bad record, or set it aside and count it."
+    )
+    validation: Share = Field(0.1, description="Share of the prompts of raw sources that go to validation.")
+    test: Share = Field(0.1, description="Share of the prompts of raw sources that go to test.")
+
+
+class Testbed(Section):
+    """The generated language in which preferences are exactly measurable."""
+
+    train_topics: Positive = Field(36, description="Topics of rollouts, reward models and PPO.")
+    validation_topics: Positive = Field(6, description="Topics on which settings and checkpoints are chosen.")
+    test_topics: Positive = Field(12, description="Held-out topics: only the tables are made from them.")
+    train_phrasings: Positive = Field(16, description="Phrasings of a question that the corpus and the training prompts use.")
+    test_phrasings: Positive = Field(8, description="Held-out phrasings, for validation and test prompts only.")
+    prompts_per_topic: Positive = Field(10, description="Training prompts per training topic, drawn from the training phrasings.")
+    asked: Shares = Field(
+        [1, 1, 1], description="Weights of the corpus' questions that ask for no preference, for one, and for one per axis."
+    )
+    obedience: Share = Field(0.5, description="How often the corpus obeys each preference prompt in a question.")
+
+
+class Backbone(Section):
+    """The frozen base language model that every adapter sits on."""
+
+    source: Literal["train", "random", "path", "hub"] = Field(
+        "train", description="Train one on the testbed's corpus, or take one."
+    )
+    name: str | None = Field(None, description="For `path` and `hub`: folder or name of the model.")
+    hidden: Positive = Field(128, description="Width of the small Llama.")
+    layers: Positive = Field(3, description="Its number of layers.")
+    heads: Positive = Field(4, description="Its number of attention heads.")
+    intermediate: Positive = Field(352, description="Width of its feed-forward layers.")
+    vocabulary: Positive = Field(4096, description="Size of the byte-level BPE vocabulary.")
+    steps: Positive = Field(1000, description="Optimizer steps of its training.")
+    batch_size: Positive = Field(16, description="Documents per step.")
+    learning_rate: Rate = Field(3e-3, description="Peak learning rate of its layers (AdamW, warm-up, cosine).")
+    embedding_learning_rate: Rate = Field(0.015, description="That of its embeddings, whose rows see few tokens each.")
+
+
+class Decoding(Section):
+    """How a response is sampled; the same for every method that is compared."""
+
+    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0 is greedy.")
+    top_k: Count = Field(0, description="0 keeps the whole vocabulary.")
+    top_p: Share = Field(1.0, description="Nucleus; 1 keeps everything.")
+    max_new_tokens: Positive = Field(96, description="Length limit of a response in tokens.")
+    batch_size: Positive = Field(128, description="Prompts per batch; changes speed and which random numbers are drawn.")
+
+
+class Rollouts(Section):
+    """Two sampled responses per prompt and preference."""
+
+    train_pairs: Positive = Field(1, description="Pairs per training prompt.")
+    validation_pairs: Positive = Field(1, description="Pairs per validation prompt.")
+    test_pairs: Positive = Field(2, description="Pairs per test prompt; they only measure the reward models' accuracy.")
+    asked: Shares = Field(
+        [0, 1, 0],
+        description="Weights of responses that are asked for nothing, for the preference (as in the paper), and for it with one"
+        " of every other axis; drawn for each response.",
+    )
+    decoding: Decoding = Field(Decoding(), description="How the backbone samples them.")
+
+
+class Annotator(Section):
+    """Who chooses the better of two responses."""
+
+    kind: Literal["simulated", "rule", "reward_model"] = Field(
+        "simulated", description="Oracle with noise, a fixed rule, or a model."
+    )
+    rationality: Rate = Field(10.0, description="`simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores).")
+    rule: Literal["shorter", "longer", "easier", "harder"] = Field("longer", description="`rule`: which text wins.")
+    model: str | None = Field(None, description="`reward_model`: folder of the reward adapter.")
+
+
+class Reward(Section):
+    """Reward models: one LoRA with a scalar head per preference, Bradley-Terry loss."""
+
+    lora: Lora = Field(Lora(rank=8, dropout=0.1), description="Shape of the adapter.")
+    epochs: Positive = Field(1, description="Passes over the training pairs.")
+    batch_size: Positive = Field(8, description="Pairs per step.")
+    learning_rate: Rate = Field(2e-5, description="Peak learning rate, linear decay.")
+    weight_decay: float = Field(0.001, ge=0, description="AdamW's weight decay.")
+
+
+class PPO(Section):
+    """Proximal policy optimisation; the defaults are those of the Personalized Soups release."""
+
+    algorithm: Literal["ppo", "rloo"] = Field("ppo", description="Our PPO, or TRL's RLOO.")
+    lora: Lora = Field(Lora(), description="Shape of the policy's adapter.")
+    asked: Shares = Field(
+        [0, 1, 0],
+        description="Weights of the training prompts that ask for nothing, for the preference (as in the paper), and for it"
+        " with one of every other axis, as soups are asked.",
+    )
+    updates: Positive = Field(156, description="Outer steps: sample a batch, then optimise on it.")
+    batch_size: Positive = Field(64, description="Responses per outer step.")
+    mini_batch_size: Positive = Field(16, description="Responses per optimizer step.")
+    inner_epochs: Positive = Field(8, description="Passes over a batch.")
+    learning_rate: Rate = Field(1.4e-5, description="Adam's constant learning rate.")
+    warmup_updates: Count = Field(0, description="Outer steps of linear warm-up.")
+    max_grad_norm: Rate | None = Field(None, description="Clip the gradient's norm; null leaves it.")
+    temperature: Rate = Field(1.0, description="Sampling temperature; log-probabilities are tempered alike.")
+    max_new_tokens: Positive = Field(96, description="Longest response in tokens.")
+    min_new_tokens: Positive | None = Field(
+        None, description="When set, each batch draws its longest response from {min..max}, as the release does."
+    )
+    kl_coefficient: float = Field(0.2, ge=0, description="Start of kappa, the weight of the per-token KL penalty.")
+    kl_adaptive: bool = Field(True, description="Move kappa towards `kl_target` (Ziegler et al. 2019).")
+    kl_target: Rate = Field(6.0, description="KL per response, in nats, that the controller aims at.")
+    kl_horizon: Positive = Field(10_000, description="Samples over which the controller moves.")
+    score_scaling: bool = Field(True, description="Divide scores by their running standard deviation.")
+    score_norm: bool = Field(True, description="Also subtract their running mean (needs score_scaling).")
+    score_clip: Rate | None = Field(None, description="Clip scaled scores to +- this; null leaves them.")
+    missing_eos_penalty: float | None = Field(None, description="Score of a response without an end, instead of the model's.")
+    gamma: Share = Field(1.0, description="Discount.")
+    lam: Share = Field(0.95, description="GAE's lambda.")
+    clip: Rate = Field(0.2, description="Clip range of the probability ratio.")
+    value_clip: Rate = Field(0.2, description="Clip range of the value.")
+    value_coefficient: float = Field(0.1, ge=0, description="Weight of the value loss.")
+    whiten_advantages: bool = Field(True, description="Shift and scale advantages to mean 0 and variance 1 over the batch.")
+    early_stop_kl: Rate | None = Field(
+        0.1, description="Leave the inner epochs when the KL to the sampling policy exceeds 1.5x this."
+    )
+    max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this.")
+    keep: Literal["last", "best"] = Field(
+        "last", description="Which policy is kept: the last, or that checkpoint whose answers to validation prompts score best."
+    )
+    checkpoint_every: Positive = Field(10, description="Outer steps between checkpoints.")
+    sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
+
+
+class PMorl(Section):
+    """P-MORL: one reward model of all preferences (settings of `reward`), one policy of all combinations (those of `ppo`)."""
+
+    updates: Positive = Field(156, description="Outer steps of its policy, in place of ppo.updates.")
+
+
+class MT(Section):
+    """MT: supervised fine-tuning on the chosen rollouts of all preferences; the defaults are those of the release."""
+
+    lora: Lora = Field(Lora(), description="Shape of the adapter.")
+    epochs: Positive = Field(1, description="Passes over the chosen responses.")
+    batch_size: Positive = Field(64, description="Responses per step.")
+    learning_rate: Rate = Field(1e-5, description="Constant learning rate after the warm-up.")
+    warmup_steps: Count = Field(100, description="Steps of linear warm-up.")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay.")
+
+
+class Soup(Section):
+    """How adapters are merged."""
+
+    rule: Literal["delta", "factor"] = Field("delta", description="`delta` averages the products B.A; `factor` averages A and B.")
+    weights: dict[str, float] = Field({}, description="Weight per preference; those not named get 1/k of their combination.")
+    svd_rank: Positive | None = Field(None, description="Truncate a `delta` soup to this rank; null keeps it exact.")
+
+
+Judge = Literal["oracle", "gold", "rules", "llm", "people"]
+Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
+
+
+class LLMJudge(Section):
+    """A language model as judge, behind the OpenAI-compatible protocol: a local server's or a provider's."""
+
+    base_url: str = Field("http://127.0.0.1:8000/v1", description="Address of the server; asked is its /chat/completions.")
+    model: str = Field("gpt-4o-mini", min_length=1, description="Name of the model, as the server knows it.")
+    key_variable: str = Field(
+        "OPENAI_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Name of the environment variable that holds the API key; a server on this machine needs none.",
+    )
+    prompts: Positive | None = Field(
+        50, description="Prompts that methods are compared on, evenly spread over those evaluated; null for all."
+    )
+    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="Sampling temperature of the judge; 0 is greedy.")
+    max_tokens: Positive = Field(256, description="Longest reply in tokens.")
+    attempts: Positive = Field(3, description="How often a comparison is asked until the reply has a verdict.")
+    max_malformed: Share = Field(
+        0.05, description="Share of comparisons that may end without a verdict, and count as ties; more stop the step."
+    )
+    parallel: Positive = Field(4, description="Requests under way at once.")
+    timeout: Rate = Field(60.0, description="Seconds that a request may take.")
+    max_retries: Count = Field(4, description="Further tries, with growing pauses, when the server is busy, broken or away.")
+    max_seconds: Rate | None = Field(None, description="Stop asking after this long; null for no limit.")
+    price_in: float = Field(0.0, ge=0, description="Price of a million tokens asked.")
+    price_out: float = Field(0.0, ge=0, description="Price of a million tokens replied.")
+    max_cost: Rate | None = Field(
+        None, description="Stop asking when a run has cost this much, in the prices' unit; null for no limit."
+    )
+    cache: str = Field("judge_cache", min_length=1, description="Folder of the replies; what is there is not asked again.")
+    replay: bool = Field(False, description="Take every reply from `cache` and use no network.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        _ = parts.port  # Raises ValueError where it is no port.
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected an address such as http://127.0.0.1:8000/v1")
+        # The address is in records and messages, so it must hold no secret.
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("name host and path alone; a key belongs into the environment variable of key_variable")
+        return url
+
+    @model_validator(mode="after")
+    def _priced(self) -> "LLMJudge":
+        if self.max_cost is not None and not (self.price_in or self.price_out):
+            raise ValueError("max_cost: needs price_in or price_out")
+        return self
+
+
+class Evaluation(Section):
+    """Responses on held-out prompts and how they are compared."""
+
+    methods: list[Method] = Field(list(get_args(Method)), description="Methods to compare.")
+    front: list[str] = Field(
+        [], description="Two preferences whose policies are interpolated along a front of weights; [] for none."
+    )
+    front_points: Annotated[int, Field(ge=2)] = Field(11, description="Weights on the front, from one end to the other.")
+    judges: list[Judge] = Field(
+        ["oracle"], description="Who judges: the oracle first, whose scores fill the tables; others compare the paper's methods."
+    )
+    gold_epochs: Positive = Field(1, description="Passes of the judge `gold`, a reward model of its own, over its pairs.")
+    ratings: str | None = Field(None, description="For the judge `people`: file that `rlphf judge import` has written.")
+    split: Literal["validation", "test"] = Field("test", description="Topics to evaluate on; tune on validation, report on test.")
+    samples: Positive = Field(1, description="Responses per prompt, meaned before prompts are resampled for intervals.")
+    decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
+    bootstrap: Positive = Field(2000, description="Resamples of the prompts for each interval.")
+    llm: LLMJudge = Field(LLMJudge(), description="The language model that compares methods where it is asked to.")
+
+    @field_validator("methods", "judges")
+    @classmethod
+    def _once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names) or not names:
+            raise ValueError("name at least one, and each only once")
+        return names
+
+    @model_validator(mode="after")
+    def _judged(self) -> "Evaluation":
+        if self.judges[0] != "oracle":
+            raise ValueError("judges: name oracle first; its scores fill the tables of methods and adapters")
+        if "people" in self.judges and not self.ratings:
+            raise ValueError("ratings: needed for the judge people; rlphf judge import writes it")
+        return self
+
+
+class Mistakes(Section):
+    """Mistakes of Personalized Soups' release, each off, to be made on purpose (`priced`)."""
+
+    random_reward_head: bool = Field(False, description="PPO is rewarded by a random read-out of the reward model's features.")
+    reward_without_response: bool = Field(False, description="P-MORL's policy is rewarded for its prompts alone.")
+    duplicated_pairs: bool = Field(
+        False,
+        description="Reward models make one pass over pairs that are repeated five times, and what is held out of these rows is"
+        " measured as if it were unseen.",
+    )
+    factor_merge: bool = Field(False, description="Soups average A and B each by itself.")
+    other_starts: bool = Field(False, description="They do, and each policy starts from an A of its own.")
+    low_precision_baselines: bool = Field(
+        False, description="Weights are rounded to 4 bits where the backbone answers alone, and to 8 bits where adapters do."
+    )
+    test_selection: bool = Field(False, description="`ppo.keep: best` looks at test prompts instead of validation prompts.")
+
+
+class Tracking(Section):
+    """Where runs are sent; each step's record lies beside its outputs in any case."""
+
+    uri: str = Field("sqlite:///mlflow.db", description="MLflow's tracking address.")
+    enabled: bool = Field(True, description="false keeps the records on disk only.")
