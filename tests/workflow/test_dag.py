@@ -15,10 +15,12 @@ ACCEPTED = {"Specify a conda environment or container for each rule."}
 
 def test_demo_is_one_backbone_and_a_reward_model_and_a_policy_per_preference(clean, plan):
     jobs = plan(clean)
-    assert jobs.pop("ppo") == jobs.pop("reward") == [*PREFERENCES, "general", "pmorl"]
+    assert jobs.pop("ppo") == [*PREFERENCES, "general", "pmorl"]
+    assert jobs.pop("reward") == [*PREFERENCES, "general", "gold", "pmorl"]
+    assert jobs.pop("judge") == ["oracle"]
     assert jobs.pop("rollouts") == jobs.pop("annotate") == [*PREFERENCES, "general"]
     assert jobs.pop("generate") == sorted(["adapters", "front", *METHODS])
-    once = ("data", "prompts", "backbone", "mt", "soups", "judge", "tables", "claims", "figures", "summary")
+    once = ("data", "prompts", "backbone", "mt", "soups", "gold", "tables", "claims", "figures", "summary")
     assert jobs == {name: [""] for name in once}
 
 

@@ -11,7 +11,8 @@ pytestmark = pytest.mark.workflow
 
 # What hangs on new soups, and on new policies.
 AFTER_SCORES = {"tables": [""], "claims": [""], "figures": [""], "summary": [""]}
-AFTER_SOUPS = {"generate": ["front", "psoups"], "judge": [""], **AFTER_SCORES}
+JUDGED = {"judge": ["oracle", "rules"], "gold": [""]}
+AFTER_SOUPS = {"generate": ["front", "psoups"], **JUDGED, **AFTER_SCORES}
 EVALUATED = ["adapters", "front", "mod", "pmorl", "psoups", "rlhf"]
 AFTER_PPO = {**AFTER_SOUPS, "soups": [""], "generate": EVALUATED}
 TRAINED = ["P1A", "P2A", "general", "pmorl"]
@@ -50,7 +51,7 @@ def test_a_setting_of_soups_repeats_soups_and_what_follows(finished, plan, ci, t
 def test_a_setting_of_reward_models_repeats_no_rollouts(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("reward: {learning_rate: 0.0042}")
     jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
-    assert jobs == {"reward": TRAINED, "ppo": TRAINED, **AFTER_PPO}
+    assert jobs == {"reward": sorted([*TRAINED, "gold"]), "ppo": TRAINED, **AFTER_PPO}
 
 
 def test_where_runs_are_tracked_repeats_nothing(finished, plan, ci, tmp_path):
@@ -60,7 +61,11 @@ def test_where_runs_are_tracked_repeats_nothing(finished, plan, ci, tmp_path):
 
 def test_another_method_is_generated_and_judged_beside_the_others(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("evaluation: {methods: [vb, rlhf, pp, mt, pmorl, psoups, psoups_unprompted, mod]}")
-    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {**AFTER_SOUPS, "generate": ["psoups_unprompted"]}
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {
+        "generate": ["psoups_unprompted"],
+        "judge": ["oracle", "rules"],
+        **AFTER_SCORES,
+    }
 
 
 def test_more_resamples_repeat_the_tables(finished, plan, ci, tmp_path):
@@ -106,9 +111,11 @@ def test_another_preference_trains_its_own_models_and_what_serves_all_at_once(fi
     jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
     assert jobs.pop("rollouts") == jobs.pop("annotate") == ["P3C"]
     # Nothing of P1A and P2A is trained again; P-MORL and MT, whose one policy serves all, are.
-    assert jobs.pop("reward") == jobs.pop("ppo") == ["P3C", "pmorl"] and jobs.pop("mt") == jobs.pop("soups") == [""]
+    assert jobs.pop("ppo") == ["P3C", "pmorl"] and jobs.pop("mt") == jobs.pop("soups") == [""]
+    # The judge that is a reward model learns the new preference, too.
+    assert jobs.pop("reward") == ["P3C", "gold", "pmorl"]
     assert jobs.pop("generate") == ["adapters", "front", "mod", "mt", "pmorl", "pp", "psoups"]
-    assert set(jobs) == {"judge", *AFTER_SCORES}
+    assert set(jobs) == {"judge", "gold", *AFTER_SCORES}
 
 
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):

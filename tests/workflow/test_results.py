@@ -73,12 +73,14 @@ def test_tables_speak_for_every_preference_method_and_combination(finished):
     tables = {name: pq.read_table(finished / "results" / "ci" / "tables" / f"{name}.parquet").to_pylist() for name in COLUMNS}
     assert {row["preference"] for row in tables["adapters"]} == {"P1A", "P2A"}
     assert {row["seed"] for row in tables["adapters"]} == {1103}
-    assert {row["preference"] for row in tables["reward_models"]} == {"P1A", "P2A", "general", "pmorl"}
+    assert {row["preference"] for row in tables["reward_models"]} == {"P1A", "P2A", "general", "pmorl", "gold"}
     assert {row["split"] for row in tables["reward_models"]} == {"train", "validation", "test"}
     assert {row["method"] for row in tables["methods"]} == set(METHODS)
     assert {row["combination"] for row in tables["methods"]} == {"P1A-P2A", "all"}
     assert len({(row["method_a"], row["method_b"]) for row in tables["win_rates"]}) == len(METHODS) * (len(METHODS) - 1)
     assert {row["rule"] for row in tables["merges"]} >= {"delta", "factor"}
+    assert {row["judge"] for row in tables["matrix"]} == {"oracle", "gold", "rules"}
+    assert {(row["judge_a"], row["judge_b"]) for row in tables["agreement"]} >= {("oracle", "gold"), ("oracle", "rules")}
     assert {"backbone", "ppo/P1A", "reward/P2A", "soups"} <= {row["step"] for row in tables["timings"]}
     assert {row["kind"] for row in tables["curves"]} == {"reward", "ppo", "sft"}
 
@@ -95,7 +97,7 @@ def test_summary_names_every_method_and_every_folder(finished):
 
 def test_every_figure_is_there_as_picture_and_as_print(finished):
     figures = finished / "results" / "ci" / "figures"
-    for name in ("curves", "adapters", "methods", "win_rates", "adapter_effects", "criteria", "tradeoff", "front", "costs"):
+    for name in ("curves", "adapters", "methods", "win_rates", "judges", "adapter_effects", "criteria", "tradeoff", "costs"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert not [c for c in json.loads((figures / "results.ipynb").read_text())["cells"] if c.get("execution_count") == 0]
@@ -122,8 +124,8 @@ def test_python_of_the_readme_loads_a_soup_and_answers(finished, run_in):
 def test_every_step_left_a_finished_record_with_what_it_was_made_from(finished):
     found = records(finished)
     steps = Counter(record["step"].split()[0] for record in found.values())
-    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "judge", "tables", "claims", "figures"), 1)
-    assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 4, "ppo": 4, "generate": 9}
+    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "tables", "claims", "figures"), 1)
+    assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 5, "ppo": 4, "generate": 9, "judge": 3}
     workflow = json.loads((finished / "results" / "ci" / ".workflow.json").read_text())
     assert workflow["status"] == "finished" and workflow["targets"] == ["all"]
     for name, record in found.items():
