@@ -15,8 +15,8 @@ from rlphf.files import read_json, read_parquet
 from rlphf.tracking.record import read_metrics
 
 SECRET = "sk-very-secret-0123456789"
-# 3 pairs, 2 combinations, 4 criteria, 2 prompts, 2 orders: no two of them show the same texts.
-ROWS = 96
+# 3 pairs, 2 combinations, 4 criteria, 1 prompt, 2 orders: no two of them show the same texts.
+ROWS = 48
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def judge(inputs, tmp_path):
     """Run the step with changed settings into a folder; return its rows."""
 
     def run(url, folder="llm", **settings):
-        inputs.set(base_url=url, **settings)
+        inputs.set(base_url=url, **({"prompts": 1} | settings))
         llm_step(inputs.config, inputs.prompts, inputs.responses, tmp_path / folder / "llm.parquet")
         table = read_parquet(tmp_path / folder / "llm.parquet", COMPARISONS)
         check_comparisons(table, folder)
@@ -142,14 +142,13 @@ def test_equal_comparisons_are_asked_once(serve, judge, inputs):
     assert len(server.requests) == ROWS // 2 // 4 * 3 + ROWS // 4
 
 
-def test_a_replay_uses_no_network_and_names_what_is_missing(serve, judge, inputs, tmp_path):
+def test_a_replay_uses_no_network_and_names_what_is_missing(serve, judge, tmp_path):
     server = serve(longer)
-    inputs.set(prompts=1)
-    judge(server.url, prompts=1)
+    judge(server.url)
     server.close()
-    with pytest.raises(InputError, match=f"{tmp_path}/kept: replies to 48 of {ROWS} comparisons are missing; .*replay"):
+    with pytest.raises(InputError, match=f"{tmp_path}/kept: replies to {ROWS} of {2 * ROWS} comparisons are missing; .*replay"):
         judge("https://judge.invalid/v1", folder="second", prompts=2, replay=True)
-    judge("https://judge.invalid/v1", folder="third", prompts=1, replay=True)
+    judge("https://judge.invalid/v1", folder="third", replay=True)
     assert (tmp_path / "third" / "llm.parquet").read_bytes() == (tmp_path / "llm" / "llm.parquet").read_bytes()
 
 
@@ -194,17 +193,17 @@ def test_retries_are_counted(serve, judge, tmp_path):
 
 
 def test_progress_is_logged_while_the_step_runs(serve, judge, tmp_path, monkeypatch):
-    monkeypatch.setattr(llm, "LOG_EVERY", 40)
+    monkeypatch.setattr(llm, "LOG_EVERY", 20)
     judge(serve().url)
     lines = read_metrics(tmp_path / "llm" / "metrics.jsonl")
-    assert [line["step"] for line in lines if "replies_asked" in line["metrics"]] == [40, 80, ROWS]
+    assert [line["step"] for line in lines if "replies_asked" in line["metrics"]] == [20, 40, ROWS]
 
 
 @pytest.mark.parametrize("reply", [401, f"Verdict: A\n{SECRET}"])
 def test_the_key_reaches_no_file_and_no_message(serve, inputs, tmp_path, capfd, monkeypatch, reply):
     monkeypatch.setenv("JUDGE_KEY", SECRET)
     server = serve(lambda texts, before: reply)
-    inputs.set(base_url=server.url, key_variable="JUDGE_KEY")
+    inputs.set(base_url=server.url, key_variable="JUDGE_KEY", prompts=1)
     files = [str(path) for path in inputs.responses]
     command = ["judge", "llm", "--config", str(inputs.config), "--prompts", str(inputs.prompts), "--responses", *files]
     status = main([*command, "--out", str(tmp_path / "llm" / "llm.parquet")])
