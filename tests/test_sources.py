@@ -147,7 +147,7 @@ def test_every_rule_carries_the_digest_of_the_command_that_it_runs():
                 re.findall(r'source=source_digest\("([^"]+)"\)', body),
                 re.search(r'"rlphf ([a-z]+(?: [a-z]+)?)', body),
             )
-    assert len(rules) == 15
+    assert len(rules) == 18
     for name, (carried, command) in rules.items():
         assert command is not None and carried == [command[1]], name
         assert command[1] in EVERY

@@ -17,10 +17,9 @@ def test_demo_is_one_backbone_and_a_reward_model_and_a_policy_per_preference(cle
     jobs = plan(clean)
     assert jobs.pop("ppo") == [*PREFERENCES, "general", "pmorl"]
     assert jobs.pop("reward") == [*PREFERENCES, "general", "gold", "pmorl"]
-    assert jobs.pop("judge") == ["oracle"]
     assert jobs.pop("rollouts") == jobs.pop("annotate") == [*PREFERENCES, "general"]
     assert jobs.pop("generate") == sorted(["adapters", "front", *METHODS])
-    once = ("data", "prompts", "backbone", "mt", "soups", "gold", "tables", "claims", "figures", "summary")
+    once = ("data", "prompts", "backbone", "mt", "soups", "oracle", "gold", "tables", "claims", "figures", "summary")
     assert jobs == {name: [""] for name in once}
 
 
@@ -87,7 +86,7 @@ def test_each_mistake_repeats_what_it_changes_and_nothing_else(clean, plan):
     assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["annotate"] == jobs["rollouts"] == six
     assert jobs["reward"] == sorted([*PREFERENCES[:6], pmorl] + PREFERENCES[:6])
     assert jobs["ppo"] == sorted([*PREFERENCES[:6], pmorl] + 4 * PREFERENCES[:6] + [pmorl])
-    assert len(jobs["soups"]) == 6 and len(jobs["judge"]) == 8
+    assert len(jobs["soups"]) == 6 and len(jobs["oracle"]) == 8
     assert jobs["generate"] == sorted(
         ["adapters", "vb", "pp", "pmorl", "psoups"] + 5 * ["psoups"] + ["pmorl", "vb", "pp", "psoups"]
     )

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.workflow
 
 # What hangs on new soups, and on new policies.
 AFTER_SCORES = {"tables": [""], "claims": [""], "figures": [""], "summary": [""]}
-JUDGED = {"judge": ["oracle", "rules"], "gold": [""]}
+JUDGED = {"oracle": [""], "text_rules": [""], "gold": [""]}
 AFTER_SOUPS = {"generate": ["front", "psoups"], **JUDGED, **AFTER_SCORES}
 EVALUATED = ["adapters", "front", "mod", "pmorl", "psoups", "rlhf"]
 AFTER_PPO = {**AFTER_SOUPS, "soups": [""], "generate": EVALUATED}
@@ -63,7 +63,8 @@ def test_another_method_is_generated_and_judged_beside_the_others(finished, plan
     (tmp_path / "changed.yaml").write_text("evaluation: {methods: [vb, rlhf, pp, mt, pmorl, psoups, psoups_unprompted, mod]}")
     assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {
         "generate": ["psoups_unprompted"],
-        "judge": ["oracle", "rules"],
+        "oracle": [""],
+        "text_rules": [""],
         **AFTER_SCORES,
     }
 
@@ -115,7 +116,7 @@ def test_another_preference_trains_its_own_models_and_what_serves_all_at_once(fi
     # The judge that is a reward model learns the new preference, too.
     assert jobs.pop("reward") == ["P3C", "gold", "pmorl"]
     assert jobs.pop("generate") == ["adapters", "front", "mod", "mt", "pmorl", "pp", "psoups"]
-    assert set(jobs) == {"judge", "gold", *AFTER_SCORES}
+    assert set(jobs) == {*JUDGED, *AFTER_SCORES}
 
 
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):

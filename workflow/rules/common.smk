@@ -37,7 +37,9 @@ OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
 JUDGES = EXPERIMENT.evaluation.judges
 REWARDS = [*PREFERENCES, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in METHODS)]
 REWARDS += [GOLD] if "gold" in JUDGES else []
-TABLE_NAMES = "data reward_models adapters adapter_effects methods differences win_rates matrix averages agreement swaps front".split()
+TABLE_NAMES = (
+    "data reward_models adapters adapter_effects methods differences win_rates matrix averages agreement swaps front".split()
+)
 TABLE_NAMES += "merges budgets release_bugs timings curves".split()
 FIGURE_NAMES = "curves adapters methods criteria win_rates judges adapter_effects tradeoff release_bugs front costs".split()
 
@@ -109,8 +111,9 @@ def compared(wildcards):
 
 def verdicts(seed):
     """Return what the judges of an experiment say, in the order of the configuration."""
-    scored = {name: rules.judge.output for name in ("oracle", "rules")} | {"gold": rules.gold.output, "llm": rules.llm.output}
-    found = [expand(scored[name], judge=name, seed=seed) for name in JUDGES if name in scored]
+    scored = {"oracle": rules.oracle.output, "rules": rules.text_rules.output}
+    scored |= {"gold": rules.gold.output, "llm": rules.llm.output}
+    found = [expand(scored[name], seed=seed) for name in JUDGES if name in scored]
     return [path for paths in found for path in paths] + ([EXPERIMENT.evaluation.ratings] if "people" in JUDGES else [])
 
 
@@ -127,7 +130,7 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
         "scores": expand(rules.reward.output.scores, preference=REWARDS, seed=seed),
         "general": expand(rules.annotate.output, preference=GENERAL, seed=seed),
         "adapters": expand(rules.ppo.output, preference=PREFERENCES, seed=seed),
-        "arms": expand(rules.judge.output, judge="oracle", seed=arm_runs(seed, EXPERIMENT.priced)),
+        "arms": expand(rules.oracle.output, seed=arm_runs(seed, EXPERIMENT.priced)),
     }
 
 
@@ -141,7 +144,6 @@ wildcard_constraints:
     seed="[0-9]+(/mistakes/[a-z_]+)?",
     preference="P[0-9A-Z]+|general|pmorl|gold",
     method="[a-z_]+",
-    judge="oracle|rules",
 
 
 onstart:

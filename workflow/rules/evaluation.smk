@@ -22,22 +22,41 @@ rule generate:
         " --backbone {input.backbone:q} --models {params.models:q} --out {output:q} > {log:q} 2>&1"
 
 
-rule judge:
+rule oracle:
     input:
         prompts=made("prompts", rules.prompts.output),
         responses=answered,
     output:
-        f"{SEED}/judge/{{judge}}/scores.parquet",
+        f"{SEED}/judge/oracle/scores.parquet",
     log:
-        f"{SEED}/logs/judge/{{judge}}.log",
+        f"{SEED}/logs/judge/oracle.log",
     benchmark:
-        f"{SEED}/benchmarks/judge/{{judge}}.tsv"
+        f"{SEED}/benchmarks/judge/oracle.tsv"
     params:
-        source=lambda wildcards: source_digest(f"judge {wildcards.judge}"),
+        source=source_digest("judge oracle"),
         config=CONFIG,
     shell:
-        "rlphf judge {wildcards.judge:q} --config {params.config:q} --prompts {input.prompts:q}"
-        " --responses {input.responses:q} --out {output:q} > {log:q} 2>&1"
+        "rlphf judge oracle --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule text_rules:
+    input:
+        prompts=rules.prompts.output,
+        responses=answered,
+    output:
+        f"{SEED}/judge/rules/scores.parquet",
+    log:
+        f"{SEED}/logs/judge/rules.log",
+    benchmark:
+        f"{SEED}/benchmarks/judge/rules.tsv"
+    params:
+        settings=settings("evaluation.methods"),
+        source=source_digest("judge rules"),
+        config=CONFIG,
+    shell:
+        "rlphf judge rules --config {params.config:q} --prompts {input.prompts:q} --responses {input.responses:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule gold:
