@@ -8,7 +8,7 @@ import pytest
 
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.client import Client, is_loopback
-from rlphf.evaluate.judges.replies import Reply, messages
+from rlphf.evaluate.judges.replies import Reply, keep, kept, messages
 from rlphf.settings import LLMJudge
 
 SECRET = "sk-very-secret-0123456789"
@@ -101,6 +101,14 @@ def test_a_reply_without_text_is_an_empty_one(serve, ask):
     server = serve()
     server.raw = b'{"choices": [{"message": {"role": "assistant", "content": null}}], "usage": null}'
     assert ask(server.url) == (Reply("", 0, 0), 0)
+
+
+def test_a_reply_in_characters_that_cannot_be_written_is_kept_without_them(serve, ask, tmp_path):
+    server = serve()
+    server.raw = rb'{"choices": [{"message": {"role": "assistant", "content": "\ud800\nVerdict: A"}}], "usage": null}'
+    reply, _ = ask(server.url)
+    keep(tmp_path / "reply.json", reply)
+    assert kept(tmp_path / "reply.json").text.endswith("\nVerdict: A")
 
 
 def test_a_limit_of_cost_needs_a_server_that_counts(serve, ask):
