@@ -67,8 +67,35 @@ def test_summary_counts_the_combinations_on_which_soups_are_better(tables):
     assert f"against PP: better on {better}, worse on 0 of 8" in summary(tables, FIGURES, SOUPS)
 
 
+def test_summary_shows_every_judges_average_and_how_far_judges_agree(tables):
+    text = summary(tables, FIGURES, SOUPS)
+    rows = {(r["judge"], r["method"]): r for r in read_table(tables, "averages") if r["criterion"] == "majority"}
+    (line,) = (line for line in text.splitlines() if line.startswith("P-SOUPS  "))
+    for judge in ("oracle", "rules"):
+        row = rows[judge, "psoups"]
+        assert f"{row['rate_half_ties']:.2f} [{row['ci_low']:.2f}, {row['ci_high']:.2f}]" in line
+    (row,) = (r for r in read_table(tables, "agreement") if r["criterion"] == "majority")
+    assert f"rules decides like oracle in {row['agreement_decided']:.2f} [" in text
+
+
+def test_mistakes_have_a_block_where_they_are_priced(tables, tmp_path):
+    assert "mistake" not in summary(tables, FIGURES, SOUPS)
+    for path in tables.glob("*.parquet"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    row = {"mistake": "random_reward_head", "method": "psoups", "criterion": "mean", "before": 0.7, "after": 0.5, "n": 9}
+    effect = {"effect": -0.2, "ci_low": -0.25, "ci_high": -0.1512}
+    write_table(tmp_path, "release_bugs", [row | effect | {"against": against} for against in ("without it", "pp")])
+    text = summary(tmp_path, FIGURES, SOUPS)
+    found = [line.split() for line in text.splitlines() if line.startswith("random reward head: P-SOUPS")]
+    assert [" ".join(words[4:]) for words in found] == [
+        "without it 0.70 0.50 -0.200 [-0.250, -0.151]",
+        "PP 0.70 0.50 -0.200 [-0.250, -0.151]",
+    ]
+    assert fits(text, tmp_path)
+
+
 def test_many_methods_are_wrapped_and_not_cut(tables, tmp_path):
-    for name in ("adapters", "reward_models", "differences", "methods", "claims"):
+    for name in ("adapters", "reward_models", "differences", "methods", "averages", "agreement", "release_bugs", "claims"):
         rows = read_table(tables, name)
         if name == "methods":
             rows = [row | {"method": f"{row['method']}{copy}"} for copy in range(3) for row in rows]

@@ -4,9 +4,10 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlphf.evaluate.labels import combination_label, method_label, preference_label
+from rlphf.evaluate.labels import combination_label, method_label, mistake_label, preference_label
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.tables import read_table
+from rlphf.evaluate.winrate import MAJORITY
 
 WIDTH = 100
 OURS = "psoups"
@@ -18,6 +19,8 @@ def summary(tables: Path, figures: Path, soups: Path) -> str:
         *_methods(read_table(tables, "methods")),
         _adapters(read_table(tables, "adapters"), read_table(tables, "reward_models")),
         _verdicts(read_table(tables, "differences")),
+        _judges(read_table(tables, "averages"), read_table(tables, "agreement")),
+        _mistakes(read_table(tables, "release_bugs")),
         _claims(read_table(tables, "claims")),
         [
             f"Tables   {tables}",
@@ -54,7 +57,7 @@ def _interval(row: Row | None, value: str, style: str = ".2f") -> str:
     if row is None:
         return ""
     # Adding zero turns the negative zero of a rounded value into the positive one.
-    number, low, high = (format(round(row[name], 2) + 0.0, style) for name in (value, "ci_low", "ci_high"))
+    number, low, high = (format(round(row[name], int(style[-2])) + 0.0, style) for name in (value, "ci_low", "ci_high"))
     return f"{number} [{low}, {high}]"
 
 
@@ -105,6 +108,38 @@ def _verdicts(rows: Sequence[Row]) -> list[str]:
         better, worse = sum(row["ci_low"] > 0 for row in against), sum(row["ci_high"] < 0 for row in against)
         lines.append(f"  against {method_label(other)}: better on {better}, worse on {worse} of {len(against)}")
     return lines if found else []
+
+
+def _judges(averages: Sequence[Row], agreement: Sequence[Row]) -> list[str]:
+    cells = {(row["method"], row["judge"]): row for row in averages if row["criterion"] == MAJORITY}
+    if not cells:
+        return []
+    names, judges = (list(dict.fromkeys(key[i] for key in cells)) for i in (0, 1))
+    body = [[method_label(name), *(_interval(cells.get((name, judge)), "rate_half_ties") for judge in judges)] for name in names]
+    title = "Average win rate against the paper's other methods by judge (majority of the criteria, ties half)"
+    lines = [title, "", *grid(["method", *judges], body)]
+    for row in agreement:
+        if row["criterion"] == MAJORITY and row["agreement_decided"] is not None:
+            who = f"{row['judge_b']} decides like {row['judge_a']} in {_interval(row, 'agreement_decided')}"
+            lines.append(f"  {who} of the cases that neither calls a tie")
+    return lines
+
+
+def _mistakes(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return []
+    shown = [row for row in rows if row["criterion"] != HELPFULNESS]
+    body = [
+        [
+            f"{mistake_label(row['mistake'])}: {method_label(row['method'])}",
+            row["against"] if row["against"] != "pp" else method_label("pp"),
+            *(f"{row[name]:.2f}" for name in ("before", "after")),
+            _interval(row, "effect", "+.3f"),
+        ]
+        for row in shown
+    ]
+    title = "Mistakes of the release, one at a time: score (reward models: accuracy) with it, and against what"
+    return [title, "", *grid(["mistake", "against", "that", "with it", "effect [95 % interval]"], body)]
 
 
 def _claims(rows: Sequence[Row]) -> list[str]:
