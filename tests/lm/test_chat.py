@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from rlphf import config
+from rlphf import settings
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import decode_response, encode_prompts, encode_responses
 from rlphf.testbed.prompts import corpus
 
-TEXTS = list(islice(corpus(config.Testbed(), seed=5), 50))
+TEXTS = list(islice(corpus(settings.Testbed(), seed=5), 50))
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +46,7 @@ def test_the_template_renders_a_whole_conversation_in_the_same_form(tokenizer) -
     whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": "Because."}], tokenize=False)
     assert prompt == "<|user|>\nWhy?\n<|assistant|>\n" and whole == prompt + "Because." + tokenizer.eos_token
     assert tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == encode_prompts(tokenizer, ["Why?"])[0]
+
+
+def test_no_instructions_are_no_prompts(tokenizer) -> None:
+    assert encode_prompts(tokenizer, []) == []

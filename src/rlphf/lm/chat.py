@@ -18,7 +18,8 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[st
         tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
         for text in instructions
     ]
-    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+    # Tokenizers refuse an empty batch.
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
 def encode_responses(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> list[list[int]]:
