@@ -59,6 +59,12 @@ def pairs() -> list[dict]:
     return rows
 
 
+def measured() -> list[dict]:
+    """The pairs that the step scores, in its order: the unseen ones, and every fourth of the others."""
+    by_split = {split: [r for r in pairs() if (r["split"] == "train") == (split == "train")] for split in ("other", "train")}
+    return by_split["other"] + by_split["train"][::4]
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a reward model trained by its step."""
@@ -73,7 +79,7 @@ def trained(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def texts(tiny_backbone: Path) -> list[list[int]]:
     """The chosen responses as the step encodes them, in the order of its scores."""
     tokenizer = classifier(tiny_backbone)[1]
-    return encode_texts(tokenizer, [instruction(r["prompt"], ["P3A"]) for r in pairs()], [r["chosen"] for r in pairs()])
+    return encode_texts(tokenizer, [instruction(r["prompt"], ["P3A"]) for r in measured()], [r["chosen"] for r in measured()])
 
 
 @pytest.fixture
@@ -109,12 +115,12 @@ def test_it_learns_a_separable_preference_also_on_other_prompts(trained: Path) -
     metrics = {k: v for line in read_metrics(trained / "metrics.jsonl") for k, v in line["metrics"].items()}
     assert metrics["train_accuracy"] > 0.95 and metrics["test_accuracy"] > 0.95
     rows = read_parquet(trained / "scores.parquet", SCORED).to_pylist()
-    assert [r["id"] for r in rows] == [r["id"] for r in pairs()]
+    assert [r["id"] for r in rows] == [r["id"] for r in measured()]
     assert sum(r["chosen"] > r["rejected"] for r in rows) > 0.95 * len(rows)
 
 
 def test_as_annotator_it_prefers_what_it_scores_higher(trained: Path, tiny_backbone: Path, in_memory) -> None:
-    rows = [({"id": r["id"], "prompt": r["prompt"]}, r["chosen"]) for r in pairs()]
+    rows = [({"id": r["id"], "prompt": r["prompt"]}, r["chosen"]) for r in measured()]
     utility = model_utilities(tiny_backbone, trained / "adapter", "P3A", rows)
     assert [utility(prompt, response) for prompt, response in rows] == pytest.approx(in_memory, abs=1e-4)
 

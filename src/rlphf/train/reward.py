@@ -28,8 +28,8 @@ from rlphf.train.arguments import trainer_arguments
 from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 from rlphf.train.leak import duplicated
 
-# Of the pairs that the gold reward model has not learned from, the share that measures it.
-UNSEEN_EVERY = 4
+# Of pairs that there are many of, every fourth measures a model: those it has learned from, and for "gold" those it has not.
+MEASURED_EVERY = 4
 SCORED = pa.schema(
     [
         ("id", pa.string()),
@@ -108,11 +108,11 @@ def train_reward_model(
 
 
 def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[Path], out: Path) -> None:
-    """Train the reward model of a preference; write `out`/adapter and the scores of all pairs to `out`/scores.parquet.
+    """Train the reward model of a preference; write `out`/adapter, and the scores of pairs to `out`/scores.parquet.
 
-    P-MORL's one model is trained on the pairs of all preferences, each asked for its own, and so learns them by their prompts. So
-    is the judge's, "gold", but on the pairs of validation and test prompts, which no policy's reward model learns from; of the
-    training pairs, which are its unseen ones, it scores every fourth.
+    Scored are all pairs that were not trained on, and every fourth of the others. P-MORL's one model is trained on the pairs of
+    all preferences, each asked for its own, and so learns them by their prompts. So is the judge's, "gold", but on the pairs of
+    validation and test prompts, which no policy's reward model learns from; of its many unseen ones it scores every fourth.
     """
     experiment: Experiment = load(config)
     settings = experiment.reward
@@ -124,13 +124,15 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
         rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
-        train = [r for r in rows if (r["split"] == "train") != (preference == GOLD)]
+        learns = [(r["split"] == "train") != (preference == GOLD) for r in rows]
+        train, unseen = ([r for r, own in zip(rows, learns, strict=True) if own == wanted] for wanted in (True, False))
         if not train:
             wanted = "splits 'validation' and 'test' are" if preference == GOLD else "split 'train' is"
             raise InputError(f"{', '.join(map(str, pairs))}: the {wanted} empty; nothing to train a reward model on")
         if preference == GOLD:
             settings = settings.model_copy(update={"epochs": experiment.evaluation.gold_epochs})
-            rows = train + [r for r in rows if r["split"] == "train"][::UNSEEN_EVERY]
+            unseen = unseen[::MEASURED_EVERY]
+        rows = unseen + train[::MEASURED_EVERY]
         if experiment.mistakes.duplicated_pairs:
             settings = settings.model_copy(update={"epochs": 1})
             train, leaked = duplicated(train, derive(seed, "duplicated"))
