@@ -173,7 +173,8 @@ def test_tables_made_again_are_the_same_bytes(finished, run_in, tmp_path):
     assert done.returncode == 0, done.stderr
     again = {path.name: sha256(path) for path in (tmp_path / "tables").glob("*.*") if path.suffix in (".parquet", ".csv", ".md")}
     assert again == {name: sha256(finished / "results" / "ci" / "tables" / name) for name in again}
-    assert len(again) == 3 * (len(COLUMNS) - 1)
+    # The step makes all but the claims; `release_bugs`, where nothing is priced, is empty.
+    assert len(again) == 3 * len(COLUMNS)
 
 
 @pytest.mark.slow
