@@ -15,6 +15,7 @@ from rlphf.files import digest, write_text
 from rlphf.mistakes import ARMS, Mistake
 from rlphf.preferences import PREFERENCES, combinations, members
 from rlphf.settings import (
+    DPO,
     MT,
     PPO,
     Annotator,
@@ -23,12 +24,14 @@ from rlphf.settings import (
     Evaluation,
     Mistakes,
     PMorl,
+    Population,
     Reward,
     Rollouts,
     Section,
     Soup,
     Testbed,
     Tracking,
+    Users,
 )
 
 
@@ -53,6 +56,9 @@ class Experiment(Section):
     ppo: PPO = Field(PPO(), description="Policies.")
     pmorl: PMorl = Field(PMorl(), description="The method P-MORL.")
     mt: MT = Field(MT(), description="The method MT.")
+    population: Population = Field(Population(), description="The testbed's users.")
+    users: Users = Field(Users(), description="The user model of P-RLHF.")
+    dpo: DPO = Field(DPO(), description="P-DPO, which trains it with its policy.")
     soup: Soup = Field(Soup(), description="Merging.")
     evaluation: Evaluation = Field(Evaluation(), description="Judging.")
     mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release that this run makes.")

@@ -1,6 +1,6 @@
 """Sampling responses from a language model, and the log-probabilities and hidden states that training needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
     from rlphf.lm.mixing import Mixture
 
+
+# Returns the input embeddings (b, S, H) of the rows (b,) whose token ids (b, S) and attention mask (b, S) are given, where a
+# model is to be given more than the embeddings of these ids (`users.embed`).
+Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # Texts per forward pass on a CPU.
 ROWS = 16
@@ -73,8 +77,11 @@ def join(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], p
     return Batch(tokens, attention, own, mask.float(), positions)
 
 
-def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token."""
+def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch, embed: Embed | None = None) -> tuple[Tensor, Tensor]:
+    """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token.
+
+    With `embed` the model reads its embeddings in place of the tokens' own.
+    """
     whole: Any = model
     backbone = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
     order = batch.attention.sum(1).argsort(stable=True)
@@ -83,7 +90,8 @@ def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch) -> tuple[T
     for index in order.split(ROWS if order.device.type == "cpu" else len(order)):
         part = batch.rows(index)
         # Padding lies to the right, where causal attention never looks, so no mask is needed.
-        output = backbone.model(input_ids=part.tokens, use_cache=False).last_hidden_state
+        read = {"inputs_embeds": embed(index, part.tokens, part.attention)} if embed else {"input_ids": part.tokens}
+        output = backbone.model(**read, use_cache=False).last_hidden_state
         before = output.gather(1, part.positions.unsqueeze(-1).expand(-1, -1, output.shape[-1]))
         states.append(torch.nn.functional.pad(before, (0, 0, 0, batch.mask.shape[1] - part.mask.shape[1])))
         ends.append(output[torch.arange(len(index), device=index.device), part.attention.sum(1) - 1])
@@ -99,20 +107,21 @@ def sample(
     eos_id: int,
     pad_id: int,
     seed: int,
+    embed: Embed | None = None,
 ) -> list[list[int]]:
     """Sample one response per prompt; each ends with its end token, or at the length limit.
 
     Prompts are batched by length, and results come back in the order of the prompts. The same seed,
-    prompts and batch size give the same responses on one kind of machine.
+    prompts and batch size give the same responses on one kind of machine. With `embed` the model reads its embeddings of the
+    prompts in place of the tokens' own.
     """
     generator = torch.Generator(model.device).manual_seed(seed)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     results: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), decoding.batch_size):
         chosen = order[start : start + decoding.batch_size]
-        for i, row in zip(
-            chosen, _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, generator), strict=True
-        ):
+        parts = _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, generator, embed, chosen)
+        for i, row in zip(chosen, parts, strict=True):
             results[i] = row
     return results
 
@@ -124,6 +133,8 @@ def _sample_batch(
     eos_id: int,
     pad_id: int,
     generator: torch.Generator,
+    embed: Embed | None,
+    numbers: list[int],
 ) -> list[list[int]]:
     tokens, mask = pad(prompts, pad_id, model.device, left=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -132,9 +143,10 @@ def _sample_batch(
     rows: list[list[int]] = [[] for _ in prompts]
     held = torch.arange(len(prompts), device=model.device)
     finished = torch.zeros_like(held, dtype=torch.bool)
+    read = {"inputs_embeds": embed(torch.tensor(numbers, device=model.device), tokens, mask)} if embed else {"input_ids": tokens}
     for _ in range(decoding.max_new_tokens):
         output = model(
-            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+            **read, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         # Every row draws a number at each step, finished or not, so a row's text does not depend on when others end.
         uniform = torch.rand(len(prompts), generator=generator, device=model.device)[held]
@@ -152,6 +164,7 @@ def _sample_batch(
             held, tokens, positions, mask = held[going], tokens[going], positions[going], mask[going]
             finished = finished[going]
             cache.batch_select_indices(going)
+        read = {"input_ids": tokens}
     return rows
 
 

@@ -1,0 +1,101 @@
+"""How soft tokens enter the backbone: as input embeddings in the prompt, behind its BOS and before all text.
+
+A prompt gets room for its user's T soft tokens, as so many padding ids that are never read: their places are known by number.
+So lengths, masks and positions count them like any token, padding to either side is as ever, and sampling caches them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlphf.lm.chat import decode_response
+from rlphf.lm.sampling import hidden_states, join, sample
+from rlphf.settings import Decoding
+from rlphf.users.model import UserModel
+from rlphf.users.prompts import Place, beginning, fit_prompt, prompt_limit
+
+Model = PreTrainedModel | PeftModel
+
+
+class SoftPrompts:
+    """B prompts with the soft tokens (B, T, H) of their users.
+
+    `prompts` are the encoded prompts with room for them; `embed` gives the embeddings that the backbone is to read.
+    """
+
+    def __init__(self, model: Model, prompts: Sequence[Sequence[int]], soft: Tensor, tokenizer: PreTrainedTokenizerBase):
+        self.soft, self.table = soft, model.get_input_embeddings()
+        room = [int(tokenizer.pad_token_id)] * soft.shape[1]
+        starts = [beginning(prompt, tokenizer) for prompt in prompts]
+        self.prompts = [[*prompt[:start], *room, *prompt[start:]] for prompt, start in zip(prompts, starts, strict=True)]
+        self.starts = torch.tensor(starts, dtype=torch.int64, device=soft.device)
+
+    def embed(self, rows: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Return the embeddings (b, S, H) of texts (b, S), padded on either side, that begin with the prompts `rows` (b,)."""
+        embedded = self.table(tokens)
+        if not self.soft.shape[1]:
+            return embedded
+        # The first token that is no padding.
+        begins = mask.argmax(1)
+        places = (begins + self.starts[rows])[:, None] + torch.arange(self.soft.shape[1], device=tokens.device)
+        index = places.unsqueeze(-1).expand(-1, -1, embedded.shape[-1])
+        return embedded.scatter(1, index, self.soft[rows].to(embedded.dtype))
+
+
+def response_logprobs(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    soft: Tensor | None = None,
+) -> Tensor:
+    """Return log pi(response | prompt, user) (B,), summed over the response's tokens; neither may be empty.
+
+    `soft` (B, T, H) are the users' soft tokens, None for none.
+    """
+    whole: Any = model
+    if soft is None or not soft.shape[1]:
+        batch, embed = join(prompts, responses, tokenizer.pad_token_id, whole.device), None
+    else:
+        placed = SoftPrompts(model, prompts, soft, tokenizer)
+        batch, embed = join(placed.prompts, responses, tokenizer.pad_token_id, whole.device), placed.embed
+    hidden, _ = hidden_states(model, batch, embed)
+    keep = batch.mask.bool()
+    # Logits of response tokens alone: the rest is padding, and the vocabulary is large.
+    logits = whole.get_output_embeddings()(hidden[keep]).float()
+    chosen = -torch.nn.functional.cross_entropy(logits, batch.responses[keep], reduction="none")
+    return torch.zeros_like(batch.mask).masked_scatter(keep, chosen).sum(1)
+
+
+@torch.no_grad()
+def answer_users(
+    model: Model,
+    users: UserModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    ids: Sequence[int],
+    decoding: Decoding,
+    seed: int,
+    texts: Sequence[str | None] | None = None,
+    place: Place = "before",
+    max_prompt: int = 2**31,
+) -> list[tuple[str, int, bool]]:
+    """Sample a response to each question for its user; return (text, number of tokens, whether it ended by itself).
+
+    `texts` are the users' own, None for none. Soft tokens, prompt and response fit the model's context, cut as `fit_prompt` says.
+    """
+    whole: Any = model
+    total = whole.config.max_position_embeddings - users.tokens_per_user
+    limit = min(max_prompt, prompt_limit(total, decoding.max_new_tokens))
+    prompts = [
+        fit_prompt(tokenizer, question, text, place, limit)
+        for question, text in zip(questions, texts or [None] * len(questions), strict=True)
+    ]
+    placed = SoftPrompts(model, prompts, users(ids), tokenizer)
+    embed = placed.embed if users.tokens_per_user else None
+    sampled = sample(model, placed.prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, embed)
+    return [(text, len(row), done) for row in sampled for text, done in [decode_response(tokenizer, row)]]

@@ -1,0 +1,48 @@
+"""Adam on the rows of a table of which a batch touches a few: time per step and memory do not grow with the table."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def zeros(rows: int, width: int) -> Tensor:
+    """Return float32 zeros (rows, width) whose memory is taken up by the rows that are written, page by page."""
+    return torch.from_numpy(np.zeros((rows, width), dtype=np.float32))
+
+
+class RowAdam:
+    """Adam (Kingma and Ba 2015) with moments and a count of steps for every row of `rows` (n, R), which it changes in place.
+
+    A row that is not in a batch stays as it is, moments included, so a user's steps do not depend on how many others there are.
+    torch's SparseAdam counts steps for the whole table, so a user who is first met late would start with large steps.
+    """
+
+    def __init__(self, rows: Tensor, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8):
+        self.rows, self.betas, self.epsilon = rows, betas, epsilon
+        self.mean, self.square = zeros(*rows.shape), zeros(*rows.shape)
+        self.steps = torch.from_numpy(np.zeros(len(rows), dtype=np.int64))
+
+    @torch.no_grad()
+    def step(self, slots: Tensor, gradient: Tensor, rate: float) -> None:
+        """Move the rows `slots` (m,), each named once, against their `gradient` (m, R) at learning rate `rate`."""
+        gradient = gradient.to("cpu", torch.float32)
+        first, second = self.betas
+        steps = self.steps[slots] + 1
+        mean = self.mean[slots].lerp_(gradient, 1 - first)
+        square = self.square[slots].lerp_(gradient.square(), 1 - second)
+        self.steps[slots], self.mean[slots], self.square[slots] = steps, mean, square
+        exponent = steps.double()[:, None]
+        corrected, scale = mean / (1 - first**exponent), (square / (1 - second**exponent)).sqrt_() + self.epsilon
+        self.rows[slots] -= (rate * corrected / scale).to(self.rows.dtype)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return rows and state of the rows that were moved, for a checkpoint."""
+        slots = self.steps.nonzero().squeeze(1)
+        state = {"rows": self.rows, "mean": self.mean, "square": self.square, "steps": self.steps}
+        return {"slots": slots, **{name: value[slots] for name, value in state.items()}}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `tensors` returned; the other rows are to be as they were drawn."""
+        slots = tensors["slots"]
+        self.rows[slots], self.mean[slots], self.square[slots] = tensors["rows"], tensors["mean"], tensors["square"]
+        self.steps[slots] = tensors["steps"]
