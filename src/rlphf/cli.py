@@ -81,6 +81,18 @@ COMMANDS = (
         (CONFIG, BACKBONE, PAIRS, OUT),
     ),
     Command(
+        "users pairs",
+        "rlphf.testbed.users:users_step",
+        "draw the testbed's users and the pairs that they choose between",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "dpo train",
+        "rlphf.train.dpo:dpo_step",
+        "train a policy and its user model by P-DPO",
+        (CONFIG, PAIRS, BACKBONE, Option("users", "users.parquet with users' texts (users.text)", required=False), OUT),
+    ),
+    Command(
         "soup all",
         "rlphf.soup.merge:soups_step",
         "merge the soups of all combinations",
