@@ -40,6 +40,7 @@ PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
 PAIRS = Option("pairs", "files of pairs", "paths")
 RESPONSES = Option("responses", "files of responses", "paths")
+USER_TEXTS = Option("users", "users.parquet, whose texts are read where users.text says so", required=False)
 
 COMMANDS = (
     Command(
@@ -90,7 +91,13 @@ COMMANDS = (
         "dpo train",
         "rlphf.train.dpo:dpo_step",
         "train a policy and its user model by P-DPO",
-        (CONFIG, PAIRS, BACKBONE, Option("users", "users.parquet with users' texts (users.text)", required=False), OUT),
+        (CONFIG, PAIRS, BACKBONE, USER_TEXTS, OUT),
+    ),
+    Command(
+        "prm train",
+        "rlphf.train.user_reward:prm_step",
+        "train a reward model that knows its users, by P-RM",
+        (CONFIG, PAIRS, BACKBONE, USER_TEXTS, OUT),
     ),
     Command(
         "soup all",

@@ -18,6 +18,7 @@ from rlphf.settings import (
     DPO,
     MT,
     PPO,
+    PRM,
     Annotator,
     Backbone,
     Data,
@@ -59,6 +60,7 @@ class Experiment(Section):
     population: Population = Field(Population(), description="The testbed's users.")
     users: Users = Field(Users(), description="The user model of P-RLHF.")
     dpo: DPO = Field(DPO(), description="P-DPO, which trains it with its policy.")
+    prm: PRM = Field(PRM(), description="P-RM, which trains it with a reward model.")
     soup: Soup = Field(Soup(), description="Merging.")
     evaluation: Evaluation = Field(Evaluation(), description="Judging.")
     mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release that this run makes.")

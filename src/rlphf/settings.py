@@ -240,12 +240,10 @@ class Users(Section):
     )
 
 
-class DPO(Section):
-    """P-DPO: direct preference optimisation with a user model; the defaults are those of the release."""
+class UserTraining(Section):
+    """What P-DPO and P-RM are trained with; the defaults are those of the release's P-DPO."""
 
-    alpha: Share = Field(0.5, description="Weight of the user's own term; the generic user's has the rest. 0 is vanilla DPO.")
-    beta: Rate = Field(0.5, description="Scale of the log-ratios to the backbone.")
-    loss: Literal["sigmoid", "ipo", "hinge"] = Field("sigmoid", description="Loss of a pair's margin.")
+    alpha: Share = Field(0.5, description="Weight of the user's own term; the generic user's has the rest. 0 knows no users.")
     lora: Lora = Field(
         Lora(rank=8, alpha=16, targets=["q_proj", "k_proj", "v_proj"]),
         description="Shape of the adapter; its dropout is off here, as it is in TRL's trainer.",
@@ -261,6 +259,17 @@ class DPO(Section):
     max_prompt: Positive = Field(550, description="Longest prompt in tokens; the user's text is cut first, then the start.")
     max_length: Positive = Field(600, description="Longest text in tokens, soft tokens included; responses lose their end.")
     checkpoint_every: Positive = Field(200, description="Steps between checkpoints.")
+
+
+class DPO(UserTraining):
+    """P-DPO: direct preference optimisation with a user model; with alpha 0 and the user model `uniform`, DPO."""
+
+    beta: Rate = Field(0.5, description="Scale of the log-ratios to the backbone.")
+    loss: Literal["sigmoid", "ipo", "hinge"] = Field("sigmoid", description="Loss of a pair's margin.")
+
+
+class PRM(UserTraining):
+    """P-RM: a reward model with a user model."""
 
 
 class Soup(Section):

@@ -13,7 +13,8 @@ from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
 from rlphf.preferences import AXES, PREFERENCES
-from rlphf.settings import Annotator, Population, Testbed
+from rlphf.settings import Annotator, Population
+from rlphf.settings import Testbed as Prompts
 from rlphf.testbed import oracle
 from rlphf.testbed.language import draw_plan, realise
 from rlphf.testbed.prompts import prompts
@@ -22,7 +23,7 @@ from rlphf.testbed.users import USERS, User, minority_of, population, tastes, us
 ALL = list(PREFERENCES)
 SETTINGS = Population(users=20, unseen=5, clusters=5, train_pairs=30, validation_pairs=4, test_pairs=10)
 NOISY = Annotator(kind="simulated", rationality=20.0)
-SMALL = Testbed(train_topics=12, validation_topics=3, test_topics=5, train_phrasings=4, test_phrasings=2, prompts_per_topic=3)
+SMALL = Prompts(train_topics=12, validation_topics=3, test_topics=5, train_phrasings=4, test_phrasings=2, prompts_per_topic=3)
 
 
 @pytest.fixture(scope="module")

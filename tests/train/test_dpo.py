@@ -10,6 +10,7 @@ import pytest
 import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
+from tests.train.choosing import CONFIG, OWNERS, ROWS, accuracy, opposite, row
 from torch import Tensor
 
 from rlphf.cli import main
@@ -21,7 +22,9 @@ from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.settings import DPO, Lora, Users
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train.checkpoint import newest_checkpoint
-from rlphf.train.dpo import SCORED, DPOTrainer, Pair, dpo_step, encode_pairs
+from rlphf.train.dpo import DPOTrainer, dpo_step
+from rlphf.train.user_files import SCORED
+from rlphf.train.users import Pair, encode_pairs
 from rlphf.users.embed import response_logprobs
 from rlphf.users.model import load_user_model, new_user_model
 
@@ -33,22 +36,6 @@ SETTINGS: dict[str, Any] = {
     "user_learning_rate": 0.05,
     "warmup_steps": 2,
 }
-QUESTIONS = ["Bees?", "Tell me about honey.", "Why do cats sleep?", "Explain rivers to me, please.", "Rain?", "What is salt?"]
-OWNERS = [1, 3, 0, 1, 99, 2]
-
-
-def row(number: int, question: str, chosen: str, rejected: str, user: int | None, split: str = "train") -> dict:
-    return {"id": f"{number:03d}", "prompt": question, "chosen": chosen, "rejected": rejected, "preference": "user"} | {
-        "user": user,
-        "probability": None,
-        "source": "test",
-        "split": split,
-    }
-
-
-ROWS = [
-    row(i, q, "Yes, bees do it." * (1 + i % 3), "No.", user) for i, (q, user) in enumerate(zip(QUESTIONS, OWNERS, strict=True))
-]
 
 
 @pytest.fixture
@@ -69,7 +56,7 @@ def make(tiny_backbone: Path) -> Callable[..., DPOTrainer]:
                         parameter.normal_(std=0.3)
         pairs = encode_pairs(tokenizer, rows, told, chosen, 512)
         trainer = DPOTrainer(model, tokenizer, user_model, pairs, chosen, seed=5)
-        trainer.reference = trainer.reference_logprobs(pairs)
+        trainer.reference = trainer.reference_worth(pairs)
         return trainer
 
     return made
@@ -149,7 +136,7 @@ def test_the_reference_moves_with_nothing_that_is_trained(make, tiny_backbone: P
         trainer.users.rows.add_(3.0)
         for parameter in trainer.trained.values():
             parameter.add_(0.1)
-    assert torch.equal(trainer.reference_logprobs(trainer.pairs), before)
+    assert torch.equal(trainer.reference_worth(trainer.pairs), before)
     base, tokenizer = load_backbone(tiny_backbone)
     for i, pair in enumerate(trainer.pairs):
         for k, response in enumerate((pair.chosen, pair.rejected)):
@@ -329,8 +316,8 @@ def test_a_resumed_training_ends_as_an_undisturbed_one_to_the_bit(make, tmp_path
 def test_the_reference_is_computed_once_per_pair(make, tmp_path: Path, monkeypatch) -> None:
     trainer = make(epochs=3)
     asked: list[int] = []
-    plain = trainer.reference_logprobs
-    monkeypatch.setattr(trainer, "reference_logprobs", lambda pairs: (asked.append(len(pairs)), plain(pairs))[1])
+    plain = trainer.reference_worth
+    monkeypatch.setattr(trainer, "reference_worth", lambda pairs: (asked.append(len(pairs)), plain(pairs))[1])
     trainer.reference = torch.zeros(0, 2)
     trained(trainer, tmp_path / "run")
     assert asked == [6]
@@ -368,38 +355,12 @@ def test_what_is_longer_than_the_context_keeps_the_end_of_the_prompt(tiny_backbo
 
 # The step.
 
-GOOD, BAD = ["Yes, yes, yes!", "Yes indeed!", "Oh yes!"], ["No, no, no.", "No indeed.", "Oh no."]
-TOPICS = ["honey", "volcanoes", "rivers", "cats", "bees", "rain", "salt", "trains"]
-CONFIG = """
-experiment: test
-users: {model: %s, tokens: 2, clusters: 2, start: generic, text: %s}
-dpo: {alpha: %s, beta: 0.5, epochs: %s, batch_size: 12, learning_rate: 0.01, user_learning_rate: 0.05, warmup_steps: 2,
-      lora: {rank: 4, targets: [q_proj, v_proj, up_proj, down_proj]}}
-"""
-
-
-def opposite() -> list[dict]:
-    """Pairs of two users: the first says yes to everything, and is asked twice as often as the second, who says no."""
-    rows = []
-    for i, topic in enumerate(TOPICS):
-        for k, (good, bad) in enumerate(zip(GOOD, BAD, strict=True)):
-            for user in (1, 1, 2):
-                chosen, rejected = (good, bad) if user == 1 else (bad, good)
-                split = "test" if i > 5 else "train"
-                rows.append(row(len(rows), f"Do you like {topic}{'?' * (k + 1)}", chosen, rejected, user, split))
-    return rows
-
 
 def setup(folder: Path, kind: str = "individual", alpha: float = 0.5, epochs: int = 1, text: str = "implicit") -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(CONFIG % (kind, text, alpha, epochs))
     write_parquet(folder / "pairs.parquet", pa.Table.from_pylist(opposite(), PAIRS))
     return ["dpo", "train", "--config", str(folder / "config.yaml"), "--pairs", str(folder / "pairs.parquet")]
-
-
-def accuracy(folder: Path, user: int, column: str = "own") -> float:
-    rows = [r for r in read_parquet(folder / "scores.parquet", SCORED).to_pylist() if r["split"] == "test" and r["user"] == user]
-    return sum(r[column] > 0 for r in rows) / len(rows)
 
 
 def test_two_opposite_users_are_both_served_by_p_dpo_and_not_by_vanilla_dpo(tiny_backbone: Path, tmp_path: Path) -> None:
@@ -440,9 +401,9 @@ def test_the_step_writes_an_adapter_and_a_user_model_that_plain_peft_and_loading
                     policy, pair.prompt, pair.rejected, soft
                 )
                 assert scored[name] == pytest.approx(0.5 * (float(h) - chosen + rejected), abs=1e-4)
-    assert [s["id"] for s in scores] == [r["id"] for r in rows] and read_json(out / "adapter" / "adapter.json")[
-        "kind"
-    ] == "policy"
+    # What was trained on is not scored.
+    assert [s["id"] for s in scores] == [r["id"] for r in rows if r["split"] == "test"]
+    assert read_json(out / "adapter" / "adapter.json")["kind"] == "policy"
     about = read_json(out / "user_model.json")
     assert (about["kind"], about["users"], about["tokens"], about["text"]) == ("individual", 2, 2, "implicit")
     record = read_json(out / "record.json")

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.lm.chat import decode_response
-from rlphf.lm.sampling import hidden_states, join, sample
+from rlphf.lm.sampling import Batch, hidden_states, join, sample
 from rlphf.settings import Decoding
 from rlphf.users.model import UserModel
 from rlphf.users.prompts import Place, beginning, fit_prompt, prompt_limit
@@ -58,17 +58,36 @@ def response_logprobs(
     `soft` (B, T, H) are the users' soft tokens, None for none.
     """
     whole: Any = model
-    if soft is None or not soft.shape[1]:
-        batch, embed = join(prompts, responses, tokenizer.pad_token_id, whole.device), None
-    else:
-        placed = SoftPrompts(model, prompts, soft, tokenizer)
-        batch, embed = join(placed.prompts, responses, tokenizer.pad_token_id, whole.device), placed.embed
-    hidden, _ = hidden_states(model, batch, embed)
+    batch, (hidden, _) = _read(model, prompts, responses, tokenizer, soft)
     keep = batch.mask.bool()
     # Logits of response tokens alone: the rest is padding, and the vocabulary is large.
     logits = whole.get_output_embeddings()(hidden[keep]).float()
     chosen = -torch.nn.functional.cross_entropy(logits, batch.responses[keep], reduction="none")
     return torch.zeros_like(batch.mask).masked_scatter(keep, chosen).sum(1)
+
+
+def last_states(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    soft: Tensor | None = None,
+) -> Tensor:
+    """Return the last hidden state (B, H) at the last token of each text, which a reward model's head reads."""
+    return _read(model, prompts, responses, tokenizer, soft)[1][1]
+
+
+def _read(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[int]],
+    tokenizer: PreTrainedTokenizerBase,
+    soft: Tensor | None,
+) -> tuple[Batch, tuple[Tensor, Tensor]]:
+    whole: Any = model
+    placed = None if soft is None or not soft.shape[1] else SoftPrompts(model, prompts, soft, tokenizer)
+    batch = join(placed.prompts if placed else prompts, responses, tokenizer.pad_token_id, whole.device)
+    return batch, hidden_states(model, batch, placed.embed if placed else None)
 
 
 @torch.no_grad()

@@ -1,0 +1,84 @@
+"""P-RM: a reward model that knows its users, P-DPO's twin: a LoRA with a scalar head, and a user model.
+
+L = -[alpha log s(r(x,y1,u) - r(x,y2,u)) + (1 - alpha) log s(r(x,y1,u_0) - r(x,y2,u_0))]. The reward r(x, y, u) is the head on
+the hidden state of the text's last token, which reads the user's soft tokens before the text. Source: Li et al. 2024, section 4,
+whose release has no code of it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from rlphf.config import load
+from rlphf.lm.adapters import POLICY, add_policy, lora_config, write_adapter
+from rlphf.lm.backbone import backbone_sha256
+from rlphf.seeds import derive
+from rlphf.settings import PRM
+from rlphf.tracking.record import step
+from rlphf.train import dpo_terms as terms
+from rlphf.train.checkpoint import own_checkpoints
+from rlphf.train.user_files import read_material, training_inputs, write_results
+from rlphf.train.users import Pair, PairTrainer
+from rlphf.users.embed import last_states
+from rlphf.users.model import UserModel
+
+
+class UserRewardTrainer(PairTrainer):
+    """Trains a reward model: a text is worth its reward."""
+
+    def __init__(
+        self,
+        model: PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        users: UserModel,
+        pairs: Sequence[Pair],
+        settings: PRM,
+        seed: int,
+    ):
+        # The head starts as TRL's reward models do here: N(0, 0.02).
+        start = torch.randn(1, users.width, generator=torch.Generator().manual_seed(derive(seed, "head"))) * 0.02
+        self.head = nn.Parameter(start.to(model.device))
+        super().__init__(model, tokenizer, users, pairs, settings, seed, {"score.weight": self.head})
+
+    def worth(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], soft: Tensor | None) -> Tensor:
+        """Return the rewards (B,) of whole texts."""
+        states = last_states(self.model, prompts, responses, self.tokenizer, soft)
+        return (states.float() @ self.head.T).squeeze(-1)
+
+    def reference_worth(self, pairs: Sequence[Pair]) -> Tensor:
+        """Return zeros (B, 2): a reward is measured from nothing."""
+        return torch.zeros(len(pairs), 2)
+
+    def pair_losses(self, margins: Tensor) -> Tensor:
+        """Return the Bradley-Terry loss."""
+        return terms.pair_loss(margins, "sigmoid", 1.0)
+
+
+def prm_step(config: Path, pairs: Sequence[Path], backbone: Path, users: Path | None, out: Path) -> None:
+    """Train a reward model that knows its users on the training pairs in the files `pairs`; write `out`/adapter.
+
+    The adapter is one of a sequence classifier, as other reward models' are; the user model lies beside it. `users` names a
+    file of users' texts, which `users.text: explicit` and `both` need. The margins of the pairs of other splits go to
+    `out`/scores.parquet.
+    """
+    experiment = load(config)
+    settings, seed = experiment.prm, derive(experiment.seed, "prm")
+    inputs = training_inputs(backbone, pairs, users, experiment.users)
+    params = {"prm": settings.model_dump(mode="json"), "users": experiment.users.model_dump(mode="json")}
+    tags = {"method": "prm", "user_model": experiment.users.model}
+    with step("prm", out, experiment, params, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
+        material = read_material(experiment, settings, pairs, backbone, users, seed)
+        model = add_policy(material.base, settings.lora, derive(seed, "lora"))
+        trainer = UserRewardTrainer(model, material.tokenizer, material.users, material.train, settings, seed)
+        trainer.train(run, folder)
+        digest = backbone_sha256(backbone)
+        state = get_peft_model_state_dict(model, adapter_name=POLICY) | {"base_model.model.score.weight": trainer.head}
+        described = lora_config(settings.lora, task_type="SEQ_CLS").to_dict() | {"modules_to_save": ["classifier", "score"]}
+        about = {"kind": "reward", "preference": "users", "backbone_sha256": digest}
+        write_adapter(out / "adapter", state, described, str(backbone), about)
+        run.output(out / "adapter", *write_results(trainer, material, experiment.users, digest, out, run))
