@@ -1,13 +1,22 @@
 """Adam on the rows of a table of which a batch touches a few: time per step and memory do not grow with the table."""
 
-import numpy as np
+import mmap
+from contextlib import suppress
+
 import torch
 from torch import Tensor
 
 
-def zeros(rows: int, width: int) -> Tensor:
-    """Return float32 zeros (rows, width) whose memory is taken up by the rows that are written, page by page."""
-    return torch.from_numpy(np.zeros((rows, width), dtype=np.float32))
+def zeros(rows: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return zeros (rows, width) whose memory is taken up, page by page, by the rows that are written."""
+    size = rows * width * dtype.itemsize
+    if not size:
+        return torch.zeros(rows, width, dtype=dtype)
+    memory = mmap.mmap(-1, size)
+    # A huge page would take up 2 MiB for each row that is written; kernels without huge pages refuse the advice.
+    with suppress(AttributeError, OSError):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(rows, width)
 
 
 class RowAdam:
@@ -20,7 +29,7 @@ class RowAdam:
     def __init__(self, rows: Tensor, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8):
         self.rows, self.betas, self.epsilon = rows, betas, epsilon
         self.mean, self.square = zeros(*rows.shape), zeros(*rows.shape)
-        self.steps = torch.from_numpy(np.zeros(len(rows), dtype=np.int64))
+        self.steps = zeros(len(rows), 1, torch.int64).squeeze(1)
 
     @torch.no_grad()
     def step(self, slots: Tensor, gradient: Tensor, rate: float) -> None:
