@@ -21,6 +21,8 @@ METHOD_LABELS = {
     "psoups": "P-SOUPS",
     "psoups_unprompted": "P-SOUPS unprompted",
     "mod": "MOD",
+    # A comparison in table `release_bugs`.
+    "psoups - pp": "P-SOUPS minus PP",
 }
 
 MISTAKE_LABELS = {
