@@ -158,3 +158,12 @@ def test_bars_of_criteria_are_the_pooled_scores_of_the_table(tables):
     heights = [bar.get_height() for bar in expertise.patches]
     assert np.allclose(heights, [rows[m, c] for m in ("vb", "pp", "psoups", "psoups_unprompted") for c in ("P1A", "P1B")])
     assert len(style.patches) == 4 * 4
+
+
+def test_a_reward_model_is_shown_on_pairs_that_it_has_not_learned_from(tables, tmp_path):
+    models = read_table(tables, "reward_models")
+    gold = [row | {"preference": "gold", "accuracy": 0.9 if row["split"] == "test" else 0.6} for row in models[:2]]
+    write_table(tmp_path, "reward_models", [*models, *gold])
+    write_table(tmp_path, "adapters", read_table(tables, "adapters"))
+    widths = [bar.get_width() for bar in plots.adapters(tmp_path).axes[0].patches]
+    assert widths[-1] == 0.6 and widths[:-1] == [row["accuracy"] for row in models if row["split"] == "test"]

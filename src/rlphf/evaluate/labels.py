@@ -21,6 +21,8 @@ METHOD_LABELS = {
     "psoups": "P-SOUPS",
     "psoups_unprompted": "P-SOUPS unprompted",
     "mod": "MOD",
+    # The judge that is a reward model.
+    "gold": "gold (judge)",
     # A comparison in table `release_bugs`.
     "psoups - pp": "P-SOUPS minus PP",
 }

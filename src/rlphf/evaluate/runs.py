@@ -40,6 +40,11 @@ def spoken_for(folder: Path, preferences: Sequence[str]) -> list[str]:
     return [*preferences, *(name for name in OTHERS if (folder / name).exists())]
 
 
+def unseen_split(name: str) -> str:
+    """Return the split whose pairs measure a reward model: test, and for the gold one, which learns from those, train."""
+    return "train" if name == GOLD else "test"
+
+
 def pairs_file(seed_folder: Path, preference: str) -> Path:
     """Return the file of a preference's annotated pairs."""
     return seed_folder / "pairs" / preference / "pairs.parquet"

@@ -102,7 +102,8 @@ SCHEMAS: dict[str, pa.Schema] = {
 CAPTIONS = {
     "data": "Records read, kept (by split) and dropped (by reason), by source and preference.",
     "reward_models": "Share of pairs that a reward model orders as the annotator did; splits share no prompt. `ceiling`: what the"
-    " annotator's noise allows. Intervals: 95 %, bootstrap over prompts.",
+    " annotator's noise allows. `gold` learns from validation and test pairs and is measured on training pairs. Intervals: 95 %,"
+    " bootstrap over prompts.",
     "adapters": "Oracle score of each adapter's own preference on held-out prompts; `before` is the backbone, prompted alike."
     " `delta`: paired, with its 95 % interval. `kl`: nats per response at the end of training. Lengths in tokens.",
     "adapter_effects": "What each adapter does to every criterion, against the backbone prompted alike. Intervals: 95 %, paired.",

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from rlphf.evaluate.labels import combination_label, method_label, preference_label
+from rlphf.evaluate.runs import unseen_split
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.tables import read_table
 from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, cell_texts, cell_values, heat_map, reach, separate_last, styled
@@ -57,7 +58,7 @@ def adapters(tables: Path) -> Figure:
     """Draw bars with intervals: accuracy of the reward models beside its ceiling, and what each adapter gains."""
     figure = Figure(figsize=(9.3, 3.4))
     left, right = figure.subplots(1, 2)
-    models = [row for row in read_table(tables, "reward_models") if row["split"] == "test"]
+    models = [row for row in read_table(tables, "reward_models") if row["split"] == unseen_split(row["preference"])]
     _bars(left, models, "accuracy", COLOURS[0])
     for i, row in enumerate(models):
         if row["ceiling"] is not None:
@@ -65,7 +66,7 @@ def adapters(tables: Path) -> Figure:
             left.plot([row["ceiling"]] * 2, [i - 0.4, i + 0.4], color="black", linewidth=2, label=label)
     left.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     left.set_xlim(0, 1.02)
-    left.set_xlabel("Accuracy on test pairs (share; dotted: chance)")
+    left.set_xlabel("Accuracy on unseen pairs (share; dotted: chance)")
     left.set_title("Reward models", pad=18)
     left.legend(loc="lower right", bbox_to_anchor=(1, 0.98), borderaxespad=0, fontsize=7.5)
     gains = read_table(tables, "adapters")
