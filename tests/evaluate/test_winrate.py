@@ -3,14 +3,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.evaluate.judging import COMBINATION, CRITERIA, OTHER, cell
 
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.scores import SCORES, Scores
 from rlphf.evaluate.winrate import differences, majority, verdicts, win_rate, win_rates
 
-COMBINATION, OTHER = "P1A-P2A-P3A", "P1A-P2B-P3A"
-CRITERIA = ("P1A", "P2A", "P2B", "P3A", "helpfulness")
 BOOTSTRAP = Bootstrap(1, 200)
 
 
@@ -24,12 +23,6 @@ def table(cells, order=None):
         for s, score in enumerate(np.atleast_1d(samples))
     ]
     return pa.Table.from_pylist(rows if order is None else [rows[i] for i in order], SCORES)
-
-
-def cell(**scores):
-    """All criteria, 0 for those not given."""
-    n = len(next(iter(scores.values())))
-    return {criterion: scores.get(criterion, [0] * n) for criterion in CRITERIA}
 
 
 def row(rows, a, b, combination, criterion):
