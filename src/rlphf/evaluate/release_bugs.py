@@ -1,6 +1,7 @@
 """What each mistake of Personalized Soups' release costs: the rows of table `release_bugs`, arm by arm (`mistakes.py`)."""
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,18 +27,17 @@ def release_bugs(experiment: Experiment, seed_folder: Path, judged: Path, bootst
     it on test pairs, and with themselves: their accuracy on held-out rows against that on test pairs. Intervals are over prompts.
     """
     rows: list[Row] = []
-    clean = read_scores(seed_folder / judged) if experiment.priced else None
+    if not experiment.priced:
+        return rows
+    clean = read_scores(seed_folder / judged)
     for mistake in experiment.priced:
         folder = seed_folder / FOLDER / mistake
         made = read_scores(folder / judged)
-        assert clean is not None
         touched = ARMS[mistake].methods
-        found = [
-            _difference(method, criterion, ITSELF, values(clean, method, criterion, experiment), made_values, bootstrap)
-            for method in touched
-            for criterion in (MEAN, HELPFULNESS)
-            for made_values in [values(made, method, criterion, experiment)]
-        ]
+        found = []
+        for method, criterion in product(touched, (MEAN, HELPFULNESS)):
+            before, after = (values(scores, method, criterion, experiment) for scores in (clean, made))
+            found.append(_difference(method, criterion, ITSELF, before, after, bootstrap))
         if "psoups" in touched and BASELINE in touched:
             gap, made_gap = (values(s, "psoups", MEAN, experiment) - values(s, BASELINE, MEAN, experiment) for s in (clean, made))
             found.append(_difference("psoups - pp", MEAN, ITSELF, gap, made_gap, bootstrap))
