@@ -15,25 +15,22 @@ from rlphf.files import digest, write_text
 from rlphf.mistakes import ARMS, Mistake
 from rlphf.preferences import PREFERENCES, combinations, members
 from rlphf.settings import (
-    DPO,
     MT,
     PPO,
-    PRM,
     Annotator,
     Backbone,
     Data,
     Evaluation,
     Mistakes,
     PMorl,
-    Population,
     Reward,
     Rollouts,
     Section,
     Soup,
     Testbed,
     Tracking,
-    Users,
 )
+from rlphf.settings_users import DPO, PRM, Population, Users
 
 
 class Experiment(Section):

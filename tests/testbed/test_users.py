@@ -13,8 +13,9 @@ from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
 from rlphf.preferences import AXES, PREFERENCES
-from rlphf.settings import Annotator, Population
+from rlphf.settings import Annotator
 from rlphf.settings import Testbed as Prompts
+from rlphf.settings_users import Population
 from rlphf.testbed import oracle
 from rlphf.testbed.language import draw_plan, realise
 from rlphf.testbed.prompts import prompts

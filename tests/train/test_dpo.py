@@ -19,7 +19,8 @@ from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
 from rlphf.lm.adapters import active, add_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
-from rlphf.settings import DPO, Lora, Users
+from rlphf.settings import Lora
+from rlphf.settings_users import DPO, Users
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train.checkpoint import newest_checkpoint
 from rlphf.train.dpo import DPOTrainer, dpo_step

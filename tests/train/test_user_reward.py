@@ -13,7 +13,8 @@ from rlphf.data.records import PAIRS
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
 from rlphf.lm.adapters import add_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
-from rlphf.settings import PRM, Lora, Users
+from rlphf.settings import Lora
+from rlphf.settings_users import PRM, Users
 from rlphf.tracking.record import step
 from rlphf.train.reward import load_reward_model
 from rlphf.train.user_files import SCORED

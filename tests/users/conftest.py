@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rlphf.lm.backbone import load_backbone
-from rlphf.settings import Users
+from rlphf.settings_users import Users
 from rlphf.users.model import UserModel, new_user_model
 
 

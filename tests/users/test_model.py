@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlphf.errors import InputError
 from rlphf.files import read_json, sha256, write_json
-from rlphf.settings import Users
+from rlphf.settings_users import Users
 from rlphf.users.model import ABOUT, TENSORS, UserModel, load_user_model, new_user_model, save_user_model, user_ids
 
 IDS = [7, 2, 2, 30, 0]

@@ -17,7 +17,8 @@ from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.preferences import AXES, PREFERENCES
 from rlphf.seeds import derive
-from rlphf.settings import Annotator, Population
+from rlphf.settings import Annotator
+from rlphf.settings_users import Population
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
 

@@ -15,7 +15,7 @@ from rlphf.config import load
 from rlphf.lm.adapters import active, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.seeds import derive
-from rlphf.settings import DPO
+from rlphf.settings_users import DPO
 from rlphf.tracking.record import step
 from rlphf.train import dpo_terms as terms
 from rlphf.train.checkpoint import own_checkpoints

@@ -14,7 +14,7 @@ from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.backbone import load_backbone
-from rlphf.settings import Users, UserTraining
+from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train.users import Pair, PairTrainer, encode_pairs
 from rlphf.users.model import UserModel, new_user_model, save_user_model, user_ids

@@ -18,7 +18,7 @@ from rlphf.config import load
 from rlphf.lm.adapters import POLICY, add_policy, lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.seeds import derive
-from rlphf.settings import PRM
+from rlphf.settings_users import PRM
 from rlphf.tracking.record import step
 from rlphf.train import dpo_terms as terms
 from rlphf.train.checkpoint import own_checkpoints

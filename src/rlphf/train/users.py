@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from rlphf.errors import InputError
 from rlphf.lm.adapters import POLICY, active
 from rlphf.lm.chat import encode_responses
-from rlphf.settings import Users, UserTraining
+from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train import dpo_terms as terms
 from rlphf.train.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rlphf.errors import InputError
 from rlphf.files import atomic_file, read_json, sha256, write_json
 from rlphf.seeds import derive
-from rlphf.settings import Users
+from rlphf.settings_users import Users
 from rlphf.users.rows import zeros
 
 Kind = Literal["uniform", "individual", "cluster"]

@@ -1,0 +1,79 @@
+"""The sections of the configuration that are about users: the testbed's population, user models, P-DPO and P-RM."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from rlphf.settings import Count, Lora, Positive, Rate, Section, Share
+
+
+class Population(Section):
+    """Users of the testbed, and how many pairs each of them chooses between."""
+
+    users: Annotated[int, Field(ge=2)] = Field(20, description="Users whose pairs are trained on; their ids are 1, 2, ...")
+    unseen: Count = Field(5, description="Users with ids behind those, who choose on validation and test prompts alone.")
+    clusters: Annotated[int, Field(ge=2)] = Field(5, description="Tastes that users share; the minority has its own.")
+    minority: Share = Field(0.2, description="Share of the users, and of the tastes, that conflict with the rest on an axis.")
+    train_pairs: Positive = Field(60, description="Pairs per user on training prompts.")
+    validation_pairs: Count = Field(8, description="Pairs per user, seen or not, on validation prompts.")
+    test_pairs: Positive = Field(20, description="Pairs per user, seen or not, on test prompts.")
+    text: Literal["prompts", "paraphrase"] = Field(
+        "prompts", description="What users say of themselves: their preferences' prompts, or the same in other words."
+    )
+
+
+class Users(Section):
+    """The user model of P-RLHF: what the policy is told of the user who asks; the defaults are those of the release."""
+
+    model: Literal["uniform", "individual", "cluster"] = Field(
+        "individual",
+        description="Soft tokens of a user: none; those of the generic user and an offset of the user's own; or a mixture of"
+        " clusters with weights of the user's own.",
+    )
+    tokens: Positive = Field(10, description="Soft tokens T per user.")
+    clusters: Positive = Field(10, description="Clusters K of the model `cluster`.")
+    init: Literal["vocabulary", "uniform"] = Field(
+        "vocabulary", description="Soft tokens start as embeddings of distinct tokens, or evenly random in [-0.5, 0.5]."
+    )
+    start: Literal["drawn", "generic"] = Field(
+        "drawn", description="A user's own part is drawn, too, or every user starts as the generic one."
+    )
+    text: Literal["implicit", "explicit", "both"] = Field(
+        "implicit", description="What tells of the user: soft tokens, the user's text in the prompt, or both."
+    )
+    text_place: Literal["before", "behind"] = Field("before", description="The text stands before the question, or behind it.")
+    unknown: Literal["generic", "error"] = Field(
+        "generic", description="A user who was not trained counts as the generic one, or is an error."
+    )
+
+
+class UserTraining(Section):
+    """What P-DPO and P-RM are trained with; the defaults are those of the release's P-DPO."""
+
+    alpha: Share = Field(0.5, description="Weight of the user's own term; the generic user's has the rest. 0 knows no users.")
+    lora: Lora = Field(
+        Lora(rank=8, alpha=16, targets=["q_proj", "k_proj", "v_proj"]),
+        description="Shape of the adapter; its dropout is off here, as it is in TRL's trainer.",
+    )
+    epochs: Positive = Field(2, description="Passes over the pairs.")
+    batch_size: Positive = Field(32, description="Pairs per step.")
+    micro_batch_size: Positive = Field(8, description="Pairs per pass through the model; changes memory and rounding alone.")
+    learning_rate: Rate = Field(5e-5, description="Peak learning rate of the adapter (AdamW, warm-up, cosine).")
+    user_learning_rate: Rate = Field(5e-5, description="That of the user model (Adam, row by row for what is a user's own).")
+    warmup_steps: Count = Field(150, description="Steps of linear warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay of the adapter.")
+    max_grad_norm: Rate | None = Field(1.0, description="Clip the gradient's norm; null leaves it.")
+    max_prompt: Positive = Field(550, description="Longest prompt in tokens; the user's text is cut first, then the start.")
+    max_length: Positive = Field(600, description="Longest text in tokens, soft tokens included; responses lose their end.")
+    checkpoint_every: Positive = Field(200, description="Steps between checkpoints.")
+
+
+class DPO(UserTraining):
+    """P-DPO: direct preference optimisation with a user model; with alpha 0 and the user model `uniform`, DPO."""
+
+    beta: Rate = Field(0.5, description="Scale of the log-ratios to the backbone.")
+    loss: Literal["sigmoid", "ipo", "hinge"] = Field("sigmoid", description="Loss of a pair's margin.")
+
+
+class PRM(UserTraining):
+    """P-RM: a reward model with a user model."""
