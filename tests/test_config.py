@@ -102,7 +102,7 @@ BAD = [
     ({"dpo": {"alpha": 1.5}}, "dpo.alpha: Input should be less than or equal to 1"),
     ({"dpo": {"loss": "kto"}}, "dpo.loss: Input should be 'sigmoid', 'ipo' or 'hinge'"),
     ({"prm": {"beta": 0.1}}, "prm.beta: unknown key"),
-    ({"users": {"model": "tree"}}, "users.model: Input should be 'uniform', 'individual' or 'cluster'"),
+    ({"users": {"init": "zeros"}}, "users.init: Input should be 'vocabulary' or 'uniform'"),
     ({"population": {"users": 1}}, "population.users: Input should be greater than or equal to 2"),
     ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta' or 'factor'"),
     ({"soup": {"weights": {"P3D": 1.0}}}, "soup.weights: P3D is not among combination_preferences"),

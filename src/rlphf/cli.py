@@ -40,7 +40,7 @@ PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
 PAIRS = Option("pairs", "files of pairs", "paths")
 RESPONSES = Option("responses", "files of responses", "paths")
-USER_TEXTS = Option("users", "users.parquet, whose texts are read where users.text says so", required=False)
+USER_TEXTS = Option("users", "users.parquet, whose texts models read that are told of them", required=False)
 
 COMMANDS = (
     Command(
@@ -88,16 +88,11 @@ COMMANDS = (
         (CONFIG, PROMPTS, RESPONSES, OUT),
     ),
     Command(
-        "dpo train",
-        "rlphf.train.dpo:dpo_step",
-        "train a policy and its user model by P-DPO",
-        (CONFIG, PAIRS, BACKBONE, USER_TEXTS, OUT),
-    ),
-    Command(
-        "prm train",
-        "rlphf.train.user_reward:prm_step",
-        "train a reward model that knows its users, by P-RM",
-        (CONFIG, PAIRS, BACKBONE, USER_TEXTS, OUT),
+        "users train",
+        "rlphf.train.user_models:user_model_step",
+        "train a model on users' pairs: P-DPO, P-RM, or a baseline",
+        (CONFIG, Option("model", "dpo, dpo_text, individual, cluster, both, prm, per_user or pooled", "text"), PAIRS, BACKBONE)
+        + (USER_TEXTS, OUT),
     ),
     Command(
         "soup all",

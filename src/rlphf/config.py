@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from rlphf.ablations import ABLATIONS, Value
 from rlphf.errors import InputError
 from rlphf.files import digest, write_text
 from rlphf.mistakes import ARMS, Mistake
@@ -30,7 +31,7 @@ from rlphf.settings import (
     Testbed,
     Tracking,
 )
-from rlphf.settings_users import DPO, PRM, Population, Users
+from rlphf.settings_users import DPO, PRM, Population, UserEvaluation, UserModels
 
 
 class Experiment(Section):
@@ -55,9 +56,13 @@ class Experiment(Section):
     pmorl: PMorl = Field(PMorl(), description="The method P-MORL.")
     mt: MT = Field(MT(), description="The method MT.")
     population: Population = Field(Population(), description="The testbed's users.")
-    users: Users = Field(Users(), description="The user model of P-RLHF.")
+    users: UserModels = Field(UserModels(), description="The user models of P-RLHF.")
     dpo: DPO = Field(DPO(), description="P-DPO, which trains it with its policy.")
     prm: PRM = Field(PRM(), description="P-RM, which trains it with a reward model.")
+    user_evaluation: UserEvaluation = Field(UserEvaluation(), description="Methods that serve users.")
+    ablations: dict[str, list[Value]] = Field(
+        {}, description="Settings of users' models that are varied, and their values; each value is a run of its own."
+    )
     soup: Soup = Field(Soup(), description="Merging.")
     evaluation: Evaluation = Field(Evaluation(), description="Judging.")
     mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release that this run makes.")
@@ -99,6 +104,11 @@ class Experiment(Section):
             missing = [name for name in ARMS[mistake].methods if name not in self.evaluation.methods]
             if missing:
                 raise ValueError(f"priced: {mistake} needs {missing[0]} among evaluation.methods, to compare with")
+        for setting, values in self.ablations.items():
+            if setting not in ABLATIONS:
+                raise ValueError(f"ablations: {setting!r} cannot be varied; choose from {', '.join(ABLATIONS)}")
+            for value in values:
+                self.varied(setting, value)
         if self.annotator.kind == "reward_model" and not self.annotator.model:
             raise ValueError("annotator.model: needed for kind reward_model")
         return self
@@ -106,6 +116,14 @@ class Experiment(Section):
     def making(self, mistake: Mistake) -> "Experiment":
         """Return the experiment with one mistake made on purpose."""
         return self.model_copy(update={"mistakes": self.mistakes.model_copy(update={mistake: True}), "priced": []})
+
+    def varied(self, setting: str, value: Value) -> "Experiment":
+        """Return the experiment with another value of a setting ("dpo.alpha"); it compares what that changes, and no answers."""
+        section, name = setting.split(".")
+        raw = self.model_dump(mode="json") | {"ablations": {}, "priced": []}
+        raw[section] |= {name: value}
+        raw["user_evaluation"] |= {"methods": list(ABLATIONS[setting]), "prompts": 0}
+        return parse(raw, f"ablations: {setting}: {value}")
 
     @property
     def combinations(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rlphf.settings import Count, Lora, Positive, Rate, Section, Share
 
@@ -22,29 +22,69 @@ class Population(Section):
     )
 
 
-class Users(Section):
-    """The user model of P-RLHF: what the policy is told of the user who asks; the defaults are those of the release."""
+class UserModels(Section):
+    """What the user models of P-RLHF have in common; the defaults are those of the release."""
 
-    model: Literal["uniform", "individual", "cluster"] = Field(
-        "individual",
-        description="Soft tokens of a user: none; those of the generic user and an offset of the user's own; or a mixture of"
-        " clusters with weights of the user's own.",
-    )
     tokens: Positive = Field(10, description="Soft tokens T per user.")
-    clusters: Positive = Field(10, description="Clusters K of the model `cluster`.")
+    clusters: Positive = Field(10, description="Clusters K of the cluster model.")
     init: Literal["vocabulary", "uniform"] = Field(
         "vocabulary", description="Soft tokens start as embeddings of distinct tokens, or evenly random in [-0.5, 0.5]."
     )
     start: Literal["drawn", "generic"] = Field(
         "drawn", description="A user's own part is drawn, too, or every user starts as the generic one."
     )
-    text: Literal["implicit", "explicit", "both"] = Field(
-        "implicit", description="What tells of the user: soft tokens, the user's text in the prompt, or both."
+    text_place: Literal["before", "behind"] = Field(
+        "before", description="A user's text, where a method tells it, stands before the question, or behind it."
     )
-    text_place: Literal["before", "behind"] = Field("before", description="The text stands before the question, or behind it.")
     unknown: Literal["generic", "error"] = Field(
         "generic", description="A user who was not trained counts as the generic one, or is an error."
     )
+
+
+class Users(UserModels):
+    """A user model: what a policy is told of the user who asks. `users.methods` says which model has which."""
+
+    model: Literal["uniform", "individual", "cluster"] = Field(
+        "individual",
+        description="Soft tokens of a user: none; those of the generic user and an offset of the user's own; or a mixture of"
+        " clusters with weights of the user's own.",
+    )
+    text: Literal["implicit", "explicit", "both"] = Field(
+        "implicit", description="What tells of the user: soft tokens, the user's text in the prompt, or both."
+    )
+
+
+UserMethod = Literal[
+    "sft",
+    "sft_prompted",
+    "in_context",
+    "pooled",
+    "dpo",
+    "dpo_prompted",
+    "dpo_text",
+    "per_user",
+    "prm",
+    "pdpo_individual",
+    "pdpo_cluster",
+    "pdpo_both",
+    "psoups_declared",
+    "psoups_inferred",
+]
+
+
+class UserEvaluation(Section):
+    """How methods that serve users are compared; split, decoding and intervals are those of `evaluation`."""
+
+    methods: list[UserMethod] = Field([], description="Methods to compare; [] leaves users out.")
+    prompts: Count = Field(24, description="Prompts that each user is answered, spread evenly over those evaluated.")
+    history: Positive = Field(2, description="Pairs of a user's own that the prompts of `in_context` show.")
+
+    @field_validator("methods")
+    @classmethod
+    def _once(cls, names: list[str]) -> list[str]:
+        if len(set(names)) != len(names):
+            raise ValueError("name each only once")
+        return names
 
 
 class UserTraining(Section):

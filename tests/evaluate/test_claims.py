@@ -7,7 +7,7 @@ import pytest
 
 from rlphf.errors import InputError
 from rlphf.evaluate.claims import Claim, claims_step, evaluate, interval, read_claims, verdict
-from rlphf.evaluate.tables import read_table
+from rlphf.evaluate.table_files import read_table
 
 LEDGER = Path(__file__).parent.parent.parent / "config" / "claims.yaml"
 WHERE = {"preference": "P1A", "seed": "1"}

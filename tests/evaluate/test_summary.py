@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from rlphf.evaluate.summary import WIDTH, grid, summary, summary_step
-from rlphf.evaluate.tables import read_table, tables_step, write_table
+from rlphf.evaluate.table_files import read_table, write_table
+from rlphf.evaluate.tables import tables_step
 
 FIGURES, SOUPS = Path("results/demo/figures"), Path("results/demo/seed-1/soups")
 

@@ -6,7 +6,8 @@ from random import Random
 
 import pytest
 
-from rlphf.evaluate.tables import CAPTIONS, write_table
+from rlphf.evaluate.schemas import CAPTIONS
+from rlphf.evaluate.table_files import write_table
 from rlphf.preferences import PREFERENCES, combinations
 
 METHODS = ("vb", "pp", "psoups", "psoups_unprompted")

@@ -54,7 +54,8 @@ def test_a_notebook_that_fails_is_one_line_and_leaves_nothing(tables, tmp_path):
     write_notebook(
         tmp_path / "bad.ipynb",
         "import os, pathlib\npathlib.Path(os.environ['RLPHF_FIGURES'], 'half.png').write_text('x')",
-        "from rlphf.evaluate.tables import read_table\nread_table(pathlib.Path(os.environ['RLPHF_TABLES']) / 'no', 'methods')",
+        "from rlphf.evaluate.table_files import read_table\n"
+        "read_table(pathlib.Path(os.environ['RLPHF_TABLES']) / 'no', 'methods')",
     )
     with pytest.raises(InputError, match=r"bad.ipynb: .*methods.parquet: cannot be read as Parquet") as error:
         figures_step(tmp_path / "bad.ipynb", tables, tmp_path / "figures")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from rlphf.evaluate.tables import read_table, write_table
+from rlphf.evaluate.table_files import read_table, write_table
 from rlphf.figures import contests, plots
 from rlphf.figures.style import save
 

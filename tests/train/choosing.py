@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rlphf.files import read_parquet
-from rlphf.train.user_files import SCORED
+from rlphf.users.records import SCORED
 
 QUESTIONS = ["Bees?", "Tell me about honey.", "Why do cats sleep?", "Explain rivers to me, please.", "Rain?", "What is salt?"]
 OWNERS = [1, 3, 0, 1, 99, 2]
@@ -27,7 +27,7 @@ GOOD, BAD = ["Yes, yes, yes!", "Yes indeed!", "Oh yes!"], ["No, no, no.", "No in
 TOPICS = ["honey", "volcanoes", "rivers", "cats", "bees", "rain", "salt", "trains"]
 CONFIG = """
 experiment: test
-users: {model: %s, tokens: 2, clusters: 2, start: generic, text: %s}
+users: {tokens: 2, clusters: 2, start: generic}
 dpo: {alpha: %s, beta: 0.5, epochs: %s, batch_size: 12, learning_rate: 0.01, user_learning_rate: 0.05, warmup_steps: 2,
       lora: {rank: 4, targets: [q_proj, v_proj, up_proj, down_proj]}}
 """

@@ -24,10 +24,10 @@ from rlphf.settings_users import DPO, Users
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train.checkpoint import newest_checkpoint
 from rlphf.train.dpo import DPOTrainer, dpo_step
-from rlphf.train.user_files import SCORED
 from rlphf.train.users import Pair, encode_pairs
 from rlphf.users.embed import response_logprobs
 from rlphf.users.model import load_user_model, new_user_model
+from rlphf.users.records import SCORED
 
 SETTINGS: dict[str, Any] = {
     "lora": Lora(rank=4, alpha=8, dropout=0.5, targets=["q_proj", "v_proj", "up_proj", "down_proj"]),
@@ -357,20 +357,19 @@ def test_what_is_longer_than_the_context_keeps_the_end_of_the_prompt(tiny_backbo
 # The step.
 
 
-def setup(folder: Path, kind: str = "individual", alpha: float = 0.5, epochs: int = 1, text: str = "implicit") -> list[str]:
+def setup(folder: Path, alpha: float = 0.5, epochs: int = 1) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(CONFIG % (kind, text, alpha, epochs))
+    (folder / "config.yaml").write_text(CONFIG % (alpha, epochs))
     write_parquet(folder / "pairs.parquet", pa.Table.from_pylist(opposite(), PAIRS))
-    return ["dpo", "train", "--config", str(folder / "config.yaml"), "--pairs", str(folder / "pairs.parquet")]
+    return ["users", "train", "--config", str(folder / "config.yaml"), "--pairs", str(folder / "pairs.parquet")]
 
 
 def test_two_opposite_users_are_both_served_by_p_dpo_and_not_by_vanilla_dpo(tiny_backbone: Path, tmp_path: Path) -> None:
     found = {}
-    for name, kind, alpha in (("pdpo", "individual", 0.5), ("cluster", "cluster", 0.5), ("vanilla", "uniform", 0.0)):
-        setup(tmp_path / name, kind, alpha, epochs=12)
-        dpo_step(
-            tmp_path / name / "config.yaml", [tmp_path / name / "pairs.parquet"], tiny_backbone, None, tmp_path / name / "out"
-        )
+    setup(tmp_path, epochs=12)
+    for name, model in (("pdpo", "individual"), ("cluster", "cluster"), ("vanilla", "dpo")):
+        pairs = [tmp_path / "pairs.parquet"]
+        dpo_step(tmp_path / "config.yaml", model, pairs, tiny_backbone, None, tmp_path / name / "out")
         found[name] = [accuracy(tmp_path / name / "out", user) for user in (1, 2)]
     assert min(found["pdpo"]) > 0.85, found
     assert min(found["cluster"]) > 0.85, found
@@ -383,7 +382,7 @@ def test_the_step_writes_an_adapter_and_a_user_model_that_plain_peft_and_loading
     tiny_backbone: Path, tmp_path: Path
 ) -> None:
     command = setup(tmp_path / "in")
-    assert main([*command, "--backbone", str(tiny_backbone), "--out", str(tmp_path / "out")]) == 0
+    assert main([*command, "--model", "individual", "--backbone", str(tiny_backbone), "--out", str(tmp_path / "out")]) == 0
     out = tmp_path / "out"
     base, tokenizer = load_backbone(tiny_backbone)
     rows = opposite()
@@ -413,22 +412,27 @@ def test_the_step_writes_an_adapter_and_a_user_model_that_plain_peft_and_loading
 
 
 def test_the_same_step_gives_the_same_bytes(tiny_backbone: Path, tmp_path: Path) -> None:
-    setup(tmp_path / "in", "cluster")
+    setup(tmp_path / "in")
     for name in ("one", "two"):
-        dpo_step(tmp_path / "in" / "config.yaml", [tmp_path / "in" / "pairs.parquet"], tiny_backbone, None, tmp_path / name)
+        dpo_step(
+            tmp_path / "in" / "config.yaml", "cluster", [tmp_path / "in" / "pairs.parquet"], tiny_backbone, None, tmp_path / name
+        )
     for part in ("adapter", "user_model.safetensors", "user_model.json", "scores.parquet"):
         assert sha256(tmp_path / "one" / part) == sha256(tmp_path / "two" / part)
 
 
-def refused(folder: Path, backbone: Path, capsys, *more: str, rows: list[dict] | None = None) -> str:
+def refused(folder: Path, backbone: Path, capsys, *more: str, rows: list[dict] | None = None, model: str = "individual") -> str:
     """The one line that a step in `folder` ends with, having written nothing but its record."""
     if rows is not None:
         write_parquet(folder / "pairs.parquet", pa.Table.from_pylist(rows, PAIRS))
-    command = ["dpo", "train", "--config", str(folder / "config.yaml"), "--pairs", str(folder / "pairs.parquet")]
-    assert main([*command, "--backbone", str(backbone), "--out", str(folder / "out"), *more]) == 2
+    command = ["users", "train", "--config", str(folder / "config.yaml"), "--pairs", str(folder / "pairs.parquet")]
+    command += ["--model", model, "--backbone", str(backbone), "--out", str(folder / "out")]
+    assert main([*command, *more]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("rlphf: error: ")
-    assert not [p.name for p in (folder / "out").iterdir() if p.name.startswith(("adapter", "user_model", "scores"))]
+    assert not (folder / "out").exists() or not [
+        p.name for p in (folder / "out").iterdir() if p.name.startswith(("adapter", "user_model", "scores"))
+    ]
     return line
 
 
@@ -440,26 +444,28 @@ def test_bad_input_is_an_error_in_one_line(tiny_backbone: Path, tmp_path: Path, 
     assert "pairs: -4 is no user id" in refused(tmp_path, tiny_backbone, capsys, rows=negative)
     nobody = [r | {"user": None} for r in opposite()]
     assert "no training pair names its user; fill the column user" in refused(tmp_path, tiny_backbone, capsys, rows=nobody)
-    setup(tmp_path, text="both")
-    assert "users.text: both needs users' texts" in refused(tmp_path, tiny_backbone, capsys)
+    setup(tmp_path)
+    assert "model 'dpo2' is unknown; choose from pooled, " in refused(tmp_path, tiny_backbone, capsys, model="dpo2")
+    assert "the model reads users' texts" in refused(tmp_path, tiny_backbone, capsys, model="both")
     write_parquet(tmp_path / "users.parquet", pa.table({"id": ["bob"], "text": ["I like bees."]}))
-    assert "wrong column type" in refused(tmp_path, tiny_backbone, capsys, "--users", str(tmp_path / "users.parquet"))
+    assert "wrong column type" in refused(
+        tmp_path, tiny_backbone, capsys, "--users", str(tmp_path / "users.parquet"), model="both"
+    )
 
 
 def test_users_of_no_training_pair_can_be_refused_before_the_training(tiny_backbone: Path, tmp_path: Path, capsys) -> None:
     setup(tmp_path)
-    (tmp_path / "config.yaml").write_text(
-        (CONFIG % ("individual", "implicit", 0.5, 1)).replace("tokens: 2", "unknown: error, tokens: 2")
-    )
+    (tmp_path / "config.yaml").write_text((CONFIG % (0.5, 1)).replace("tokens: 2", "unknown: error, tokens: 2"))
     rows = [*opposite(), row(999, "Why?", "Yes.", "No.", 5, "test")]
     assert "user 5 was not trained" in refused(tmp_path, tiny_backbone, capsys, rows=rows)
 
 
 def test_users_may_be_told_of_by_text_alone(tiny_backbone: Path, tmp_path: Path) -> None:
-    setup(tmp_path, text="explicit", epochs=12)
+    setup(tmp_path, epochs=12)
     texts = pa.table({"id": [1, 2, 3], "text": ["Always say yes.", "Never say yes.", None]})
     write_parquet(tmp_path / "users.parquet", texts)
-    dpo_step(tmp_path / "config.yaml", [tmp_path / "pairs.parquet"], tiny_backbone, tmp_path / "users.parquet", tmp_path / "out")
+    pairs, people = [tmp_path / "pairs.parquet"], tmp_path / "users.parquet"
+    dpo_step(tmp_path / "config.yaml", "dpo_text", pairs, tiny_backbone, people, tmp_path / "out")
     about = read_json(tmp_path / "out" / "user_model.json")
     assert (about["kind"], about["tokens"], about["text"]) == ("uniform", 0, "explicit")
     assert min(accuracy(tmp_path / "out", user) for user in (1, 2)) > 0.7

@@ -17,10 +17,10 @@ from rlphf.settings import Lora
 from rlphf.settings_users import PRM, Users
 from rlphf.tracking.record import step
 from rlphf.train.reward import load_reward_model
-from rlphf.train.user_files import SCORED
 from rlphf.train.user_reward import UserRewardTrainer, prm_step
 from rlphf.train.users import encode_pairs
 from rlphf.users.model import load_user_model, new_user_model
+from rlphf.users.records import SCORED
 
 SETTINGS = {
     "lora": Lora(rank=4, dropout=0.5),
@@ -86,13 +86,11 @@ def test_a_resumed_training_ends_as_an_undisturbed_one_to_the_bit(tiny_backbone:
 
 
 def test_two_opposite_users_are_both_served_and_the_files_are_plain_pefts(tiny_backbone: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(
-        (CONFIG % ("individual", "implicit", 0.5, 8)).replace("beta: 0.5, ", "").replace("dpo:", "prm:")
-    )
+    (tmp_path / "config.yaml").write_text((CONFIG % (0.5, 8)).replace("beta: 0.5, ", "").replace("dpo:", "prm:"))
     write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(opposite(), PAIRS))
     out = tmp_path / "out"
-    command = ["prm", "train", "--config", str(tmp_path / "config.yaml"), "--pairs", str(tmp_path / "pairs.parquet")]
-    assert main([*command, "--backbone", str(tiny_backbone), "--out", str(out)]) == 0
+    command = ["users", "train", "--config", str(tmp_path / "config.yaml"), "--pairs", str(tmp_path / "pairs.parquet")]
+    assert main([*command, "--model", "prm", "--backbone", str(tiny_backbone), "--out", str(out)]) == 0
     assert min(accuracy(out, user) for user in (1, 2)) > 0.85
     assert accuracy(out, 1, "generic") > 0.85 and accuracy(out, 2, "generic") < 0.5
     assert read_json(out / "adapter" / "adapter.json")["kind"] == "reward"
@@ -117,7 +115,7 @@ def test_training_pairs_alone_leave_an_empty_table_of_scores(tiny_backbone: Path
     (tmp_path / "config.yaml").write_text("{experiment: test, users: {tokens: 2}, prm: {epochs: 1}}")
     write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist([r for r in opposite() if r["split"] == "train"], PAIRS))
     for name in ("one", "two"):
-        prm_step(tmp_path / "config.yaml", [tmp_path / "pairs.parquet"], tiny_backbone, None, tmp_path / name)
+        prm_step(tmp_path / "config.yaml", "prm", [tmp_path / "pairs.parquet"], tiny_backbone, None, tmp_path / name)
     assert len(read_parquet(tmp_path / "one" / "scores.parquet", SCORED)) == 0
     for part in ("adapter", "user_model.safetensors"):
         assert sha256(tmp_path / "one" / part) == sha256(tmp_path / "two" / part)

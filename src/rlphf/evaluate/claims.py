@@ -16,8 +16,11 @@ from scipy.stats import t as student
 from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import COVERAGE
+from rlphf.evaluate.schemas import SCHEMAS
 from rlphf.evaluate.scores import Row
-from rlphf.evaluate.tables import SCHEMAS, all_tables, write_table
+from rlphf.evaluate.table_files import write_table
+from rlphf.evaluate.tables import all_tables
+from rlphf.evaluate.user_tables import user_tables
 from rlphf.settings import Section
 from rlphf.tracking.record import step
 
@@ -108,7 +111,10 @@ def claims_step(ledger: Path, configs: Sequence[Path], out: Path) -> None:
     experiments = [load(path) for path in configs]
     inputs = {"claims": ledger, **{f"seed-{e.seed}": path for e, path in zip(experiments, configs, strict=True)}}
     with step("claims", out / "claims", experiments[0], experiments[0].evaluation, inputs) as run:
-        tables = [all_tables(experiment, path.parent) for experiment, path in zip(experiments, configs, strict=True)]
+        tables = [
+            all_tables(experiment, path.parent) | user_tables(experiment, path.parent)
+            for experiment, path in zip(experiments, configs, strict=True)
+        ]
         rows = evaluate(claims, tables)
         files = write_table(out, "claims", rows)
         run.log({f"claims_{name}": sum(r["verdict"] == name for r in rows) for name in ("supported", "refuted", "undecided")})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlphf.evaluate.labels import combination_label, method_label, mistake_label, preference_label
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
-from rlphf.evaluate.tables import read_table
+from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.winrate import MAJORITY
 
 WIDTH = 100

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from rlphf.evaluate.labels import method_label, mistake_label
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
-from rlphf.evaluate.tables import read_table
+from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.winrate import MAJORITY
 from rlphf.figures.style import COLOURS, cell_texts, cell_values, heat_map, reach, separate_last, styled
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from rlphf.evaluate.labels import combination_label, method_label, preference_label
 from rlphf.evaluate.runs import unseen_split
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
-from rlphf.evaluate.tables import read_table
+from rlphf.evaluate.table_files import read_table
 from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, cell_texts, cell_values, heat_map, reach, separate_last, styled
 from rlphf.preferences import AXES, PREFERENCES, members
 

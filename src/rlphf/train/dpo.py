@@ -22,6 +22,7 @@ from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.user_files import read_material, training_inputs, write_results
 from rlphf.train.users import Pair, PairTrainer
 from rlphf.users.embed import response_logprobs
+from rlphf.users.methods import user_model
 
 
 class DPOTrainer(PairTrainer):
@@ -54,24 +55,27 @@ class DPOTrainer(PairTrainer):
         return terms.pair_loss(margins, self.settings.loss, self.settings.beta)
 
 
-def dpo_step(config: Path, pairs: Sequence[Path], backbone: Path, users: Path | None, out: Path) -> None:
+def dpo_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
     """Train policy and user model on the training pairs in the files `pairs`; write `out`/adapter and the user model beside it.
 
-    `users` names a file of users' texts (columns id and text), which `users.text: explicit` and `both` need. The margins of
-    the pairs of other splits go to `out`/scores.parquet. Goes on from the newest checkpoint in `out`/checkpoints.
+    `model` says which user model it is (`users.methods`). `people` names a file of users' texts (columns id and text), which a
+    model that reads them needs. The margins of the pairs of other splits go to `out`/scores.parquet. Goes on from the newest
+    checkpoint in `out`/checkpoints.
     """
     experiment = load(config)
-    settings, seed = experiment.dpo, derive(experiment.seed, "dpo")
-    inputs = training_inputs(backbone, pairs, users, experiment.users)
-    params = {"dpo": settings.model_dump(mode="json"), "users": experiment.users.model_dump(mode="json")}
-    tags = {"method": "pdpo", "user_model": experiment.users.model}
-    with step("dpo", out, experiment, params, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
-        material = read_material(experiment, settings, pairs, backbone, users, seed)
-        model = add_policy(material.base, settings.lora, derive(experiment.seed, "lora"))
-        initial = initial_a_digest(model)
-        trainer = DPOTrainer(model, material.tokenizer, material.users, material.train, settings, seed)
+    settings, users, seed = experiment.dpo, user_model(experiment.users, model), derive(experiment.seed, "dpo")
+    inputs = training_inputs(backbone, pairs, people, users)
+    params = {"dpo": settings.model_dump(mode="json"), "users": users.model_dump(mode="json")}
+    with (
+        step("dpo", out, experiment, params, inputs, {"model": model}) as run,
+        own_checkpoints(out / "checkpoints", run) as folder,
+    ):
+        material = read_material(users, settings, pairs, backbone, people, seed)
+        policy = add_policy(material.base, settings.lora, derive(experiment.seed, "lora"))
+        initial = initial_a_digest(policy)
+        trainer = DPOTrainer(policy, material.tokenizer, material.users, material.train, settings, seed)
         trainer.train(run, folder)
         digest = backbone_sha256(backbone)
         about = {"preference": "users", "backbone_sha256": digest, "lora_a_sha256": initial}
-        write_policy(model, out / "adapter", str(backbone), about)
-        run.output(out / "adapter", *write_results(trainer, material, experiment.users, digest, out, run))
+        write_policy(policy, out / "adapter", str(backbone), about)
+        run.output(out / "adapter", *write_results(trainer, material, users, digest, out, run))

@@ -25,6 +25,7 @@ from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.user_files import read_material, training_inputs, write_results
 from rlphf.train.users import Pair, PairTrainer
 from rlphf.users.embed import last_states
+from rlphf.users.methods import user_model
 from rlphf.users.model import UserModel
 
 
@@ -59,26 +60,27 @@ class UserRewardTrainer(PairTrainer):
         return terms.pair_loss(margins, "sigmoid", 1.0)
 
 
-def prm_step(config: Path, pairs: Sequence[Path], backbone: Path, users: Path | None, out: Path) -> None:
+def prm_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
     """Train a reward model that knows its users on the training pairs in the files `pairs`; write `out`/adapter.
 
-    The adapter is one of a sequence classifier, as other reward models' are; the user model lies beside it. `users` names a
-    file of users' texts, which `users.text: explicit` and `both` need. The margins of the pairs of other splits go to
-    `out`/scores.parquet.
+    The adapter is one of a sequence classifier, as other reward models' are; the user model lies beside it. `model` and `people`
+    are as for P-DPO. The margins of the pairs of other splits go to `out`/scores.parquet.
     """
     experiment = load(config)
-    settings, seed = experiment.prm, derive(experiment.seed, "prm")
-    inputs = training_inputs(backbone, pairs, users, experiment.users)
-    params = {"prm": settings.model_dump(mode="json"), "users": experiment.users.model_dump(mode="json")}
-    tags = {"method": "prm", "user_model": experiment.users.model}
-    with step("prm", out, experiment, params, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
-        material = read_material(experiment, settings, pairs, backbone, users, seed)
-        model = add_policy(material.base, settings.lora, derive(seed, "lora"))
-        trainer = UserRewardTrainer(model, material.tokenizer, material.users, material.train, settings, seed)
+    settings, users, seed = experiment.prm, user_model(experiment.users, model), derive(experiment.seed, "prm")
+    inputs = training_inputs(backbone, pairs, people, users)
+    params = {"prm": settings.model_dump(mode="json"), "users": users.model_dump(mode="json")}
+    with (
+        step("prm", out, experiment, params, inputs, {"model": model}) as run,
+        own_checkpoints(out / "checkpoints", run) as folder,
+    ):
+        material = read_material(users, settings, pairs, backbone, people, seed)
+        adapted = add_policy(material.base, settings.lora, derive(seed, "lora"))
+        trainer = UserRewardTrainer(adapted, material.tokenizer, material.users, material.train, settings, seed)
         trainer.train(run, folder)
         digest = backbone_sha256(backbone)
-        state = get_peft_model_state_dict(model, adapter_name=POLICY) | {"base_model.model.score.weight": trainer.head}
+        state = get_peft_model_state_dict(adapted, adapter_name=POLICY) | {"base_model.model.score.weight": trainer.head}
         described = lora_config(settings.lora, task_type="SEQ_CLS").to_dict() | {"modules_to_save": ["classifier", "score"]}
         about = {"kind": "reward", "preference": "users", "backbone_sha256": digest}
         write_adapter(out / "adapter", state, described, str(backbone), about)
-        run.output(out / "adapter", *write_results(trainer, material, experiment.users, digest, out, run))
+        run.output(out / "adapter", *write_results(trainer, material, users, digest, out, run))

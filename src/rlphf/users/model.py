@@ -19,10 +19,10 @@ from rlphf.errors import InputError
 from rlphf.files import atomic_file, read_json, sha256, write_json
 from rlphf.seeds import derive
 from rlphf.settings_users import Users
+from rlphf.users.records import ABOUT, TENSORS
 from rlphf.users.rows import zeros
 
 Kind = Literal["uniform", "individual", "cluster"]
-TENSORS, ABOUT = "user_model.safetensors", "user_model.json"
 LARGEST_ID = 2**63 - 1
 
 

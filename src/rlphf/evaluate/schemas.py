@@ -1,0 +1,157 @@
+"""The tables of an experiment: their columns, and the caption that stands over each."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from rlphf.evaluate.runs import DATA
+
+
+def _schema(names: str, numbers: Sequence[str] = (), counts: Sequence[str] = ()) -> pa.Schema:
+    kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(counts, pa.int64())
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in names.split()])
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "data": DATA,
+    "reward_models": _schema(
+        "preference split n accuracy ceiling ci_low ci_high", ("accuracy", "ceiling", "ci_low", "ci_high"), ("n",)
+    ),
+    "adapters": _schema(
+        "preference seed before after delta ci_low ci_high kl length_before length_after",
+        ("before", "after", "delta", "ci_low", "ci_high", "kl", "length_before", "length_after"),
+        ("seed",),
+    ),
+    "adapter_effects": _schema(
+        "preference criterion before after delta ci_low ci_high", ("before", "after", "delta", "ci_low", "ci_high")
+    ),
+    "methods": _schema("method combination criterion mean ci_low ci_high n", ("mean", "ci_low", "ci_high"), ("n",)),
+    "differences": _schema(
+        "method_a method_b combination criterion difference ci_low ci_high n", ("difference", "ci_low", "ci_high"), ("n",)
+    ),
+    "win_rates": _schema(
+        "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
+        ("rate", "rate_half_ties", "ci_low", "ci_high"),
+        ("wins", "losses", "ties"),
+    ),
+    "matrix": _schema(
+        "judge method_a method_b criterion wins losses ties rate rate_half_ties ci_low ci_high paper_gpt4",
+        ("rate", "rate_half_ties", "ci_low", "ci_high", "paper_gpt4"),
+        ("wins", "losses", "ties"),
+    ),
+    "averages": _schema(
+        "judge method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
+        ("rate", "rate_half_ties", "ci_low", "ci_high", "paper_gpt4", "paper_humans"),
+        ("opponents",),
+    ),
+    "agreement": _schema(
+        "judge_a judge_b criterion n agreement decided agreement_decided ci_low ci_high",
+        ("agreement", "agreement_decided", "ci_low", "ci_high"),
+        ("n", "decided"),
+    ),
+    "swaps": _schema(
+        "judge criterion n consistent ci_low ci_high prefers_first malformed",
+        ("consistent", "ci_low", "ci_high", "prefers_first"),
+        ("n", "malformed"),
+    ),
+    "front": _schema("first second weight criterion mean ci_low ci_high n", ("weight", "mean", "ci_low", "ci_high"), ("n",)),
+    "budgets": _schema(
+        "method trainings pairs updates samples seconds answer_ms",
+        ("seconds", "answer_ms"),
+        ("trainings", "pairs", "updates", "samples"),
+    ),
+    "claims": _schema(
+        "claim statement effect ci_low ci_high direction threshold verdict seeds",
+        ("effect", "ci_low", "ci_high", "threshold"),
+        ("seeds",),
+    ),
+    "merges": _schema("combination rule relative_error score", ("relative_error", "score")),
+    "release_bugs": _schema(
+        "mistake method criterion against before after effect ci_low ci_high n",
+        ("before", "after", "effect", "ci_low", "ci_high"),
+        ("n",),
+    ),
+    "timings": _schema("step seconds peak_mb", ("seconds", "peak_mb")),
+    "curves": _schema("preference kind step metric value", ("value",), ("step",)),
+    "users_accuracy": _schema(
+        "method population n_pairs accuracy ceiling ci_low ci_high seed",
+        ("accuracy", "ceiling", "ci_low", "ci_high"),
+        ("n_pairs", "seed"),
+    ),
+    "users_scores": _schema("method population criterion mean ci_low ci_high n", ("mean", "ci_low", "ci_high"), ("n",)),
+    "users_differences": _schema(
+        "method_a method_b population criterion difference ci_low ci_high n", ("difference", "ci_low", "ci_high"), ("n",)
+    ),
+    "users_win_rates": _schema(
+        "method_a method_b population wins losses ties rate rate_half_ties ci_low ci_high",
+        ("rate", "rate_half_ties", "ci_low", "ci_high"),
+        ("wins", "losses", "ties"),
+    ),
+    "users_length": _schema("method user group kind tokens ci_low ci_high n", ("tokens", "ci_low", "ci_high"), ("user", "n")),
+    "users_cost": _schema(
+        "method bytes_per_user training_seconds new_user_seconds", ("training_seconds", "new_user_seconds"), ("bytes_per_user",)
+    ),
+    "users_map": _schema("method user group kind x y explained", ("x", "y", "explained"), ("user",)),
+    "cold_start": _schema("method pairs criterion mean ci_low ci_high n", ("mean", "ci_low", "ci_high"), ("pairs", "n")),
+    "user_ablations": _schema(
+        "setting value method against population effect ci_low ci_high n_pairs", ("effect", "ci_low", "ci_high"), ("n_pairs",)
+    ),
+}
+CAPTIONS = {
+    "data": "Records read, kept (by split) and dropped (by reason), by source and preference.",
+    "reward_models": "Share of pairs that a reward model orders as the annotator did; splits share no prompt. `ceiling`: what the"
+    " annotator's noise allows. `gold` learns from validation and test pairs and is measured on training pairs. Intervals: 95 %,"
+    " bootstrap over prompts.",
+    "adapters": "Oracle score of each adapter's own preference on held-out prompts; `before` is the backbone, prompted alike."
+    " `delta`: paired, with its 95 % interval. `kl`: nats per response at the end of training. Lengths in tokens.",
+    "adapter_effects": "What each adapter does to every criterion, against the backbone prompted alike. Intervals: 95 %, paired.",
+    "methods": "Oracle scores on held-out prompts. `mean`: over the combination's preferences. Combination `all`: over all"
+    " combinations (a preference over those that ask for it). Intervals: 95 %, bootstrap over prompts.",
+    "differences": "Score of method_a minus that of method_b, paired by prompt. Intervals: 95 %, bootstrap over prompts.",
+    "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
+    " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"
+    " `majority`: wins more of these preferences than it loses.",
+    "matrix": "The paper's methods by every judge, method_a against method_b over all combinations: counts of verdicts, `rate`"
+    " without ties and `rate_half_ties` with its 95 % interval over prompts. The paper's own share is known for 16 combinations.",
+    "averages": "Each of the paper's methods against all others of them by every judge, every opponent alike, over all"
+    " combinations. `rate` without ties; `rate_half_ties` with its 95 % interval. The paper's known averages (Table 3: GPT-4,"
+    " Table 4: people) stand beside the majority; how it aggregates criteria and treats ties is not known.",
+    "agreement": "How often two judges give the same verdict on the first responses that both saw, over pairs of methods and"
+    " combinations: `agreement` with ties, `agreement_decided` where neither sees a tie, with its 95 % interval over prompts.",
+    "swaps": "How often a judge keeps its verdict when the two responses change places (`consistent`, 95 % interval over"
+    " prompts), and the share of its decided verdicts for what it sees first. Judges that score one by one see no order.",
+    "front": "Oracle scores of soups of two policies, from the first's weight 1 to the second's (`weight`), on held-out prompts."
+    " Intervals: 95 %, bootstrap over prompts.",
+    "budgets": "What each method was trained with. `pairs`: labelled training pairs. `updates`: PPO's outer steps (MT: optimizer"
+    " steps) over all policies; `samples`: responses sampled in them (MT: imitated). `seconds`: wall time of rollouts,"
+    " annotation, reward models and policies; what methods share counts whole for each. `answer_ms`: wall time per response.",
+    "claims": "Claims and their verdicts: supported where the whole 95 % interval of the effect lies beyond the threshold,"
+    " refuted where none of it does. Intervals: of one seed over prompts, of several over seeds (t). No seeds: not measured.",
+    "merges": "Merge rules: `relative_error` of the update against the weighted mean of the adapters' updates, and the mean"
+    " score of the soups, for the rule that was used.",
+    "release_bugs": "Mistakes of the paper's release, one at a time: what a method scores with the mistake (`after`) against"
+    " itself without it, or against PP as it is (`before`), over all combinations. `reward models`: accuracy on test pairs, and"
+    " on rows held out after pairs were repeated (`after`) against unseen pairs (`before`). Intervals: 95 %, over prompts.",
+    "timings": "Wall time of each step, and the peak memory of its process and children.",
+    "curves": "Every metric that the training of reward models and policies logged, by step.",
+    "users_accuracy": "Share of users' held-out pairs that a method tells rightly, a tie counting half. `ceiling`: what the noise"
+    " of choices allows. The minority's users are among the seen ones; unseen users had no part in training. Intervals: 95 %,"
+    " bootstrap over prompts.",
+    "users_scores": "How well answers serve the user who asked: the oracle's scores, weighted as the user weighs the preferences."
+    " P-RLHF, its baselines and soups, by the same judge for the same users. Intervals: 95 %, bootstrap over prompts.",
+    "users_differences": "method_a less method_b: on the same held-out pairs (`accuracy`), and in answers to the same users"
+    " (`score`, `helpfulness`). Intervals: 95 %, bootstrap over prompts.",
+    "users_win_rates": "method_a against method_b, answer by answer to the same user, by the user's score. `rate`: wins / (wins +"
+    " losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over prompts.",
+    "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts.",
+    "users_cost": "What one more user adds on disk, and what the method's model took to train; `new_user_seconds`: fitting one"
+    " more user to pairs that are scored. Wall time.",
+    "users_map": "Trained users' own part of a learned user model, on its two principal axes; `explained`: their share of the"
+    " variance.",
+    "cold_start": "Users who were never trained, answered after so many `pairs` of their own: the score of answers, as in"
+    " `users_scores`. Intervals: 95 %, bootstrap over prompts.",
+    "user_ablations": "P-DPO trained otherwise, one setting at a time: accuracy on held-out pairs (`against` empty), and accuracy"
+    " less that of `against`, trained alike, on the same pairs. Intervals: 95 %, bootstrap over prompts.",
+}
+# The tables about users; the others are about preferences and their combinations.
+USER_TABLES = tuple(name for name in SCHEMAS if name.startswith("user") or name == "cold_start")

@@ -1,0 +1,177 @@
+"""What each method answers users on held-out prompts, and which of their held-out pairs it tells rightly."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pyarrow as pa
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rlphf.config import Experiment, load
+from rlphf.data.records import PAIRS, PROMPTS
+from rlphf.errors import InputError
+from rlphf.evaluate.generate import serving
+from rlphf.files import read_json, read_parquet, write_parquet
+from rlphf.lm.adapters import POLICY, add_policy
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.seeds import derive
+from rlphf.tracking.record import step
+from rlphf.train.dpo import DPOTrainer
+from rlphf.train.user_files import write_margins
+from rlphf.train.users import encode_pairs
+from rlphf.users.embed import answer_users
+from rlphf.users.methods import BACKBONE, METHODS, PER_USER, POOLED, PRM, SOUPS, as_trained
+from rlphf.users.methods import user_model as settings_of
+from rlphf.users.model import UserModel, load_user_model, user_ids
+from rlphf.users.records import ANSWERS, ASKED, TEXTS
+
+
+@dataclass(frozen=True)
+class Served:
+    """What answers some `users`: the backbone with the adapter in a folder, or alone, and a user model, or none."""
+
+    users: list[int]
+    adapter: Path | None
+    user_model: Path | None
+
+
+def servings(method: str, users: Sequence[int], models: Path) -> list[Served]:
+    """Return what answers each of the `users` in a method whose models lie in the folder `models`; each user occurs once.
+
+    A user without an adapter of its own is answered by the backbone, where the method has one per user.
+    """
+    model = METHODS[method].model
+    if model == BACKBONE:
+        return [Served(list(users), None, None)]
+    if model in (PER_USER, SOUPS):
+        folders = {user: models / (f"adapters/{user}" if model == PER_USER else str(user)) for user in users}
+        own = [Served([user], folder, None) for user, folder in folders.items() if folder.is_dir()]
+        others = [user for user, folder in folders.items() if not folder.is_dir()]
+        return [*own, *([Served(others, None, None)] if others else [])]
+    return [Served(list(users), models / "adapter", None if model == POOLED else models)]
+
+
+def spread(rows: Sequence[dict], count: int) -> list[dict]:
+    """Return `count` of the rows, evenly spread over them, or all where there are no more."""
+    return [rows[i * len(rows) // count] for i in range(min(count, len(rows)))] if len(rows) > count else list(rows)
+
+
+def histories(pairs: Sequence[dict], count: int) -> dict[int, str]:
+    """Return {user: the user's first `count` training pairs as text}, for prompts that show them."""
+    shown: dict[int, list[str]] = defaultdict(list)
+    for row in pairs:
+        if row["split"] == "train" and len(shown[row["user"]]) < count:
+            shown[row["user"]].append(f"I asked: {row['prompt']} I liked: {row['chosen']} I did not like: {row['rejected']}")
+    return {user: " ".join(texts) for user, texts in shown.items()}
+
+
+def answers(
+    model: PreTrainedModel | PeftModel,
+    users: UserModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[dict],
+    ids: Sequence[int],
+    texts: Mapping[int, str | None],
+    experiment: Experiment,
+    method: str,
+) -> list[dict]:
+    """Return `evaluation.samples` answers of the model to every prompt for each user, as rows of ANSWERS."""
+    wanted = [(user, row, sample) for user in ids for row in prompts for sample in range(experiment.evaluation.samples)]
+    found = answer_users(
+        model,
+        users,
+        tokenizer,
+        [row["prompt"] for _, row, _ in wanted],
+        [user for user, _, _ in wanted],
+        experiment.evaluation.decoding,
+        derive(experiment.seed, "users", f"{method}/{'-'.join(map(str, ids))}"),
+        [texts.get(user) for user, _, _ in wanted],
+        experiment.users.text_place,
+    )
+    return [
+        {"prompt_id": row["id"], "method": method, "user": user, "sample": sample}
+        | {"response": text, "tokens": tokens, "finished": finished}
+        for (user, row, sample), (text, tokens, finished) in zip(wanted, found, strict=True)
+    ]
+
+
+def no_users(model: PreTrainedModel) -> UserModel:
+    """Return the user model of methods that have none."""
+    nothing = torch.zeros(0)
+    return UserModel("uniform", torch.zeros(0, dtype=torch.int64), torch.zeros(0, 0), nothing, nothing, model.config.hidden_size)
+
+
+def answers_step(
+    config: Path, method: str, prompts: Path, users: Path, pairs: Path, backbone: Path, models: Path | None, out: Path
+) -> None:
+    """Write a method's answers to `out`/answers.parquet, and what it makes of held-out pairs to `out`/scores.parquet.
+
+    `models` is the folder of the method's model, or of its soups by user; none for the backbone. Pairs are left out where the
+    training, or the making of the soups, has scored them alike, and answers where the method is a reward model.
+    """
+    experiment = load(config)
+    settings = experiment.evaluation
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
+    spec = METHODS[method]
+    inputs = {"prompts": prompts, "users": users, "pairs": pairs, "backbone": backbone}
+    inputs |= {"models": models} if models is not None else {}
+    with step(f"answers {method}", out, experiment, experiment.user_evaluation, inputs, {"method": method}) as run:
+        people = read_parquet(users, TEXTS).to_pylist()
+        ids = user_ids([row["id"] for row in people], str(users)).tolist()
+        rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == settings.split]
+        if not rows:
+            raise InputError(f"{prompts}: the split {settings.split!r} is empty; nothing to evaluate on")
+        chosen = read_parquet(pairs, PAIRS).to_pylist()
+        texts: Mapping[int, str | None] = {row["id"]: row["text"] for row in people} if spec.told == "said" else {}
+        if spec.told == "history":
+            texts = histories(chosen, experiment.user_evaluation.history)
+        if spec.told == "asked" and models is not None:
+            texts = {row["id"]: row["text"] for row in read_parquet(models / ASKED, TEXTS).to_pylist()}
+        digest = backbone_sha256(backbone)
+        base, tokenizer = load_backbone(backbone)
+        asked = spread(rows, experiment.user_evaluation.prompts) if spec.model != PRM else []
+        table: list[dict] = []
+        for served in servings(method, ids, models or backbone):
+            if served.adapter and read_json(served.adapter / "adapter.json").get("backbone_sha256") != digest:
+                raise InputError(f"{served.adapter}: made for another backbone; train it again on this one")
+            user_model = load_user_model(served.user_model, digest) if served.user_model else no_users(base)
+            with serving(base, {served.adapter: 1.0} if served.adapter and asked else {}) as model:
+                table += answers(cast(PeftModel, model), user_model, tokenizer, asked, served.users, texts, experiment, method)
+        write_parquet(out / "answers.parquet", pa.Table.from_pylist(table, ANSWERS))
+        files = [out / "answers.parquet"]
+        if not as_trained(method) and spec.model != SOUPS:
+            held = [row for row in chosen if row["split"] == settings.split]
+            own = margins(base, tokenizer, held, texts, experiment, models)
+            files.append(write_margins(out / "scores.parquet", held, own, [0.0] * len(own), run))
+        run.log({"answers": len(table), "tokens_per_answer": sum(row["tokens"] for row in table) / max(1, len(table))})
+        run.output(*files)
+
+
+def margins(
+    base: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[dict],
+    texts: Mapping[int, str | None],
+    experiment: Experiment,
+    models: Path | None,
+) -> list[float]:
+    """Return P-DPO's margins of the pairs `rows`, told of their users by `texts`, under a policy without soft tokens.
+
+    The policy is the adapter in the folder `models`, or the backbone; the reference is the backbone, told of no one.
+    """
+    if models is None:
+        policy = add_policy(base, experiment.dpo.lora, derive(experiment.seed, "lora"))
+    else:
+        policy = PeftModel.from_pretrained(base, models / "adapter", adapter_name=POLICY, use_safetensors=True)  # type: ignore[assignment]
+    context = base.config.max_position_embeddings
+    # Histories are longer than what users say of themselves; only the model's context cuts them.
+    settings = experiment.dpo.model_copy(update={"max_prompt": context, "max_length": context})
+    told = settings_of(experiment.users, "dpo_text")
+    pairs = encode_pairs(tokenizer, rows, told, settings, context, texts)
+    trainer = DPOTrainer(policy, tokenizer, no_users(base), [], settings, 0)
+    return trainer.evaluate(pairs)[0]

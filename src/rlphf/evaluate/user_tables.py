@@ -1,0 +1,111 @@
+"""All rows of the tables about users, from what a run left in the folder `users`, and the step that writes them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rlphf.ablations import runs
+from rlphf.config import Experiment, load
+from rlphf.data.people import PEOPLE
+from rlphf.data.records import PAIRS
+from rlphf.evaluate import users
+from rlphf.evaluate.bootstrap import Bootstrap
+from rlphf.evaluate.runs import timings
+from rlphf.evaluate.schemas import USER_TABLES
+from rlphf.evaluate.scores import Row
+from rlphf.evaluate.table_files import write_table
+from rlphf.evaluate.user_costs import costs, learned, model_folder
+from rlphf.files import read_parquet
+from rlphf.tracking.record import step
+from rlphf.users.methods import METHODS, SOUPS, as_trained
+from rlphf.users.records import ANSWERS, COLD_SCORES, SCORED, USER_SCORES
+
+FOLDER = "users"
+
+
+def scores_file(folder: Path, method: str) -> Path:
+    """Return the file, in a run's folder `users`, of what a method makes of held-out pairs."""
+    own = model_folder(folder, method)
+    scored = METHODS[method].model == SOUPS or as_trained(method)
+    return (own if scored and own is not None else folder / "answers" / method) / "scores.parquet"
+
+
+def told(experiment: Experiment, folder: Path, pairs: list[Row], group_of: Mapping[int, str]) -> dict:
+    """Return what each method tells rightly of held-out pairs, from a run's folder `users`; "sft" alone knows no better."""
+    prompt_of = {row["id"]: row["prompt"] for row in pairs}
+    return {
+        method: users.told_rightly(
+            read_parquet(scores_file(folder, method), SCORED).to_pylist(), prompt_of, group_of, experiment.evaluation.split
+        )
+        for method in experiment.user_evaluation.methods
+        if method != "sft"
+    }
+
+
+def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]]:
+    """Return {table: rows} of what the run in `seed_folder` measured about users; no rows where it has none."""
+    methods, folder = experiment.user_evaluation.methods, seed_folder / FOLDER
+    if not methods:
+        return {name: [] for name in USER_TABLES}
+    bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
+    seconds = {row["step"]: row["seconds"] for row in timings(seed_folder)}
+    people = read_parquet(folder / "pairs" / "users.parquet", PEOPLE).to_pylist()
+    group_of = {row["id"]: row["group"] for row in people}
+    pairs = read_parquet(folder / "pairs" / "pairs.parquet", PAIRS).to_pylist()
+    answered = [
+        row for name in methods for row in read_parquet(folder / "answers" / name / "answers.parquet", ANSWERS).to_pylist()
+    ]
+    judged = folder / "judge" / "oracle" / "scores.parquet"
+    answers = users.Answers(read_parquet(judged, USER_SCORES).to_pylist(), group_of) if judged.exists() else None
+    found = told(experiment, folder, pairs, group_of)
+    cold = folder / "cold_start" / "scores.parquet"
+    return {
+        "users_accuracy": users.accuracies(found, ceilings(pairs), experiment.seed, bootstrap),
+        "users_scores": users.scores(answers, bootstrap) if answers else [],
+        "users_differences": users.differences(found, answers, bootstrap),
+        "users_win_rates": users.win_rates(answers, bootstrap) if answers else [],
+        "users_length": users.lengths(answered, people, bootstrap),
+        "users_cost": costs(folder, methods, seconds),
+        "users_map": learned(folder, methods, people),
+        "cold_start": users.cold_start(read_parquet(cold, COLD_SCORES).to_pylist(), bootstrap) if cold.exists() else [],
+        "user_ablations": ablations(experiment, seed_folder, bootstrap),
+    }
+
+
+def ceilings(pairs: list[Row]) -> dict[str, float | None]:
+    """Return {pair: what a method that knew the noise would tell rightly of it, None where the noise is not known}."""
+    return {row["id"]: p if (p := row["probability"]) is None else max(p, 1 - p) for row in pairs}
+
+
+def ablations(experiment: Experiment, seed_folder: Path, bootstrap: Bootstrap) -> list[Row]:
+    """Return the rows of table `user_ablations`, from the runs of all variations in the seed's folder."""
+    rows: list[Row] = []
+    for name, (setting, value) in runs(experiment.seed, experiment.ablations).items():
+        folder = seed_folder.parent / f"seed-{name}"
+        own = folder / FOLDER / "pairs"
+        source = own if own.is_dir() else seed_folder / FOLDER / "pairs"
+        people = read_parquet(source / "users.parquet", PEOPLE).to_pylist()
+        pairs = read_parquet(source / "pairs.parquet", PAIRS).to_pylist()
+        varied = experiment.varied(setting, value)
+        found = told(varied, folder / FOLDER, pairs, {row["id"]: row["group"] for row in people})
+        which = {"setting": setting, "value": str(value)}
+        for row in users.accuracies(found, {}, experiment.seed, bootstrap):
+            shared = {key: row[key] for key in ("method", "population", "ci_low", "ci_high", "n_pairs")}
+            rows.append(which | shared | {"against": "", "effect": row["accuracy"]})
+        for row in users.differences(found, None, bootstrap):
+            shared = {key: row[key] for key in ("population", "ci_low", "ci_high")} | {"n_pairs": row["n"]}
+            rows.append(which | shared | {"method": row["method_a"], "against": row["method_b"], "effect": row["difference"]})
+    return rows
+
+
+def user_tables_step(config: Path, seed_folder: Path, out: Path) -> None:
+    """Write all tables about users of the run in `seed_folder` to the folder `out`; the record lies in `out`/users."""
+    experiment = load(config)
+    methods, folder = experiment.user_evaluation.methods, seed_folder / FOLDER
+    inputs = {path.relative_to(seed_folder).as_posix(): path for name in methods for path in [folder / "answers" / name]}
+    with step("user tables", out / "users", experiment, experiment.user_evaluation, inputs) as run:
+        tables = user_tables(experiment, seed_folder)
+        files = [path for name, rows in tables.items() for path in write_table(out, name, rows)]
+        for row in tables["users_accuracy"]:
+            run.log({f"{row['method']}_{row['population']}_accuracy": row["accuracy"]})
+        run.output(*files)
+        run.artifact(*(path for path in files if path.suffix == ".md"))

@@ -1,0 +1,69 @@
+"""The methods that serve users: what each of them answers with, and what its prompts tell of the user.
+
+P-DPO and its baselines (Li et al. 2024), one adapter per user (Tan et al. 2024, "Democratizing Large Language Models via
+Personalized Parameter-Efficient Fine-tuning"), and the soups of Personalized Soups, all on one backbone.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rlphf.errors import InputError
+from rlphf.settings_users import UserModels, Users
+
+# Models that users' methods answer with, besides those of MODELS: no training, or one that knows no soft tokens.
+BACKBONE, POOLED, PER_USER, SOUPS = "backbone", "pooled", "per_user", "soups"
+PRM = "prm"
+# What the prompt tells of the user: nothing, what the user says, pairs of the user's own, or what the user's soup is asked for.
+Told = Literal["nothing", "said", "history", "asked"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """`model` answers, whose prompts tell of the user what `told` says."""
+
+    model: str
+    told: Told = "nothing"
+
+
+METHODS: dict[str, Method] = {
+    "sft": Method(BACKBONE),
+    "sft_prompted": Method(BACKBONE, "said"),
+    "in_context": Method(BACKBONE, "history"),
+    "pooled": Method(POOLED),
+    "dpo": Method("dpo"),
+    "dpo_prompted": Method("dpo", "said"),
+    "dpo_text": Method("dpo_text", "said"),
+    "per_user": Method(PER_USER),
+    "prm": Method(PRM),
+    "pdpo_individual": Method("individual"),
+    "pdpo_cluster": Method("cluster"),
+    "pdpo_both": Method("both", "said"),
+    "psoups_declared": Method(SOUPS, "asked"),
+    "psoups_inferred": Method(SOUPS, "asked"),
+}
+# {model: (kind of the user model, what tells of the user)} of what is trained on users' pairs. P-DPO with text alone is
+# `dpo_text`: both of its terms read the text, and without soft tokens they are one.
+MODELS: dict[str, tuple[Literal["uniform", "individual", "cluster"], Literal["implicit", "explicit", "both"]]] = {
+    POOLED: ("uniform", "implicit"),
+    PER_USER: ("uniform", "implicit"),
+    "dpo": ("uniform", "implicit"),
+    "dpo_text": ("uniform", "explicit"),
+    "individual": ("individual", "implicit"),
+    "cluster": ("cluster", "implicit"),
+    "both": ("individual", "both"),
+    PRM: ("individual", "implicit"),
+}
+
+
+def user_model(settings: UserModels, model: str) -> Users:
+    """Return the whole settings of a trained model's user model; raise InputError for an unknown `model`."""
+    if model not in MODELS:
+        raise InputError(f"model {model!r} is unknown; choose from {', '.join(MODELS)}")
+    kind, text = MODELS[model]
+    return Users(**settings.model_dump(), model=kind, text=text)
+
+
+def as_trained(method: str) -> bool:
+    """Return whether the training of the method's model has scored held-out pairs just as the method would."""
+    model, told = METHODS[method].model, METHODS[method].told
+    return model in MODELS and model != POOLED and (told == "said") == (MODELS[model][1] != "implicit")
