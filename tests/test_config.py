@@ -118,6 +118,9 @@ BAD = [
     ({"data": {"validation": 0.5, "test": 0.5}}, "data: validation and test together leave nothing to train on"),
     ({"data": {"sources": [{"kind": "csv", "path": "x"}]}}, "data.sources.0.kind: Input should be"),
     ({"backbone": {"source": "hub"}}, "backbone.name: needed for source hub"),
+    ({"backbone": {"source": "package", "name": "model.bin"}}, "backbone.name: for source package a file that ends in .whl or"),
+    ({"backbone": {"package": "--index-url=x"}}, "backbone.package: String should match pattern"),
+    ({"backbone": {"package_sha256": "abc"}}, "backbone.package_sha256: String should match pattern"),
     ({"annotator": {"kind": "reward_model"}}, "annotator.model: needed for kind reward_model"),
 ]
 

@@ -96,6 +96,8 @@ class Experiment(Section):
             raise ValueError("data: validation and test together leave nothing to train on")
         if self.backbone.source in ("path", "hub") and not self.backbone.name:
             raise ValueError(f"backbone.name: needed for source {self.backbone.source}")
+        if self.backbone.source == "package" and not (self.backbone.name or ".whl").endswith((".whl", ".gguf")):
+            raise ValueError("backbone.name: for source package a file that ends in .whl or .gguf, or null")
         if self.ppo.keep == "best" and self.ppo.algorithm != "ppo":
             raise ValueError("ppo.keep: best needs algorithm: ppo")
         if (self.mistakes.test_selection or "test_selection" in self.priced) and self.ppo.keep != "best":

