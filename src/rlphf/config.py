@@ -30,7 +30,7 @@ from rlphf.settings import (
     Testbed,
     Tracking,
 )
-from rlphf.settings_users import DPO, PRM, Population, Users
+from rlphf.settings_users import DPO, PRM, ColdStart, Population, Users
 
 
 class Experiment(Section):
@@ -58,6 +58,7 @@ class Experiment(Section):
     users: Users = Field(Users(), description="The user model of P-RLHF.")
     dpo: DPO = Field(DPO(), description="P-DPO, which trains it with its policy.")
     prm: PRM = Field(PRM(), description="P-RM, which trains it with a reward model.")
+    cold_start: ColdStart = Field(ColdStart(), description="New users, known by a few pairs.")
     soup: Soup = Field(Soup(), description="Merging.")
     evaluation: Evaluation = Field(Evaluation(), description="Judging.")
     mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release that this run makes.")
