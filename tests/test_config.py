@@ -103,6 +103,8 @@ BAD = [
     ({"dpo": {"loss": "kto"}}, "dpo.loss: Input should be 'sigmoid', 'ipo' or 'hinge'"),
     ({"prm": {"beta": 0.1}}, "prm.beta: unknown key"),
     ({"users": {"init": "zeros"}}, "users.init: Input should be 'vocabulary' or 'uniform'"),
+    ({"cold_start": {"pairs": []}}, "cold_start.pairs: List should have at least 1 item"),
+    ({"cold_start": {"prior": 0}}, "cold_start.prior: Input should be greater than 0"),
     ({"population": {"users": 1}}, "population.users: Input should be greater than or equal to 2"),
     ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta' or 'factor'"),
     ({"soup": {"weights": {"P3D": 1.0}}}, "soup.weights: P3D is not among combination_preferences"),

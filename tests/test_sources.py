@@ -62,7 +62,7 @@ def test_digests_do_not_depend_on_where_the_package_lies(copied):
 
 
 def test_merging_is_part_of_the_soup_commands_and_of_no_other(changed_by):
-    assert changed_by("soup/merge.py") == {"soup all", "soup merge"}
+    assert changed_by("soup/merge.py") == {"soup all", "soup merge", "users fit-soup"}
 
 
 def test_records_configuration_and_errors_are_part_of_no_command(changed_by):

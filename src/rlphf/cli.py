@@ -95,6 +95,18 @@ COMMANDS = (
         + (USER_TEXTS, OUT),
     ),
     Command(
+        "users fit-soup",
+        "rlphf.users.fit_soup:fit_soup_step",
+        "infer from pairs what a person weighs, and merge that person's soup",
+        (
+            Option("pairs", "file of pairs that the person chose between: prompt, chosen, rejected"),
+            CONFIG,
+            BACKBONE,
+            Option("models", "results/<experiment>/seed-<N>, where reward models and policies are"),
+            OUT,
+        ),
+    ),
+    Command(
         "soup all",
         "rlphf.soup.merge:soups_step",
         "merge the soups of all combinations",

@@ -31,7 +31,7 @@ from rlphf.settings import (
     Testbed,
     Tracking,
 )
-from rlphf.settings_users import DPO, PRM, Population, UserEvaluation, UserModels
+from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserEvaluation, UserModels
 
 
 class Experiment(Section):
@@ -63,6 +63,7 @@ class Experiment(Section):
     ablations: dict[str, list[Value]] = Field(
         {}, description="Settings of users' models that are varied, and their values; each value is a run of its own."
     )
+    cold_start: ColdStart = Field(ColdStart(), description="New users, known by a few pairs.")
     soup: Soup = Field(Soup(), description="Merging.")
     evaluation: Evaluation = Field(Evaluation(), description="Judging.")
     mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release that this run makes.")

@@ -117,3 +117,18 @@ class DPO(UserTraining):
 
 class PRM(UserTraining):
     """P-RM: a reward model with a user model."""
+
+
+class ColdStart(Section):
+    """A user who is new: what is learned of the user's weights, or of the user's row in a user model, from a few pairs."""
+
+    pairs: Annotated[list[Count], Field(min_length=1)] = Field(
+        [0, 5, 10, 30, 100], description="Numbers of pairs that new users are known by."
+    )
+    prior: Rate = Field(
+        0.5,
+        description="Standard deviation of a preference's weight before any pair, around 1/P for P preferences; 0.5 is the"
+        " largest that shares, which lie in [0, 1], can have.",
+    )
+    steps: Positive = Field(30, description="Steps of Adam on a new user's row of a trained user model, each over all pairs.")
+    learning_rate: Rate = Field(0.05, description="Their constant learning rate.")

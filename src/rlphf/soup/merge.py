@@ -69,16 +69,34 @@ def save_soup(folder: Path | str, recipe: Recipe, adapters: Mapping[str, Adapter
     An older soup in `folder` is replaced. Raises InputError as `merge` does, and for a folder that holds anything else.
     """
     folder = Path(folder)
-    _check_replaceable(folder, recipe)
+    check_replaceable(folder, recipe)
     soup = merge(recipe, adapters)
+    with atomic_folder(folder) as temporary:
+        write_soup(temporary, soup)
+    return soup
+
+
+def write_soup(folder: Path, soup: Soup) -> None:
+    """Write a soup's four files into a folder, one after the other; `save_soup` does it all or nothing."""
     state = {f"{module}.lora_A.weight": a.contiguous() for module, (a, _) in soup.modules.items()}
     state |= {f"{module}.lora_B.weight": b.contiguous() for module, (_, b) in soup.modules.items()}
-    with atomic_folder(folder) as temporary:
-        save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / CONFIG, soup.config)
-        write_json(temporary / ABOUT, soup.about)
-        write_recipe(soup.recipe, temporary)
-    return soup
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    write_json(folder / CONFIG, soup.config)
+    write_json(folder / ABOUT, soup.about)
+    write_recipe(soup.recipe, folder)
+
+
+def check_replaceable(folder: Path, recipe: Recipe, beside: Collection[str] = ()) -> None:
+    """Raise InputError where writing a soup to `folder` would destroy something that is no soup, or one of its adapters.
+
+    Files named in `beside` may lie there.
+    """
+    for name, path in recipe.paths.items():
+        if folder.resolve() == Path(path).resolve():
+            raise InputError(f"{folder}: is the folder of adapter {name}; choose another folder for the soup")
+    free = not folder.exists() or (folder.is_dir() and all(path.name in beside for path in folder.iterdir()))
+    if not free and read_about(folder).get("kind") != "soup":
+        raise InputError(f"{folder}: exists and is no soup; choose another folder, or remove it")
 
 
 def relative_errors(recipe: Recipe, adapters: Mapping[str, Adapter] | None = None) -> dict[str, float]:
@@ -124,7 +142,7 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     read = {name: read_adapter(path, name) for name, path in folders.items()}
     for soup, recipe in recipes.items():
         check_alike([read[name] for name in recipe.weights], same_rank=recipe.rule == "factor")
-        _check_replaceable(Path(out) / soup, recipe)
+        check_replaceable(Path(out) / soup, recipe)
     rows: list[dict[str, Any]] = []
     with step("soups", out, experiment, experiment.soup, folders, {"rule": rule}) as run:
         for soup, recipe in recipes.items():
@@ -249,13 +267,3 @@ def _config(adapter: Adapter) -> dict[str, Any]:
 def _about(adapters: Sequence[Adapter]) -> dict[str, Any]:
     backbones = {adapter.about.get("backbone_sha256") for adapter in adapters}
     return {"kind": "soup"} | ({} if None in backbones else {"backbone_sha256": backbones.pop()})
-
-
-def _check_replaceable(folder: Path, recipe: Recipe) -> None:
-    """Raise InputError where writing a soup to `folder` would destroy something that is no soup, or one of its adapters."""
-    for name, path in recipe.paths.items():
-        if folder.resolve() == Path(path).resolve():
-            raise InputError(f"{folder}: is the folder of adapter {name}; choose another folder for the soup")
-    free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    if not free and read_about(folder).get("kind") != "soup":
-        raise InputError(f"{folder}: exists and is no soup; choose another folder, or remove it")

@@ -72,6 +72,26 @@ class UserModel(nn.Module):
         """What one more user adds to the saved file."""
         return self.rows.shape[1] * self.rows.element_size() + self.ids.element_size()
 
+    def generic_row(self) -> Tensor:
+        """Return the row (R,) with which a user is the generic one: no offset, or the generic weights."""
+        if self.kind == "uniform":
+            raise InputError("a uniform user model has no rows; train one with users.model: individual or cluster")
+        return torch.zeros(self.generic.numel()) if self.kind == "individual" else self.generic.detach().cpu().float().clone()
+
+    def with_row(self, user: int, row: Tensor) -> "UserModel":
+        """Return a user model with a row (R,) for one more user; what users share is shared, all rows are copied.
+
+        Raises InputError for the generic user and for one who has a row.
+        """
+        (wanted,) = user_ids([user])
+        if wanted == 0 or bool((self.ids == wanted).any()):
+            raise InputError(f"user {user} is known already; give a new user an id of its own, from 1 on")
+        place = int((self.ids < wanted).sum())
+        ids = torch.cat([self.ids[:place], wanted[None], self.ids[place:]])
+        rows = torch.cat([self.rows[:place], row.detach().to("cpu", self.rows.dtype)[None], self.rows[place:]])
+        clusters = self.clusters if self.kind == "cluster" else torch.zeros(0)
+        return UserModel(self.kind, ids, rows, self.generic, clusters, self.width, self.unknown)
+
     def slots(self, users: Tensor | Sequence[int]) -> Tensor:
         """Return the row (B,) of each user, -1 for the generic one; raise InputError for what is no id (`user_ids`)."""
         wanted = user_ids(users)

@@ -54,3 +54,4 @@ def test_convert_passes_bad_rows_on_and_turns_bad_fields_into_bad_records():
 def test_the_error_of_a_bad_record_is_one_line_with_file_line_field_and_what_to_do():
     message = str(Bad(PLACE, "q", "is\nmissing", "").error())
     assert message == "a.jsonl, line 3, field q: is missing; correct it, or set data.on_bad_record: quarantine"
+    assert str(Bad(PLACE, "", "is missing", "").error("write it")) == "a.jsonl, line 3: is missing; write it"

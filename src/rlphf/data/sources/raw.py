@@ -57,11 +57,11 @@ class Bad:
     reason: str
     record: str
 
-    def error(self) -> InputError:
+    def error(self, advice: str = "correct it, or set data.on_bad_record: quarantine") -> InputError:
         """Return the error that names file, line, field and what to do."""
         where = f"{self.place.path}, {self.place.unit} {self.place.number}"
         field = f", field {self.field}" if self.field else ""
-        return InputError(f"{where}{field}: {self.reason}; correct it, or set data.on_bad_record: quarantine")
+        return InputError(f"{where}{field}: {self.reason}; {advice}")
 
 
 class BadField(Exception):

@@ -1,0 +1,73 @@
+"""A new user of a trained P-DPO policy: a row of the user model fitted on a few pairs, with everything else frozen.
+
+The row starts as the generic user's and takes full-batch steps of Adam down P-DPO's own term of that user, -log s(h(u)); loss,
+margins, reference and optimizer are those of the training (`train.dpo`, `train.users`). Source: ours; the release serves users
+whom it has not trained as the generic one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from rlphf.errors import InputError
+from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.settings_users import DPO, ColdStart
+from rlphf.soup.adapter import read_about
+from rlphf.train.dpo import DPOTrainer
+from rlphf.train.users import Pair
+from rlphf.users.model import UserModel, load_user_model
+
+# The id of the one user of the model that a row is fitted in.
+NEW = 1
+
+
+def load_trained(folder: Path, backbone: Path, settings: DPO) -> DPOTrainer:
+    """Load what `dpo train` left in `folder`, as a trainer without pairs; raise InputError if it is of another backbone."""
+    digest = backbone_sha256(backbone)
+    if read_about(folder / "adapter").get("backbone_sha256") != digest:
+        raise InputError(f"{folder / 'adapter'}: no policy of this backbone; train it again on this one")
+    base, tokenizer = load_backbone(backbone)
+    users = load_user_model(folder, digest, device=base.device)
+    policy = PeftModel.from_pretrained(base, folder / "adapter", use_safetensors=True)
+    return DPOTrainer(policy, tokenizer, users, [], settings, seed=0)
+
+
+def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart) -> Tensor:
+    """Return the row (R,) of a new user who chose `pairs`, whatever users these name; without pairs it is the generic user's.
+
+    `trainer` has policy, tokenizer, user model and settings, and nothing of it changes, so that users can be fitted on it one
+    after the other; its own pairs play no part. Raises InputError for a uniform user model.
+    """
+    users = trainer.users
+    row = users.generic_row()
+    if not pairs:
+        return row
+    pairs = [replace(pair, user=NEW) for pair in pairs]
+    clusters = users.clusters if users.kind == "cluster" else torch.zeros(0)
+    alone = UserModel(users.kind, torch.tensor([NEW]), row[None].clone(), users.generic, clusters, users.width)
+    # With alpha 1 the user's own term is the whole loss.
+    own = trainer.settings.model_copy(update={"alpha": 1.0})
+    fitter = DPOTrainer(trainer.model, trainer.tokenizer, alone, pairs, own, seed=0)
+    reference = fitter.reference_worth(pairs)
+    size = own.micro_batch_size
+    for _ in range(settings.steps):
+        gathered = alone.gather([NEW])
+        gradient = torch.zeros_like(gathered.values)
+        for start in range(0, len(pairs), size):
+            margins = fitter.margins(pairs[start : start + size], reference[start : start + size], gathered)
+            # Gradients of the row alone are computed; no parameter gets one.
+            gradient += torch.autograd.grad(fitter.losses(*margins).sum() / len(pairs), gathered.values)[0]
+        fitter.rows.step(gathered.slots, gradient, settings.learning_rate)
+    return alone.rows[0].clone()
+
+
+def fit_user(trainer: DPOTrainer, user: int, pairs: Sequence[Pair], settings: ColdStart) -> UserModel:
+    """Return the trainer's user model with one more row, that of the new `user` as `fit_row` fits it.
+
+    It can take the place of `trainer.users` to `evaluate` the user's other pairs. Raises InputError for a user who has a row.
+    """
+    return trainer.users.with_row(user, fit_row(trainer, pairs, settings))
