@@ -59,10 +59,10 @@ def pair_id(prompt: str, chosen: str, rejected: str, preference: str, user: int 
 
 def check_prompts(table: pa.Table, where: str) -> None:
     """Raise InputError, beginning with `where` and naming row and column, if `table` breaks a rule of PROMPTS."""
-    _conform(table, PROMPTS, where)
-    _filled(table, ("id", "prompt", "source"), where)
+    conform(table, PROMPTS, where)
+    filled(table, ("id", "prompt", "source"), where)
     _known_split(table, where)
-    _unique(table, ("id",), where)
+    unique(table, ("id",), where)
 
 
 def check_pairs(table: pa.Table, where: str) -> None:
@@ -70,15 +70,15 @@ def check_pairs(table: pa.Table, where: str) -> None:
 
     Texts are not blank, chosen and rejected differ, probabilities lie in (0, 1] or are null, ids are unique.
     """
-    _conform(table, PAIRS, where)
-    _filled(table, ("id", "prompt", "chosen", "rejected", "preference", "source"), where)
+    conform(table, PAIRS, where)
+    filled(table, ("id", "prompt", "chosen", "rejected", "preference", "source"), where)
     _known_split(table, where)
-    _unique(table, ("id",), where)
-    _refuse(pc.equal(table["chosen"], table["rejected"]), where, "rejected", "equals chosen; drop the pair")
+    unique(table, ("id",), where)
+    refuse(pc.equal(table["chosen"], table["rejected"]), where, "rejected", "equals chosen; drop the pair")
     probability = table["probability"]
     # NaN compares false with everything, so it is refused too.
     outside = pc.invert(pc.and_(pc.greater(probability, 0.0), pc.less_equal(probability, 1.0)))
-    _refuse(outside, where, "probability", "is not in (0, 1]; use null where it is not known")
+    refuse(outside, where, "probability", "is not in (0, 1]; use null where it is not known")
 
 
 def check_responses(table: pa.Table, where: str) -> None:
@@ -86,34 +86,37 @@ def check_responses(table: pa.Table, where: str) -> None:
 
     A response may be empty: a policy is free to say nothing.
     """
-    _conform(table, RESPONSES, where)
-    _filled(table, ("prompt_id", "method"), where)
+    conform(table, RESPONSES, where)
+    filled(table, ("prompt_id", "method"), where)
     for name in ("sample", "tokens"):
-        _refuse(pc.less(table[name], 0), where, name, "is negative")
-    _unique(table, ("prompt_id", "method", "combination", "sample"), where)
+        refuse(pc.less(table[name], 0), where, name, "is negative")
+    unique(table, ("prompt_id", "method", "combination", "sample"), where)
 
 
-def _conform(table: pa.Table, schema: pa.Schema, where: str) -> None:
+def conform(table: pa.Table, schema: pa.Schema, where: str) -> None:
+    """Raise InputError if a column of `schema` is missing, has another type, or is null where it must not be."""
     for field in schema:
         if field.name not in table.column_names:
             raise InputError(f"{where}: column {field.name} is missing; expected {', '.join(schema.names)}")
         if table[field.name].type != field.type:
             raise InputError(f"{where}: column {field.name}: is {table[field.name].type}, expected {field.type}")
         if not field.nullable:
-            _refuse(pc.is_null(table[field.name]), where, field.name, "is null; give it a value")
+            refuse(pc.is_null(table[field.name]), where, field.name, "is null; give it a value")
 
 
-def _filled(table: pa.Table, names: Iterable[str], where: str) -> None:
+def filled(table: pa.Table, names: Iterable[str], where: str) -> None:
+    """Raise InputError if a text of the columns `names` is blank."""
     for name in names:
-        _refuse(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), where, name, "is empty; fill it or drop the row")
+        refuse(pc.equal(pc.utf8_trim_whitespace(table[name]), ""), where, name, "is empty; fill it or drop the row")
 
 
 def _known_split(table: pa.Table, where: str) -> None:
     unknown = pc.invert(pc.is_in(table["split"], value_set=pa.array(SPLITS)))
-    _refuse(unknown, where, "split", f"is unknown; choose from {', '.join(SPLITS)}")
+    refuse(unknown, where, "split", f"is unknown; choose from {', '.join(SPLITS)}")
 
 
-def _unique(table: pa.Table, names: tuple[str, ...], where: str) -> None:
+def unique(table: pa.Table, names: tuple[str, ...], where: str) -> None:
+    """Raise InputError if two rows agree in all columns `names`."""
     counts = table.group_by(list(names)).aggregate([([], "count_all")])
     repeated = counts.filter(pc.greater(counts["count_all"], 1))
     if repeated.num_rows:
@@ -121,7 +124,8 @@ def _unique(table: pa.Table, names: tuple[str, ...], where: str) -> None:
         raise InputError(f"{where}: {', '.join(names)}: {value!r} occurs {repeated['count_all'][0]} times; keep one")
 
 
-def _refuse(bad: pa.ChunkedArray, where: str, name: str, reason: str) -> None:
+def refuse(bad: pa.ChunkedArray, where: str, name: str, reason: str) -> None:
+    """Raise InputError for the first row in which `bad` is true; `name` is the column and `reason` what is wrong with it."""
     row = pc.index(bad, True).as_py()
     if row >= 0:
         raise InputError(f"{where}: row {row + 1}, column {name}: {reason}")
