@@ -88,6 +88,12 @@ COMMANDS = (
         (CONFIG, PROMPTS, RESPONSES, OUT),
     ),
     Command(
+        "users import",
+        "rlphf.data.user_import:users_import_step",
+        "raw data of users (user_data) to users, pairs and prompts, split by prompt",
+        (CONFIG, OUT),
+    ),
+    Command(
         "dpo train",
         "rlphf.train.dpo:dpo_step",
         "train a policy and its user model by P-DPO",
