@@ -79,6 +79,11 @@ def test_ppo_is_part_of_policies_alone(changed_by):
     assert changed_by("train/ppo.py") == {"policy train"}
 
 
+def test_readers_of_users_are_part_of_their_import_alone(changed_by):
+    assert changed_by("data/user_sources/prism.py") == {"users import"}
+    assert changed_by("data/people.py") == {"users import", "users pairs"}
+
+
 def test_plots_are_part_of_the_figures_though_a_notebook_draws_them(changed_by):
     assert changed_by("figures/plots.py") == {"figures"}
 

@@ -88,6 +88,12 @@ COMMANDS = (
         (CONFIG, PROMPTS, RESPONSES, OUT),
     ),
     Command(
+        "users import",
+        "rlphf.data.user_import:users_import_step",
+        "raw data of users (user_data) to users, pairs and prompts, split by prompt",
+        (CONFIG, OUT),
+    ),
+    Command(
         "users train",
         "rlphf.train.user_models:user_model_step",
         "train a model on users' pairs: P-DPO, P-RM, or a baseline",

@@ -31,7 +31,7 @@ from rlphf.settings import (
     Testbed,
     Tracking,
 )
-from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserEvaluation, UserModels
+from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, UserEvaluation, UserModels
 
 
 class Experiment(Section):
@@ -56,6 +56,7 @@ class Experiment(Section):
     pmorl: PMorl = Field(PMorl(), description="The method P-MORL.")
     mt: MT = Field(MT(), description="The method MT.")
     population: Population = Field(Population(), description="The testbed's users.")
+    user_data: UserData = Field(UserData(), description="Users of raw data.")
     users: UserModels = Field(UserModels(), description="The user models of P-RLHF.")
     dpo: DPO = Field(DPO(), description="P-DPO, which trains it with its policy.")
     prm: PRM = Field(PRM(), description="P-RM, which trains it with a reward model.")

@@ -1,8 +1,8 @@
-"""The sections of the configuration that are about users: the testbed's population, user models, P-DPO and P-RM."""
+"""The sections of the configuration that are about users: where they come from, user models, P-DPO and P-RM."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlphf.settings import Count, Lora, Positive, Rate, Section, Share
 
@@ -20,6 +20,38 @@ class Population(Section):
     text: Literal["prompts", "paraphrase"] = Field(
         "prompts", description="What users say of themselves: their preferences' prompts, or the same in other words."
     )
+
+
+class UserData(Section):
+    """Users of raw data, in place of the testbed's; bad records are treated as `data.on_bad_record` says."""
+
+    source: Literal["testbed", "tldr", "psoups", "prism", "persona", "hh_rlhf"] = Field(
+        "testbed", description="Who the users are: the testbed's, or those of raw data of this layout."
+    )
+    path: str | None = Field(None, description="File or folder of the raw data; needed for all but the testbed.")
+    users: Positive | None = Field(
+        None, description="Users at most, null for all: for `tldr` the most frequent workers, for `hh_rlhf` two if null."
+    )
+    unseen: Share = Field(
+        0.0,
+        description="Share of the users who are held out of training; for `tldr` they are the validation files' other workers.",
+    )
+    pairs_per_user: Positive | None = Field(
+        None, description="Pairs of a user and split at most, drawn by the seed; null for all."
+    )
+    validation: Share = Field(0.1, description="Share of the prompts that go to validation.")
+    test: Share = Field(0.1, description="Share of the prompts that go to test; `tldr` has files for it.")
+    shorter: Share = Field(0.3, description="`tldr`: chance of a worker to prefer the shorter summary.")
+
+    @model_validator(mode="after")
+    def _readable(self) -> "UserData":
+        if self.source != "testbed" and not self.path:
+            raise ValueError(f"path: needed for source {self.source}")
+        if self.source == "tldr" and self.unseen:
+            raise ValueError("unseen: is no share for source tldr, whose unseen users are the workers beyond `users`; set 0")
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave nothing to train on")
+        return self
 
 
 class UserModels(Section):

@@ -48,6 +48,13 @@ def test_prompts_decide_where_there_are_no_pairs():
         counts.check(0.0, 0.5)
 
 
+def test_the_section_that_sets_the_shares_is_named():
+    with pytest.raises(InputError, match=r"^users: the split validation .* change the share users\.validation"):
+        counted = filled()
+        counted.drop(PAIRS, "tie")
+        counted.check(0.1, 0.1, "users")
+
+
 def test_sources_that_give_nothing_are_refused():
     counts = Counts()
     counts.drop(PAIRS, "tie")

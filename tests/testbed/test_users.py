@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from rlphf.cli import main
+from rlphf.data.people import check_people
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
-from rlphf.preferences import AXES, PREFERENCES
+from rlphf.preferences import AXES, PREFERENCES, members
 from rlphf.settings import Annotator
 from rlphf.settings import Testbed as Prompts
 from rlphf.settings_users import Population
@@ -131,6 +132,8 @@ def test_the_users_table_has_a_weight_for_every_preference() -> None:
     assert table.schema == USERS
     for row, user in zip(table.to_pylist(), users, strict=True):
         assert {p: row[p] for p in ALL if row[p]} == user.weights and row["text"] == user.text
+        assert row["kind"] == user.kind and members(row["kind"]) == sorted(user.weights, key=ALL.index)
+    check_people(table, "users")
 
 
 def test_only_preferences_of_the_experiment_are_wanted() -> None:

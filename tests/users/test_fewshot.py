@@ -30,7 +30,7 @@ def folders(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     found = {}
     for kind, epochs in (("individual", 3), ("cluster", 3), ("uniform", 1)):
         folder = tmp_path_factory.mktemp(kind)
-        (folder / "config.yaml").write_text(CONFIG % (kind, "implicit", 0.5, epochs))
+        (folder / "config.yaml").write_text(CONFIG % (0.5, epochs))
         write_parquet(folder / "pairs.parquet", pa.Table.from_pylist(opposite(), PAIRS))
         dpo_step(folder / "config.yaml", [folder / "pairs.parquet"], tiny_backbone, None, folder / "out")
         found[kind] = folder

@@ -40,20 +40,22 @@ class Counts:
         """Count a record of `key` = (source, preference) that is dropped."""
         self._dropped.setdefault(key, Counter())[reason] += 1
 
-    def check(self, validation: float, test: float) -> None:
+    def check(self, validation: float, test: float, section: str = "data") -> None:
         """Raise InputError if nothing was kept, or if a split with a share above zero stayed empty.
 
-        Pairs decide; prompts do where there are no pairs.
+        Pairs decide; prompts do where there are no pairs. `section` of the configuration is where the shares are set.
         """
         pairs = sum((kept for key, kept in self._kept.items() if key[1] is not None), Counter())
         kept = pairs or sum(self._kept.values(), Counter())
         if not kept:
-            raise InputError("data: the sources hold no record that can be used; see the reasons with on_bad_record: quarantine")
+            raise InputError(
+                f"{section}: the sources hold no record that can be used; see the reasons with on_bad_record: quarantine"
+            )
         for split, share in zip(SPLITS, (1 - validation - test, validation, test), strict=True):
             if share > 0 and not kept[split]:
                 raise InputError(
-                    f"data: the split {split} is empty: {kept.total()} records are too few for a share of {share:g}; "
-                    f"add data, or change the share data.{split if split != SPLITS[0] else 'test'}"
+                    f"{section}: the split {split} is empty: {kept.total()} records are too few for a share of {share:g}; "
+                    f"add data, or change the share {section}.{split if split != SPLITS[0] else 'test'}"
                 )
 
     def rows(self) -> Iterator[tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 import unicodedata
 from hashlib import blake2b
 
+EMPTY, IDENTICAL = "empty answer", "identical answers"
 REPEATED = "repeated"
 REPEATED_LOOSELY = "repeated apart from case, spacing or punctuation"
 CONTRADICTORY = "contradicted: another record chooses the other answer"

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from rlphf.config import load
 from rlphf.data.counts import ALL, COUNTS, Counts
-from rlphf.data.dedup import CONTRADICTORY, Deduplicator, fingerprint, normalise
+from rlphf.data.dedup import CONTRADICTORY, EMPTY, IDENTICAL, Deduplicator, fingerprint, normalise
 from rlphf.data.discover import discover
+from rlphf.data.quarantine import QUARANTINE, QUARANTINED, quarantined
 from rlphf.data.records import PAIRS, PROMPTS, pair_id, prompt_id
 from rlphf.data.sources import alpaca_eval, hh_rlhf, hub, koala, psoups, table
 from rlphf.data.sources.raw import Bad, Dropped, Pair, Prompt, Raw
@@ -26,18 +27,7 @@ from rlphf.files import atomic_file, read_parquet
 from rlphf.settings import Source
 from rlphf.tracking.record import step
 
-QUARANTINE = pa.schema(
-    [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("file", pa.string(), nullable=False),
-        pa.field("line", pa.int64(), nullable=False),  # Line, or number of the record where lines mean nothing.
-        pa.field("field", pa.string(), nullable=False),  # "" where the whole record is broken.
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("record", pa.string(), nullable=False),  # The record as JSON or as it stood, at most 2,000 characters.
-    ]
-)
-QUARANTINED = "set aside as malformed"
-EMPTY, IDENTICAL, REPEATED_PROMPT = "empty answer", "identical answers", "repeated prompt"
+REPEATED_PROMPT = "repeated prompt"
 
 
 def prepare_step(config: Path, raw: Path | None, out: Path) -> None:
@@ -181,9 +171,7 @@ def _collect(
                     if quarantine is None:
                         raise raw.error()
                     file = raw.place.path if source.kind == "hub" else _name(raw.place.path, root)
-                    # Broken UTF-8 is kept visible, as \udc80 and the like.
-                    record = raw.record.encode("utf-8", "backslashreplace").decode()[:2000]
-                    quarantine.add(name, file, raw.place.number, raw.field, raw.reason, record)
+                    quarantine.add(*quarantined(raw, name, file))
                     counts.drop((name, source.preference), QUARANTINED)
     return seen.contradicted
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from rlphf.config import load
 from rlphf.data.annotate import choose
+from rlphf.data.people import MAJORITY, MINORITY, PEOPLE, UNSEEN, check_people
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, SPLITS, check_pairs, pair_id
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
@@ -22,7 +23,6 @@ from rlphf.settings_users import Population
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
 
-MAJORITY, MINORITY, UNSEEN = "majority", "minority", "unseen"
 # What the axis weighs, on which the minority conflicts with the majority; the other axes share the rest.
 CONFLICT = 0.6
 # A user's weight on an axis is that of the taste times 1 +- this, before they are made to sum to 1.
@@ -40,11 +40,9 @@ PARAPHRASES = {
 }
 USERS = pa.schema(
     [
-        pa.field("id", pa.int64(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),  # majority, minority, or unseen: in no training pair.
+        *PEOPLE,
         pa.field("cluster", pa.int64(), nullable=False),
         *(pa.field(name, pa.float64(), nullable=False) for name in PREFERENCES),
-        pa.field("text", pa.string(), nullable=False),
     ]
 )
 
@@ -66,6 +64,11 @@ class User:
     cluster: int
     weights: dict[str, float]
     text: str
+
+    @property
+    def kind(self) -> str:
+        """The preferences that the user wants, in the order of the axes, as a combination is named."""
+        return "-".join(sorted(self.weights, key=list(PREFERENCES).index))
 
     def score(self, scores: Mapping[str, float]) -> float:
         """Return how well a response with the oracle's `scores` serves the user, in [0, 1]."""
@@ -140,7 +143,7 @@ def _user(number: int, group: str, cluster: int, taste: Taste, settings: Populat
 def users_table(users: Sequence[User]) -> pa.Table:
     """Return the users as a USERS table; a preference that a user does not care for weighs 0."""
     rows = [
-        {"id": user.id, "group": user.group, "cluster": user.cluster, "text": user.text}
+        {"id": user.id, "group": user.group, "kind": user.kind, "text": user.text, "cluster": user.cluster}
         | {name: user.weights.get(name, 0.0) for name in PREFERENCES}
         for user in users
     ]
@@ -219,7 +222,9 @@ def users_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path
         rows = [row for path in responses for row in read_parquet(path, RESPONSES).to_pylist()]
         table = user_pairs(users, read_parquet(prompts, PROMPTS).to_pylist(), rows, settings, experiment.annotator, seed)
         check_pairs(table, str(out / "pairs.parquet"))
-        write_parquet(out / "users.parquet", users_table(users))
+        people = users_table(users)
+        check_people(people, str(out / "users.parquet"))
+        write_parquet(out / "users.parquet", people)
         write_parquet(out / "pairs.parquet", table)
         groups = [user.group for user in users]
         run.log({"pairs": len(table), **{group: groups.count(group) for group in (MAJORITY, MINORITY, UNSEEN)}})

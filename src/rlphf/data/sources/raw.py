@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from rlphf.errors import InputError
 
@@ -28,6 +28,8 @@ class Pair:
     preference: str
     user: int | None = None
     probability: float | None = None
+    split: str | None = None  # The source's own, "train" or "test"; read where pairs are users' (user_import.py).
+    opening: str | None = None  # First question of the dialogue that the prompt is the end of; read there, too.
 
 
 @dataclass(slots=True)
@@ -75,9 +77,10 @@ class BadField(Exception):
 
 Raw = Pair | Prompt | Dropped | Bad
 Row = tuple[Place, dict[str, Any]]
+Made = TypeVar("Made")
 
 
-def convert(rows: Iterable[Row | Bad], make: Callable[[Place, dict[str, Any]], Raw]) -> Iterator[Raw]:
+def convert(rows: Iterable[Row | Bad], make: Callable[[Place, dict[str, Any]], Made]) -> Iterator[Made | Bad]:
     """Yield `make(place, record)` for every row; rows that are bad, or become so in `make`, come out as Bad."""
     for row in rows:
         if isinstance(row, Bad):
