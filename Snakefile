@@ -11,6 +11,7 @@ configfile: "config/config.yaml"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/users.smk"
 include: "workflow/rules/evaluation.smk"
 
 
@@ -19,5 +20,6 @@ rule all:
         rules.summary.output,
         rules.figures.output,
         rules.tables.output,
+        rules.user_tables.output,
         expand(rules.soups.output.soups, seed=SEEDS),
         rules.claims.output,

@@ -6,6 +6,8 @@ has the steps that the setting changes, and takes everything else from the seed'
 
 from collections.abc import Iterable, Mapping
 
+from rlphf import mistakes
+
 # {setting: methods that are trained for each value}. Settings of the population change everyone's pairs.
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "dpo.alpha": ("pdpo_individual",),
@@ -31,6 +33,13 @@ def runs(seed: int | str, varied: Mapping[str, Iterable[Value]]) -> dict[str, tu
     return {f"{seed}/{FOLDER}/{setting}-{value}": (setting, value) for setting, values in varied.items() for value in values}
 
 
-def changed(name: str, step: str) -> bool:
-    """Return whether the variation `name` ("dpo.alpha-0.5") changes what a step of users makes."""
-    return step != "user_pairs" or name.startswith("population.")
+def run_of(run: str, step: str) -> str:
+    """Return the name of the run whose output of `step` the run `run` works with: its own, or the seed's.
+
+    A variation trains models and tells pairs, and where it is one of the population it draws pairs; a mistake's run is like it.
+    """
+    seed, name = split_run(run)
+    if name is None:
+        return mistakes.run_of(run, step)
+    own = ("user_model", "user_answers", *(["user_pairs"] if name.startswith("population.") else []))
+    return run if step in own else seed

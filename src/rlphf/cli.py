@@ -40,6 +40,9 @@ PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
 PAIRS = Option("pairs", "files of pairs", "paths")
 RESPONSES = Option("responses", "files of responses", "paths")
+USERS = Option("users", "users.parquet")
+USER_PAIRS = Option("pairs", "pairs.parquet of users")
+MODELS = Option("models", "results/<experiment>/seed-<N>, where reward models and policies are")
 USER_TEXTS = Option("users", "users.parquet, whose texts models read that are told of them", required=False)
 
 COMMANDS = (
@@ -108,9 +111,28 @@ COMMANDS = (
             Option("pairs", "file of pairs that the person chose between: prompt, chosen, rejected"),
             CONFIG,
             BACKBONE,
-            Option("models", "results/<experiment>/seed-<N>, where reward models and policies are"),
+            MODELS,
             OUT,
         ),
+    ),
+    Command(
+        "users soups",
+        "rlphf.users.soups:user_soups_step",
+        "merge a soup per user of the testbed: declared, and inferred from the user's pairs",
+        (CONFIG, USERS, USER_PAIRS, BACKBONE, MODELS, OUT),
+    ),
+    Command(
+        "users answer",
+        "rlphf.evaluate.user_answers:answers_step",
+        "a method's answers to every user, and what it makes of their held-out pairs",
+        (CONFIG, Option("method", "a method (user_evaluation.methods)", "text"), PROMPTS, USERS, USER_PAIRS, BACKBONE)
+        + (Option("models", "folder of the method's model, or of its soups; none for the backbone", required=False), OUT),
+    ),
+    Command(
+        "users cold-start",
+        "rlphf.evaluate.cold_start:cold_start_step",
+        "answer users who were never trained, known by a few pairs",
+        (CONFIG, PROMPTS, USERS, USER_PAIRS, BACKBONE, MODELS, OUT),
     ),
     Command(
         "soup all",
@@ -142,6 +164,12 @@ COMMANDS = (
         "rlphf.evaluate.judges.oracle:oracle_step",
         "score testbed responses by every criterion, exactly",
         (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge users",
+        "rlphf.evaluate.judges.users:judge_users_step",
+        "score answers by the weights of the testbed's user who asked, exactly",
+        (CONFIG, PROMPTS, USERS, Option("answers", "files of answers", "paths"), OUT),
     ),
     Command(
         "judge gold",
@@ -177,6 +205,12 @@ COMMANDS = (
         "tables",
         "rlphf.evaluate.tables:tables_step",
         "all tables of a run, as Parquet, CSV and Markdown",
+        (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
+    ),
+    Command(
+        "users tables",
+        "rlphf.evaluate.user_tables:user_tables_step",
+        "all tables about users of a run",
         (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
     ),
     Command(

@@ -110,6 +110,7 @@ class UserEvaluation(Section):
     methods: list[UserMethod] = Field([], description="Methods to compare; [] leaves users out.")
     prompts: Count = Field(24, description="Prompts that each user is answered, spread evenly over those evaluated.")
     history: Positive = Field(2, description="Pairs of a user's own that the prompts of `in_context` show.")
+    inferred_from: Positive = Field(60, description="Training pairs of a user's own that `psoups_inferred` infers weights from.")
 
     @field_validator("methods")
     @classmethod
@@ -162,5 +163,6 @@ class ColdStart(Section):
         description="Standard deviation of a preference's weight before any pair, around 1/P for P preferences; 0.5 is the"
         " largest that shares, which lie in [0, 1], can have.",
     )
-    steps: Positive = Field(30, description="Steps of Adam on a new user's row of a trained user model, each over all pairs.")
+    steps: Positive = Field(30, description="Steps of Adam on a new user's row of a trained user model.")
+    batch_size: Positive = Field(8, description="Pairs per step, drawn anew for each; all of them where there are no more.")
     learning_rate: Rate = Field(0.05, description="Their constant learning rate.")

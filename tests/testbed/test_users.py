@@ -24,6 +24,7 @@ from rlphf.testbed.users import USERS, User, minority_of, population, tastes, us
 
 ALL = list(PREFERENCES)
 SETTINGS = Population(users=20, unseen=5, clusters=5, train_pairs=30, validation_pairs=4, test_pairs=10)
+COUNTS = {"train": 30, "validation": 4, "test": 10}
 NOISY = Annotator(kind="simulated", rationality=20.0)
 SMALL = Prompts(train_topics=12, validation_topics=3, test_topics=5, train_phrasings=4, test_phrasings=2, prompts_per_topic=3)
 
@@ -149,7 +150,7 @@ def test_only_preferences_of_the_experiment_are_wanted() -> None:
 
 def test_pairs_are_sound_and_split_by_prompt(asked: list[dict], said: list[dict]) -> None:
     users = population(SETTINGS, ALL, 5)
-    table = user_pairs(users, asked, said, SETTINGS, NOISY, 5)
+    table = user_pairs(users, asked, said, COUNTS, NOISY, 5)
     check_pairs(table, "pairs")
     split_of = {row["prompt"]: row["split"] for row in asked}
     counts: dict[tuple[int, str], int] = defaultdict(int)
@@ -159,15 +160,14 @@ def test_pairs_are_sound_and_split_by_prompt(asked: list[dict], said: list[dict]
         user = users[row["user"] - 1]
         assert row["preference"] == user.group
     for user in users:
-        wanted = {"train": 0 if user.group == "unseen" else 30, "validation": 4, "test": 10}
-        assert {split: counts[user.id, split] for split in wanted} == wanted
+        assert {split: counts[user.id, split] for split in COUNTS} == COUNTS
 
 
 def test_users_choose_by_their_own_weights(asked: list[dict], said: list[dict]) -> None:
     users = population(SETTINGS, ALL, 5)
     topic_of = {row["prompt"]: row["topic"] for row in asked}
     agreed, expected, variance = 0, 0.0, 0.0
-    for row in user_pairs(users, asked, said, SETTINGS, NOISY, 5).to_pylist():
+    for row in user_pairs(users, asked, said, COUNTS, NOISY, 5).to_pylist():
         user = users[row["user"] - 1]
         better, worse = (
             sum(w * oracle.scores(row[name], topic_of[row["prompt"]])[p] for p, w in user.weights.items())
@@ -185,7 +185,7 @@ def test_the_minority_chooses_against_the_majority(asked: list[dict], said: list
     topic_of = {row["prompt"]: row["topic"] for row in asked}
     axis = conflict(users)
     theirs, ours = (next(pole(u, axis) for u in users if u.group == g) for g in ("majority", "minority"))
-    rows = user_pairs(users, asked, said, SETTINGS, NOISY, 5).to_pylist()
+    rows = user_pairs(users, asked, said, COUNTS, NOISY, 5).to_pylist()
 
     def lean(group: str) -> float:
         """How much more of the majority's pole than of the minority's the group's chosen responses have."""
@@ -201,16 +201,15 @@ def test_the_minority_chooses_against_the_majority(asked: list[dict], said: list
 
 def test_choices_are_the_seeds_and_a_users_own(asked: list[dict], said: list[dict]) -> None:
     users = population(SETTINGS, ALL, 5)
-    whole = user_pairs(users, asked, said, SETTINGS, NOISY, 5)
+    whole = user_pairs(users, asked, said, COUNTS, NOISY, 5)
     assert whole.equals(user_pairs(users, asked, said[::-1], SETTINGS, NOISY, 5))
-    assert not whole.equals(user_pairs(users, asked, said, SETTINGS, NOISY, 6))
-    alone = user_pairs(users[2:3], asked, said, SETTINGS, NOISY, 5).to_pylist()
+    assert not whole.equals(user_pairs(users, asked, said, COUNTS, NOISY, 6))
+    alone = user_pairs(users[2:3], asked, said, COUNTS, NOISY, 5).to_pylist()
     assert alone == [row for row in whole.to_pylist() if row["user"] == 3]
 
 
 def test_more_pairs_than_prompts_go_round_again_without_repeating_a_pair(asked: list[dict], said: list[dict]) -> None:
-    many = SETTINGS.model_copy(update={"train_pairs": 100})
-    table = user_pairs(population(many, ALL, 5)[:1], asked, said, many, NOISY, 5)
+    table = user_pairs(population(SETTINGS, ALL, 5)[:1], asked, said, COUNTS | {"train": 100}, NOISY, 5)
     check_pairs(table, "pairs")
     rows = [row for row in table.to_pylist() if row["split"] == "train"]
     assert 36 < len(rows) <= 100
@@ -220,12 +219,12 @@ def test_what_cannot_be_chosen_between_is_an_error_or_left_out(asked: list[dict]
     users = population(SETTINGS, ALL, 5)
     lonely = [row for row in said if row["sample"] == 0]
     with pytest.raises(InputError, match="none of split 'train' has two different responses; sample more rollouts"):
-        user_pairs(users, asked, lonely, SETTINGS, NOISY, 5)
+        user_pairs(users, asked, lonely, COUNTS, NOISY, 5)
     silent = [row | {"response": " "} if row["sample"] > 2 else row for row in said]
-    assert all(row["chosen"].strip() for row in user_pairs(users, asked, silent, SETTINGS, NOISY, 5).to_pylist())
+    assert all(row["chosen"].strip() for row in user_pairs(users, asked, silent, COUNTS, NOISY, 5).to_pylist())
     foreign = [row | {"topic": None} for row in asked]
     with pytest.raises(InputError, match="testbed prompts only"):
-        user_pairs(users, foreign, said, SETTINGS, NOISY, 5)
+        user_pairs(users, foreign, said, COUNTS, NOISY, 5)
 
 
 def test_the_step_writes_users_and_pairs(asked: list[dict], said: list[dict], tmp_path: Path) -> None:
@@ -243,6 +242,10 @@ def test_the_step_writes_users_and_pairs(asked: list[dict], said: list[dict], tm
     check_pairs(pairs, "pairs")
     assert users["id"].to_pylist() == list(range(1, 9))
     assert sorted(set(pairs["user"].to_pylist())) == list(range(1, 9))
-    for file in ("users.parquet", "pairs.parquet"):
+    # Unseen users have no part in training; what they are to be known by lies apart.
+    assert {row["user"] for row in pairs.to_pylist() if row["split"] == "train"} == set(range(1, 7))
+    new = read_parquet(tmp_path / "one" / "new_pairs.parquet", PAIRS).to_pylist()
+    assert {(row["user"], row["split"]) for row in new} == {(7, "train"), (8, "train")} and 36 < len(new) // 2 <= 100
+    for file in ("users.parquet", "pairs.parquet", "new_pairs.parquet"):
         assert sha256(tmp_path / "one" / file) == sha256(tmp_path / "two" / file)
     assert read_json(tmp_path / "one" / "record.json")["status"] == "finished"

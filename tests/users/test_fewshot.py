@@ -32,7 +32,8 @@ def folders(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         folder = tmp_path_factory.mktemp(kind)
         (folder / "config.yaml").write_text(CONFIG % (0.5, epochs))
         write_parquet(folder / "pairs.parquet", pa.Table.from_pylist(opposite(), PAIRS))
-        dpo_step(folder / "config.yaml", [folder / "pairs.parquet"], tiny_backbone, None, folder / "out")
+        model = "dpo" if kind == "uniform" else kind
+        dpo_step(folder / "config.yaml", model, [folder / "pairs.parquet"], tiny_backbone, None, folder / "out")
         found[kind] = folder
     return found
 
@@ -167,7 +168,7 @@ def test_who_has_a_row_or_is_the_generic_user_is_refused(trained) -> None:
 
 
 def test_a_uniform_model_has_no_rows_to_fit(trained) -> None:
-    with pytest.raises(InputError, match="a uniform user model has no rows; train one with users.model: individual or cluster"):
+    with pytest.raises(InputError, match="a uniform user model has no rows; fit one of the model individual or cluster"):
         fit_row(trained("uniform"), [], SETTINGS)
 
 

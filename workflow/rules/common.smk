@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rlphf.ablations import run_of
+from rlphf.ablations import runs as variations
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
 from rlphf.errors import InputError
-from rlphf.mistakes import ARMS, arm_runs, run_of, split_run
+from rlphf.mistakes import ARMS, arm_runs, split_run
 from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import GENERAL, GOLD, PMORL
 from rlphf.sources import source_digest
@@ -44,11 +46,11 @@ TABLE_NAMES += "merges budgets release_bugs timings curves".split()
 FIGURE_NAMES = "curves adapters methods criteria win_rates judges adapter_effects tradeoff release_bugs front costs".split()
 
 
-def settings(*names):
+def settings(*names, experiment=EXPERIMENT):
     """Return what a job reads of the configuration ("ppo", "evaluation.split"), besides the seed: a change repeats the job."""
     values = {}
     for name in names:
-        value = EXPERIMENT.model_dump(mode="json")
+        value = experiment.model_dump(mode="json")
         for key in name.split("."):
             value = value[key]
         values[name] = value
@@ -141,9 +143,11 @@ def labelled(wildcards):
 
 
 wildcard_constraints:
-    seed="[0-9]+(/mistakes/[a-z_]+)?",
+    seed="[0-9]+(/mistakes/[a-z_]+|/ablations/[a-z_]+[.][a-z_]+-[a-z0-9.]+)?",
     preference="P[0-9A-Z]+|general|pmorl|gold",
     method="[a-z_]+",
+    model="[a-z_]+",
+    user_method="[a-z_]+",
 
 
 onstart:
@@ -152,6 +156,8 @@ onstart:
         save_experiment(own, f"{RESULTS}/seed-{seed}/config.yaml")
         for run, mistake in zip(arm_runs(seed, EXPERIMENT.priced), EXPERIMENT.priced):
             save_experiment(own.making(mistake), f"{RESULTS}/seed-{run}/config.yaml")
+        for run, (setting, value) in variations(seed, EXPERIMENT.ablations).items():
+            save_experiment(own.varied(setting, value), f"{RESULTS}/seed-{run}/config.yaml")
     start_step(Path(OWN) / "config.yaml", Path(RESULTS), ["all"], os.getpid())
     if EXPERIMENT.tracking.enabled:
         # One follower sends the records of all steps, so steps neither wait for the tracking server nor race for its store.

@@ -119,13 +119,14 @@ rule tables:
 rule claims:
     input:
         [path for seed in SEEDS for paths in measured(seed=seed).values() for path in paths],
+        [path for seed in SEEDS for path in user_results(seed=seed)],
         ledger="config/claims.yaml",
     output:
         expand(f"{TABLES}/claims.{{kind}}", kind=["parquet", "csv", "md"]),
     log:
         f"{OWN}/logs/claims.log",
     params:
-        settings=settings(*MEASURED),
+        settings=settings(*MEASURED, "user_evaluation", "ablations"),
         source=source_digest("claims"),
         configs=[f"{RESULTS}/seed-{seed}/config.yaml" for seed in SEEDS],
         folder=subpath(output[0], parent=True),

@@ -27,7 +27,7 @@ from rlphf.users.embed import answer_users
 from rlphf.users.methods import BACKBONE, METHODS, PER_USER, POOLED, PRM, SOUPS, as_trained
 from rlphf.users.methods import user_model as settings_of
 from rlphf.users.model import UserModel, load_user_model, user_ids
-from rlphf.users.records import ANSWERS, ASKED, TEXTS
+from rlphf.users.records import ANSWERS, ASKED, SCORED, TEXTS
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ def answers_step(
 ) -> None:
     """Write a method's answers to `out`/answers.parquet, and what it makes of held-out pairs to `out`/scores.parquet.
 
-    `models` is the folder of the method's model, or of its soups by user; none for the backbone. Pairs are left out where the
-    training, or the making of the soups, has scored them alike, and answers where the method is a reward model.
+    `models` is the folder of the method's model, or of its soups by user; none for the backbone. What has made them has scored
+    the pairs already, unless the method tells of users otherwise. There are no answers of a reward model.
     """
     experiment = load(config)
     settings = experiment.evaluation
@@ -143,13 +143,17 @@ def answers_step(
             with serving(base, {served.adapter: 1.0} if served.adapter and asked else {}) as model:
                 table += answers(cast(PeftModel, model), user_model, tokenizer, asked, served.users, texts, experiment, method)
         write_parquet(out / "answers.parquet", pa.Table.from_pylist(table, ANSWERS))
-        files = [out / "answers.parquet"]
-        if not as_trained(method) and spec.model != SOUPS:
-            held = [row for row in chosen if row["split"] == settings.split]
-            own = margins(base, tokenizer, held, texts, experiment, models)
-            files.append(write_margins(out / "scores.parquet", held, own, [0.0] * len(own), run))
+        held = [row for row in chosen if row["split"] == settings.split]
+        if as_trained(method) and models is not None:
+            scored = {row["id"]: row for row in read_parquet(models / "scores.parquet", SCORED).to_pylist()}
+            if missing := [row["id"] for row in held if row["id"] not in scored]:
+                raise InputError(f"{models / 'scores.parquet'}: pair {missing[0]} of {pairs} is not scored; train again")
+            own, generic = ([scored[row["id"]][name] for row in held] for name in ("own", "generic"))
+        else:
+            own = generic = margins(base, tokenizer, held, texts, experiment, models)
+        write_margins(out / "scores.parquet", held, own, generic, run)
         run.log({"answers": len(table), "tokens_per_answer": sum(row["tokens"] for row in table) / max(1, len(table))})
-        run.output(*files)
+        run.output(out / "answers.parquet", out / "scores.parquet")
 
 
 def margins(

@@ -13,31 +13,22 @@ from rlphf.evaluate.runs import timings
 from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import write_table
-from rlphf.evaluate.user_costs import costs, learned, model_folder
+from rlphf.evaluate.user_costs import costs, learned
 from rlphf.files import read_parquet
 from rlphf.tracking.record import step
-from rlphf.users.methods import METHODS, SOUPS, as_trained
 from rlphf.users.records import ANSWERS, COLD_SCORES, SCORED, USER_SCORES
 
 FOLDER = "users"
 
 
-def scores_file(folder: Path, method: str) -> Path:
-    """Return the file, in a run's folder `users`, of what a method makes of held-out pairs."""
-    own = model_folder(folder, method)
-    scored = METHODS[method].model == SOUPS or as_trained(method)
-    return (own if scored and own is not None else folder / "answers" / method) / "scores.parquet"
-
-
 def told(experiment: Experiment, folder: Path, pairs: list[Row], group_of: Mapping[int, str]) -> dict:
-    """Return what each method tells rightly of held-out pairs, from a run's folder `users`; "sft" alone knows no better."""
+    """Return what each method tells rightly of held-out pairs, from a run's folder `users`."""
     prompt_of = {row["id"]: row["prompt"] for row in pairs}
     return {
         method: users.told_rightly(
-            read_parquet(scores_file(folder, method), SCORED).to_pylist(), prompt_of, group_of, experiment.evaluation.split
+            read_parquet(folder / "answers" / method / "scores.parquet", SCORED).to_pylist(), prompt_of, group_of
         )
         for method in experiment.user_evaluation.methods
-        if method != "sft"
     }
 
 
@@ -55,7 +46,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
         row for name in methods for row in read_parquet(folder / "answers" / name / "answers.parquet", ANSWERS).to_pylist()
     ]
     judged = folder / "judge" / "oracle" / "scores.parquet"
-    answers = users.Answers(read_parquet(judged, USER_SCORES).to_pylist(), group_of) if judged.exists() else None
+    answers = users.Answers(read_parquet(judged, USER_SCORES).to_pylist(), group_of, methods) if judged.exists() else None
     found = told(experiment, folder, pairs, group_of)
     cold = folder / "cold_start" / "scores.parquet"
     return {

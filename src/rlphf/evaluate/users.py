@@ -24,14 +24,14 @@ POPULATIONS: dict[str, tuple[str, ...]] = {
 Told = Mapping[str, Mapping[str, tuple[float, str, str]]]
 
 
-def told_rightly(scores: Sequence[Row], prompt_of: Mapping[str, str], group_of: Mapping[int, str], split: str) -> dict:
-    """Return {pair: (1, 0 or 0.5 for a tie; prompt; group of its user)} of a method's scored pairs of a split.
+def told_rightly(scores: Sequence[Row], prompt_of: Mapping[str, str], group_of: Mapping[int, str]) -> dict:
+    """Return {pair: (1, 0 or 0.5 for a tie; prompt; group of its user)} of a method's scored pairs.
 
     A pair of no known user is left out. Raises InputError for a pair that is not among the users' pairs.
     """
     found = {}
     for row in scores:
-        if row["split"] != split or row["user"] not in group_of:
+        if row["user"] not in group_of:
             continue
         if row["id"] not in prompt_of:
             raise InputError(f"scores: pair {row['id']} is not among the users' pairs; train and answer again")
@@ -61,13 +61,14 @@ def accuracies(told: Told, ceilings: Mapping[str, float | None], seed: int, boot
 class Answers:
     """The scores of all methods' answers to the same prompts for the same users: arrays (prompts, users, samples)."""
 
-    def __init__(self, rows: Sequence[Row], group_of: Mapping[int, str]):
-        """Take rows of USER_SCORES; raise InputError unless every method answers every prompt for every user equally often."""
+    def __init__(self, rows: Sequence[Row], group_of: Mapping[int, str], methods: Sequence[str]):
+        """Take rows of USER_SCORES, of `methods` in their order; raise InputError unless every method answers every prompt for every user equally often."""
         self.users = sorted({row["user"] for row in rows})
         self.groups = [group_of[user] for user in self.users]
         self.prompts = sorted({row["prompt_id"] for row in rows})
         samples = sorted({row["sample"] for row in rows})
-        self.methods = list(dict.fromkeys(row["method"] for row in rows))
+        found = {row["method"] for row in rows}
+        self.methods = [name for name in methods if name in found]
         shape = (len(self.prompts), len(self.users), len(samples))
         self.values = {(m, c): np.full(shape, np.nan) for m in self.methods for c in (SCORE, HELPFULNESS)}
         numbers = [dict(zip(values, range(len(values)), strict=True)) for values in (self.prompts, self.users, samples)]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from rlphf.config import load
 from rlphf.data.annotate import choose
 from rlphf.data.people import MAJORITY, MINORITY, PEOPLE, UNSEEN, check_people
-from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, SPLITS, check_pairs, pair_id
+from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs, pair_id
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.preferences import AXES, PREFERENCES
@@ -154,16 +154,16 @@ def user_pairs(
     users: Sequence[User],
     prompts: Sequence[dict],
     responses: Sequence[dict],
-    settings: Population,
+    counts: Mapping[str, int],
     annotator: Annotator,
     seed: int,
 ) -> pa.Table:
     """Return what the users chose as a PAIRS table: `preference` is the user's group, the split is the prompt's.
 
-    A user goes through the prompts of a split in random order, again and again, and at each chooses between two responses of
-    different text, drawn from all that there are, by Bradley-Terry on the user's weighted oracle scores. A choice that was made
-    before is left out. Unseen users have no training pairs. Raises InputError when a split that pairs are wanted of has no prompt
-    with two responses, or a prompt is none of the testbed's.
+    `counts` are the choices of each user by split. A user goes through the prompts of a split in random order, again and again,
+    and at each chooses between two responses of different text, drawn from all that there are, by Bradley-Terry on the user's
+    weighted oracle scores. A choice that was made before is left out. Raises InputError when a split that pairs are wanted of has
+    no prompt with two responses, or a prompt is none of the testbed's.
     """
     simulated = annotator.model_copy(update={"kind": "simulated"})
     texts: dict[str, dict[str, None]] = {}
@@ -177,7 +177,6 @@ def user_pairs(
             scored[prompt["topic"], text] = oracle.scores(text, prompt["topic"])
         return scored[prompt["topic"], text]
 
-    counts = dict(zip(SPLITS, (settings.train_pairs, settings.validation_pairs, settings.test_pairs), strict=True))
     rows: dict[str, dict] = {}
     for split, count in counts.items():
         asked = [row for row in prompts if row["split"] == split and len(texts.get(row["id"], ())) > 1]
@@ -186,8 +185,6 @@ def user_pairs(
         if any(row["topic"] is None for row in asked):
             raise InputError("prompts: users of the testbed choose between answers to testbed prompts only; leave others out")
         for user in users:
-            if split == "train" and user.group == UNSEEN:
-                continue
             rng = Random(derive(seed, "choices", user.id, split))
             order = [row for _ in range(-(-count // max(1, len(asked)))) for row in rng.sample(asked, len(asked))]
             for prompt in order[:count]:
@@ -211,7 +208,10 @@ def user_pairs(
 
 
 def users_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
-    """Write the testbed's users to `out`/users.parquet, and what they chose among the `responses` to `out`/pairs.parquet."""
+    """Write the testbed's users to `out`/users.parquet, and what they chose among the `responses` to `out`/pairs.parquet.
+
+    Unseen users have no training pairs there; what they chose on training prompts, to be known by, is in `out`/new_pairs.parquet.
+    """
     experiment = load(config)
     settings = experiment.population
     inputs = {"prompts": prompts, **{"/".join(path.parts[-2:]): path for path in responses}}
@@ -220,12 +220,18 @@ def users_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path
         seed = derive(experiment.seed, "population")
         users = population(settings, experiment.preferences, seed)
         rows = [row for path in responses for row in read_parquet(path, RESPONSES).to_pylist()]
-        table = user_pairs(users, read_parquet(prompts, PROMPTS).to_pylist(), rows, settings, experiment.annotator, seed)
+        asked = read_parquet(prompts, PROMPTS).to_pylist()
+        held_out = {"validation": settings.validation_pairs, "test": settings.test_pairs}
+        seen, unseen = ([user for user in users if (user.group == UNSEEN) is new] for new in (False, True))
+        trained = user_pairs(seen, asked, rows, {"train": settings.train_pairs, **held_out}, experiment.annotator, seed)
+        table = pa.concat_tables([trained, user_pairs(unseen, asked, rows, held_out, experiment.annotator, seed)])
+        known_by = user_pairs(unseen, asked, rows, {"train": max(experiment.cold_start.pairs)}, experiment.annotator, seed)
         check_pairs(table, str(out / "pairs.parquet"))
         people = users_table(users)
         check_people(people, str(out / "users.parquet"))
         write_parquet(out / "users.parquet", people)
         write_parquet(out / "pairs.parquet", table)
+        write_parquet(out / "new_pairs.parquet", known_by)
         groups = [user.group for user in users]
         run.log({"pairs": len(table), **{group: groups.count(group) for group in (MAJORITY, MINORITY, UNSEEN)}})
-        run.output(out / "users.parquet", out / "pairs.parquet")
+        run.output(out / "users.parquet", out / "pairs.parquet", out / "new_pairs.parquet")

@@ -8,16 +8,12 @@ all users chose, told of no one: the control that PRISM-X asks for.
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from peft import set_peft_model_state_dict
 from peft.utils import get_peft_model_state_dict
 
 from rlphf.config import load
-from rlphf.data.records import PAIRS
-from rlphf.errors import InputError
-from rlphf.files import read_parquet
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import GENERAL
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
@@ -65,23 +61,28 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
 def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
     """Train one policy on what users chose in the training pairs of the files `pairs`, as MT is; write `out`/adapter.
 
-    `model` and `people` are there as for every model of users; a policy that is told of no one needs no texts.
+    `model` and `people` are there as for every model of users; a policy that is told of no one needs no texts. The margins of the
+    pairs of other splits, log-ratios to the backbone, go to `out`/scores.parquet.
     """
     experiment = load(config)
-    inputs = training_inputs(backbone, pairs, people, user_model(experiment.users, model))
+    users = user_model(experiment.users, model)
+    inputs = training_inputs(backbone, pairs, people, users)
     with (
         step("pooled", out, experiment, experiment.mt, inputs, {"model": model}) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist() if row["split"] == "train"]
-        if not rows:
-            raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to imitate")
-        base, tokenizer = load_backbone(backbone, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
-        policy = add_policy(base, experiment.mt.lora, derive(experiment.seed, "lora"))
+        seed = derive(experiment.seed, "pooled")
+        material = read_material(users, experiment.dpo, pairs, backbone, people, seed)
+        rows = [row | {"preference": GENERAL} for row in material.rows if row["split"] == "train"]
+        policy = add_policy(material.base, experiment.mt.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(policy)
-        data = examples(tokenizer, [row | {"preference": GENERAL} for row in rows])
-        steps = train_sft(policy, tokenizer, data, experiment.mt, derive(experiment.seed, "pooled"), folder, run)
+        data = examples(material.tokenizer, rows)
+        steps = train_sft(policy, material.tokenizer, data, experiment.mt, seed, folder, run)
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
         write_policy(policy, out / "adapter", str(backbone), about)
+        held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
+        scorer = DPOTrainer(policy.eval(), material.tokenizer, material.users, [], experiment.dpo, seed)
+        own, generic = scorer.evaluate([pair for _, pair in held])
+        scores = write_margins(out / "scores.parquet", [row for row, _ in held], own, generic, run)
         run.tag(updates=steps, pairs=len(rows))
-        run.output(out / "adapter")
+        run.output(out / "adapter", scores)

@@ -59,6 +59,9 @@ def encode_pairs(
     A pair that names no user is the generic one's. `texts` are users' texts; a user without one is told of by nothing. Raises
     InputError where soft tokens leave no room for a text, or a user is no id.
     """
+    if not rows:
+        # Tokenizers refuse an empty batch.
+        return []
     total = min(context, settings.max_length)
     total -= users.tokens if users.model != "uniform" and users.text != "explicit" else 0
     if total < 2:

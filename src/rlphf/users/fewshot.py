@@ -1,6 +1,6 @@
 """A new user of a trained P-DPO policy: a row of the user model fitted on a few pairs, with everything else frozen.
 
-The row starts as the generic user's and takes full-batch steps of Adam down P-DPO's own term of that user, -log s(h(u)); loss,
+The row starts as the generic user's and takes steps of Adam down P-DPO's own term of that user, -log s(h(u)); loss,
 margins, reference and optimizer are those of the training (`train.dpo`, `train.users`). Source: ours; the release serves users
 whom it has not trained as the generic one.
 """
@@ -8,6 +8,7 @@ whom it has not trained as the generic one.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import torch
 from peft import PeftModel
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.seeds import derive
 from rlphf.settings_users import DPO, ColdStart
 from rlphf.soup.adapter import read_about
 from rlphf.train.dpo import DPOTrainer
@@ -26,7 +28,7 @@ NEW = 1
 
 
 def load_trained(folder: Path, backbone: Path, settings: DPO) -> DPOTrainer:
-    """Load what `dpo train` left in `folder`, as a trainer without pairs; raise InputError if it is of another backbone."""
+    """Load what `users train` left in `folder`, as a trainer without pairs; raise InputError if it is of another backbone."""
     digest = backbone_sha256(backbone)
     if read_about(folder / "adapter").get("backbone_sha256") != digest:
         raise InputError(f"{folder / 'adapter'}: no policy of this backbone; train it again on this one")
@@ -54,13 +56,16 @@ def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart) -> 
     fitter = DPOTrainer(trainer.model, trainer.tokenizer, alone, pairs, own, seed=0)
     reference = fitter.reference_worth(pairs)
     size = own.micro_batch_size
-    for _ in range(settings.steps):
+    for number in range(settings.steps):
+        rng = Random(derive(0, "few pairs", number))
+        batch = sorted(rng.sample(range(len(pairs)), min(settings.batch_size, len(pairs))))
         gathered = alone.gather([NEW])
         gradient = torch.zeros_like(gathered.values)
-        for start in range(0, len(pairs), size):
-            margins = fitter.margins(pairs[start : start + size], reference[start : start + size], gathered)
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
+            margins = fitter.margins([pairs[i] for i in part], reference[part], gathered)
             # Gradients of the row alone are computed; no parameter gets one.
-            gradient += torch.autograd.grad(fitter.losses(*margins).sum() / len(pairs), gathered.values)[0]
+            gradient += torch.autograd.grad(fitter.losses(*margins).sum() / len(batch), gathered.values)[0]
         fitter.rows.step(gathered.slots, gradient, settings.learning_rate)
     return alone.rows[0].clone()
 

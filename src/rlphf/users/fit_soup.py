@@ -44,7 +44,8 @@ def read_choices(path: Path) -> list[dict[str, str]]:
     return found
 
 
-def _recipe(experiment: Experiment, models: Path, weights: dict[str, float]) -> Recipe:
+def recipe_of(experiment: Experiment, models: Path, weights: dict[str, float]) -> Recipe:
+    """Return the recipe of a person's soup of the policies in the seed's folder `models`, by {preference: weight}."""
     paths = {name: Path(os.path.relpath(models), "ppo", name, "adapter").as_posix() for name in weights}
     return make_recipe(weights, paths, rule=experiment.soup.rule, svd_rank=experiment.soup.svd_rank)
 
@@ -59,7 +60,7 @@ def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: 
     experiment = load(config)
     choices = read_choices(pairs)
     names = experiment.preferences
-    everything = _recipe(experiment, models, dict.fromkeys(names, 1 / len(names)))
+    everything = recipe_of(experiment, models, dict.fromkeys(names, 1 / len(names)))
     check_replaceable(out, everything, beside=(RECORD, METRICS, SENT, EARLIER))
     policies = {name: read_adapter(path, name) for name, path in everything.paths.items()}
     check_alike(list(policies.values()), same_rank=everything.rule == "factor")
@@ -75,7 +76,7 @@ def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: 
         posterior = fit(differences(choices, rewards, backbone), names, experiment.cold_start.prior)
         draws = posterior.draws(DRAWS, derive(experiment.seed, "fit soup"))
         known, named = described(posterior, draws), asked(posterior, draws)
-        soup = merge(_recipe(experiment, models, recipe_weights(posterior, draws)), policies)
+        soup = merge(recipe_of(experiment, models, recipe_weights(posterior, draws)), policies)
         with TemporaryDirectory(dir=out, prefix=".soup.") as folder:
             write_soup(Path(folder), soup)
             write_json(Path(folder) / WEIGHTS, {"n": len(choices), "preferences": known, "asked": named})

@@ -64,6 +64,6 @@ def user_model(settings: UserModels, model: str) -> Users:
 
 
 def as_trained(method: str) -> bool:
-    """Return whether the training of the method's model has scored held-out pairs just as the method would."""
+    """Return whether what made the method's model has scored held-out pairs just as the method would."""
     model, told = METHODS[method].model, METHODS[method].told
-    return model in MODELS and model != POOLED and (told == "said") == (MODELS[model][1] != "implicit")
+    return model == SOUPS or (model in MODELS and (told == "said") == (MODELS[model][1] != "implicit"))

@@ -75,7 +75,7 @@ class UserModel(nn.Module):
     def generic_row(self) -> Tensor:
         """Return the row (R,) with which a user is the generic one: no offset, or the generic weights."""
         if self.kind == "uniform":
-            raise InputError("a uniform user model has no rows; train one with users.model: individual or cluster")
+            raise InputError("a uniform user model has no rows; fit one of the model individual or cluster")
         return torch.zeros(self.generic.numel()) if self.kind == "individual" else self.generic.detach().cpu().float().clone()
 
     def with_row(self, user: int, row: Tensor) -> "UserModel":

@@ -1,0 +1,122 @@
+"""Soups for the testbed's users: of the combination that a user declares, or of weights inferred from the user's own pairs."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from rlphf.config import Experiment, load
+from rlphf.data.people import UNSEEN
+from rlphf.data.records import PAIRS
+from rlphf.files import atomic_folder, read_parquet, write_parquet
+from rlphf.preferences import PREFERENCES, members
+from rlphf.seeds import derive
+from rlphf.soup.adapter import Adapter, read_adapter
+from rlphf.soup.merge import merge, write_soup
+from rlphf.testbed.users import USERS
+from rlphf.tracking.record import step
+from rlphf.train.user_files import write_margins
+from rlphf.users.differences import differences
+from rlphf.users.fit_soup import recipe_of
+from rlphf.users.records import ASKED, TEXTS
+from rlphf.users.weights import DRAWS, Floats, asked, fit, recipe_weights
+
+DECLARED, INFERRED = "declared", "inferred"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user's soup is to be: {preference: weight} of its recipe, the ids that its prompts ask for, and weights for pairs.
+
+    `weights` (P,) say how the user is taken to weigh each preference; by them pairs are told.
+    """
+
+    recipe: dict[str, float]
+    asked: list[str]
+    weights: Floats
+
+    @property
+    def text(self) -> str:
+        """What the prompts say."""
+        return " ".join(PREFERENCES[name].prompt for name in self.asked)
+
+
+def declared(kind: str, preferences: Sequence[str]) -> Wanted:
+    """Return the soup of a user who names a combination, such as "P1A-P2B-P3A": even weights, as in the paper."""
+    ids = members(kind)
+    return Wanted(dict.fromkeys(ids, 1 / len(ids)), ids, np.array([(name in ids) / len(ids) for name in preferences]))
+
+
+def inferred(found: Floats, preferences: Sequence[str], prior: float, seed: int) -> Wanted:
+    """Return the soup of a user known by the reward models' differences (n, P) of n pairs; without pairs, the even one."""
+    posterior = fit(found, preferences, prior)
+    draws = posterior.draws(DRAWS, seed)
+    return Wanted(recipe_weights(posterior, draws), asked(posterior, draws), posterior.mean)
+
+
+def read_policies(experiment: Experiment, models: Path) -> dict[str, Adapter]:
+    """Return the adapters of all preferences' policies in a seed's folder."""
+    names = experiment.preferences
+    paths = recipe_of(experiment, models, dict.fromkeys(names, 1 / len(names))).paths
+    return {name: read_adapter(path, name) for name, path in paths.items()}
+
+
+def reward_folders(experiment: Experiment, models: Path) -> dict[str, Path]:
+    """Return the folders of all preferences' reward models in a seed's folder."""
+    return {name: models / "reward" / name / "adapter" for name in experiment.preferences}
+
+
+def write_user_soup(folder: Path, wanted: Wanted, experiment: Experiment, models: Path, policies: Mapping[str, Adapter]) -> None:
+    """Merge a user's soup and write it to `folder`."""
+    soup = merge(recipe_of(experiment, models, wanted.recipe), policies)
+    with atomic_folder(folder) as temporary:
+        write_soup(temporary, soup)
+
+
+def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, models: Path, out: Path) -> None:
+    """Write a soup per user to `out`/declared/<user> and `out`/inferred/<user>, from the policies in the seed's folder `models`.
+
+    Beside the soups of a kind lie asked.parquet, what each user's prompts ask for, and scores.parquet, what the weights make of
+    held-out pairs: the weighted differences of the reward models. Weights are inferred from the first pairs of a user's own
+    training pairs; an unseen user has none, and gets the even soup.
+    """
+    experiment = load(config)
+    names = experiment.preferences
+    rewards = reward_folders(experiment, models)
+    inputs = {"users": users, "pairs": pairs, "backbone": backbone}
+    inputs |= {os.path.relpath(path, models): path for path in rewards.values()}
+    inputs |= {f"ppo/{name}": models / "ppo" / name / "adapter" for name in names}
+    with step("user soups", out, experiment, experiment.user_evaluation, inputs) as run:
+        people = read_parquet(users, USERS).to_pylist()
+        rows = read_parquet(pairs, PAIRS).to_pylist()
+        own: dict[int, list[dict]] = {row["id"]: [] for row in people}
+        for row in rows:
+            if row["split"] == "train" and len(own[row["user"]]) < experiment.user_evaluation.inferred_from:
+                own[row["user"]].append(row)
+        held = [row for row in rows if row["split"] == experiment.evaluation.split]
+        known = [row for found in own.values() for row in found]
+        scored = differences(known + held, rewards, backbone)
+        of_held = scored[len(known) :]
+        start, wanted = 0, dict[str, dict[int, Wanted]]({DECLARED: {}, INFERRED: {}})
+        for row in people:
+            user, count = row["id"], len(own[row["id"]])
+            wanted[DECLARED][user] = declared(row["kind"], names)
+            seed = derive(experiment.seed, "user soups", user)
+            wanted[INFERRED][user] = inferred(scored[start : start + count], names, experiment.cold_start.prior, seed)
+            start += count
+        policies = read_policies(experiment, models)
+        files: list[Path] = []
+        for kind, soups in wanted.items():
+            for user, soup in soups.items():
+                write_user_soup(out / kind / str(user), soup, experiment, models, policies)
+            told = pa.table({"id": list(soups), "text": [soup.text for soup in soups.values()]}, TEXTS)
+            write_parquet(out / kind / ASKED, told)
+            own_margins = [float(soups[row["user"]].weights @ d) for row, d in zip(held, of_held, strict=True)]
+            everyone = np.mean([soups[row["id"]].weights for row in people if row["group"] != UNSEEN], axis=0)
+            generic = [float(everyone @ d) for d in of_held]
+            files.append(write_margins(out / kind / "scores.parquet", held, own_margins, generic, run, f"{kind}_"))
+            files += [out / kind / ASKED, *(out / kind / str(user) for user in soups)]
+        run.output(*files)
