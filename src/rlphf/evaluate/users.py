@@ -62,7 +62,10 @@ class Answers:
     """The scores of all methods' answers to the same prompts for the same users: arrays (prompts, users, samples)."""
 
     def __init__(self, rows: Sequence[Row], group_of: Mapping[int, str], methods: Sequence[str]):
-        """Take rows of USER_SCORES, of `methods` in their order; raise InputError unless every method answers every prompt for every user equally often."""
+        """Take rows of USER_SCORES, of `methods` in their order.
+
+        Raises InputError unless each method answers every prompt for every user equally often.
+        """
         self.users = sorted({row["user"] for row in rows})
         self.groups = [group_of[user] for user in self.users]
         self.prompts = sorted({row["prompt_id"] for row in rows})
