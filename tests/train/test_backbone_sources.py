@@ -161,7 +161,7 @@ def test_a_reward_model_on_it_reads_the_end_token(made: Path) -> None:
     with torch.no_grad():
         ends = torch.stack([backbone.model(torch.tensor([text])).last_hidden_state[0, -1] for text in texts])
         wanted = (ends @ model.get_parameter("score.weight")[0]).tolist()
-        read = last_states(backbone, [t[:-2] for t in texts], [t[-2:] for t in texts], tokenizer)
+        read = last_states(backbone, [t[:-2] for t in texts], [[t[-2:]] for t in texts], tokenizer)[:, 0]
     assert score(model.eval(), texts, tokenizer.pad_token_id) == pytest.approx(wanted, abs=1e-5)
     assert torch.allclose(read, ends, atol=1e-5)
 

@@ -141,7 +141,7 @@ def test_the_reference_moves_with_nothing_that_is_trained(make, tiny_backbone: P
     base, tokenizer = load_backbone(tiny_backbone)
     for i, pair in enumerate(trainer.pairs):
         for k, response in enumerate((pair.chosen, pair.rejected)):
-            wanted = float(response_logprobs(base, [pair.bare], [response], tokenizer)[0])
+            wanted = float(response_logprobs(base, [pair.bare], [[response]], tokenizer))
             assert float(before[i, k]) == pytest.approx(wanted, abs=1e-4)
 
 
@@ -387,9 +387,7 @@ def test_the_step_writes_an_adapter_and_a_user_model_that_plain_peft_and_loading
     base, tokenizer = load_backbone(tiny_backbone)
     rows = opposite()
     pairs = encode_pairs(tokenizer, rows, Users(tokens=2), DPO(), 512)
-    reference = [
-        [float(response_logprobs(base, [p.bare], [r], tokenizer)[0]) for r in (p.chosen, p.rejected)] for p in pairs[-6:]
-    ]
+    reference = [[float(response_logprobs(base, [p.bare], [[r]], tokenizer)) for r in (p.chosen, p.rejected)] for p in pairs[-6:]]
     policy = PeftModel.from_pretrained(base, out / "adapter").eval()
     users = load_user_model(out, backbone_sha256(tiny_backbone))
     scores = read_parquet(out / "scores.parquet", SCORED).to_pylist()

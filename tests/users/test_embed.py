@@ -1,5 +1,7 @@
 """Soft tokens in the backbone: where they go, that padding and the cache change nothing, and that they are heard."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from tests.users.conftest import made
@@ -13,8 +15,15 @@ from rlphf.users.model import UserModel
 
 INSTRUCTIONS = ["Bees?", "Tell me about honey.", "What is important about volcanoes?", "Explain rivers to me.", "Why?"]
 RESPONSES = [[40, 41, 1], [50, 51, 52, 53, 54, 55], [1], [60, 61, 62, 63, 1], [70, 0, 71]]
+# Two responses to each prompt, of different lengths.
+ANSWERS = list(zip(RESPONSES, RESPONSES[2:] + RESPONSES[:2], strict=True))
 IDS = [2, 1, 0, 2, 9]
 GREEDY = Decoding(temperature=0, max_new_tokens=10, batch_size=3)
+
+
+def each_answer() -> Iterator[tuple[int, int, list[int]]]:
+    """(prompt, number of its response, response) of all of ANSWERS."""
+    return ((i, k, response) for i, pair in enumerate(ANSWERS) for k, response in enumerate(pair))
 
 
 @pytest.fixture
@@ -43,37 +52,37 @@ def plain_logprob(model, prompt: list[int], response: list[int], soft: Tensor, a
 @torch.no_grad()
 def test_log_probabilities_are_those_of_soft_tokens_before_the_text(model, tokenizer, prompts, users) -> None:
     soft = users(IDS)
-    found = response_logprobs(model, prompts, RESPONSES, tokenizer, soft)
-    for i, response in enumerate(RESPONSES):
-        assert float(found[i]) == pytest.approx(plain_logprob(model, prompts[i], response, soft[i]), abs=1e-4)
+    found = response_logprobs(model, prompts, ANSWERS, tokenizer, soft)
+    for i, k, response in each_answer():
+        assert float(found[i, k]) == pytest.approx(plain_logprob(model, prompts[i], response, soft[i]), abs=1e-4)
     # They are heard: other soft tokens, or none, give other log-probabilities.
     for other in (users([1, 2, 1, 0, 1]), None):
-        assert (response_logprobs(model, prompts, RESPONSES, tokenizer, other) - found).abs().min() > 1e-3
+        assert (response_logprobs(model, prompts, ANSWERS, tokenizer, other) - found).abs().min() > 1e-3
 
 
 @torch.no_grad()
 def test_no_soft_tokens_are_the_model_as_it_is(model, tokenizer, prompts) -> None:
     nobody = made(model.get_input_embeddings().weight, [], model="uniform")
-    found = response_logprobs(model, prompts, RESPONSES, tokenizer, nobody(IDS))
-    assert torch.equal(found, response_logprobs(model, prompts, RESPONSES, tokenizer))
-    for i, response in enumerate(RESPONSES):
+    found = response_logprobs(model, prompts, ANSWERS, tokenizer, nobody(IDS))
+    assert torch.equal(found, response_logprobs(model, prompts, ANSWERS, tokenizer))
+    for i, k, response in each_answer():
         wanted = plain_logprob(model, prompts[i], response, torch.zeros(0, 32))
-        assert float(found[i]) == pytest.approx(wanted, abs=1e-4)
+        assert float(found[i, k]) == pytest.approx(wanted, abs=1e-4)
 
 
 @torch.no_grad()
 def test_soft_tokens_go_behind_the_token_that_begins_a_text(model, begins, prompts, users) -> None:
     tokenizer = begins(9)
     begun, soft = [[9, *prompt] for prompt in prompts], users(IDS)
-    found = response_logprobs(model, begun, RESPONSES, tokenizer, soft)
-    for i, response in enumerate(RESPONSES):
-        assert float(found[i]) == pytest.approx(plain_logprob(model, begun[i], response, soft[i], at=1), abs=1e-4)
-        assert abs(float(found[i]) - plain_logprob(model, begun[i], response, soft[i], at=0)) > 1e-4
+    found = response_logprobs(model, begun, ANSWERS, tokenizer, soft)
+    for i, k, response in each_answer():
+        assert float(found[i, k]) == pytest.approx(plain_logprob(model, begun[i], response, soft[i], at=1), abs=1e-4)
+        assert abs(float(found[i, k]) - plain_logprob(model, begun[i], response, soft[i], at=0)) > 1e-4
 
 
 def test_gradients_reach_the_soft_tokens_and_each_its_own_text_alone(model, tokenizer, prompts, users) -> None:
     soft = users(IDS).detach().requires_grad_()
-    response_logprobs(model, prompts, RESPONSES, tokenizer, soft)[1].backward()
+    response_logprobs(model, prompts, ANSWERS, tokenizer, soft)[1].sum().backward()
     assert soft.grad is not None and soft.grad[1].abs().min() > 0
     assert not soft.grad[[0, 2, 3, 4]].any()
 

@@ -35,8 +35,8 @@ class DPOTrainer(PairTrainer):
         """beta."""
         return self.settings.beta
 
-    def worth(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], soft: Tensor | None) -> Tensor:
-        """Return the responses' log-probabilities (B,) under the policy."""
+    def worth(self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], soft: Tensor | None) -> Tensor:
+        """Return the responses' log-probabilities (B, 2) under the policy."""
         return response_logprobs(self.model, prompts, responses, self.tokenizer, soft)
 
     @torch.no_grad()
@@ -44,10 +44,9 @@ class DPOTrainer(PairTrainer):
         """Return the backbone's log-probabilities (B, 2) of the chosen and the rejected response, told of no user."""
         found = torch.zeros(len(pairs), 2)
         for part in self.alike(pairs):
-            texts = [(pairs[i].bare, response) for i in part for response in (pairs[i].chosen, pairs[i].rejected)]
-            prompts, responses = zip(*texts, strict=True)
+            responses = [(pairs[i].chosen, pairs[i].rejected) for i in part]
             with active(self.model, None):
-                found[part] = self.worth(prompts, responses, None).view(-1, 2).cpu()
+                found[part] = self.worth([pairs[i].bare for i in part], responses, None).cpu()
         return found
 
     def pair_losses(self, margins: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ class UserRewardTrainer(PairTrainer):
         self.head = nn.Parameter(start.to(model.device))
         super().__init__(model, tokenizer, users, pairs, settings, seed, {"score.weight": self.head})
 
-    def worth(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], soft: Tensor | None) -> Tensor:
-        """Return the rewards (B,) of whole texts."""
+    def worth(self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], soft: Tensor | None) -> Tensor:
+        """Return the rewards (B, 2) of whole texts."""
         states = last_states(self.model, prompts, responses, self.tokenizer, soft)
         return (states.float() @ self.head.T).squeeze(-1)
 

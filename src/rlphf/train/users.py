@@ -116,8 +116,8 @@ class PairTrainer(ABC):
         self.rows = RowAdam(users.rows)
 
     @abstractmethod
-    def worth(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], soft: Tensor | None) -> Tensor:
-        """Return what texts (B,) are worth to the users whose soft tokens (B, T, H) are given, with the adapter active."""
+    def worth(self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], soft: Tensor | None) -> Tensor:
+        """Return what the responses (B, 2) to prompts are worth to users with soft tokens (B, T, H), with the adapter active."""
 
     @abstractmethod
     def reference_worth(self, pairs: Sequence[Pair]) -> Tensor:
@@ -187,11 +187,11 @@ class PairTrainer(ABC):
         own = [(i, user) for i, user in enumerate(users)] if both or self.alpha > 0 else []
         generic = [(i, 0) for i in range(len(pairs))] if both or self.alpha < 1 else []
         forms = list(dict.fromkeys(own + generic))
-        texts = [(pairs[i].prompt, response) for i, _ in forms for response in (pairs[i].chosen, pairs[i].rejected)]
-        soft = self.users([user for _, user in forms], gathered).repeat_interleave(2, 0)
-        prompts, responses = zip(*texts, strict=True)
+        prompts = [pairs[i].prompt for i, _ in forms]
+        responses = [(pairs[i].chosen, pairs[i].rejected) for i, _ in forms]
+        soft = self.users([user for _, user in forms], gathered)
         with active(self.model, POLICY):
-            found = self.worth(prompts, responses, soft).view(-1, 2)
+            found = self.worth(prompts, responses, soft)
         base = reference[[i for i, _ in forms]].to(found.device)
         each = terms.margin(found[:, 0], found[:, 1], base[:, 0], base[:, 1], self.scale)
         place = {form: k for k, form in enumerate(forms)}

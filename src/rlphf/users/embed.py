@@ -12,8 +12,9 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlphf.lm.branches import Branches, branch
 from rlphf.lm.chat import decode_response
-from rlphf.lm.sampling import Batch, hidden_states, join, sample
+from rlphf.lm.sampling import sample
 from rlphf.settings import Decoding
 from rlphf.users.model import UserModel
 from rlphf.users.prompts import Place, beginning, fit_prompt, prompt_limit
@@ -49,45 +50,45 @@ class SoftPrompts:
 def response_logprobs(
     model: Model,
     prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
     tokenizer: PreTrainedTokenizerBase,
     soft: Tensor | None = None,
 ) -> Tensor:
-    """Return log pi(response | prompt, user) (B,), summed over the response's tokens; neither may be empty.
+    """Return log pi(response | prompt, user) (B, R) of R responses to each prompt, summed over their tokens; none may be empty.
 
     `soft` (B, T, H) are the users' soft tokens, None for none.
     """
     whole: Any = model
-    batch, (hidden, _) = _read(model, prompts, responses, tokenizer, soft)
-    keep = batch.mask.bool()
+    found = _read(model, prompts, responses, tokenizer, soft)
+    keep = found.mask.bool()
     # Logits of response tokens alone: the rest is padding, and the vocabulary is large.
-    logits = whole.get_output_embeddings()(hidden[keep]).float()
-    chosen = -torch.nn.functional.cross_entropy(logits, batch.responses[keep], reduction="none")
-    return torch.zeros_like(batch.mask).masked_scatter(keep, chosen).sum(1)
+    logits = whole.get_output_embeddings()(found.states[keep]).float()
+    chosen = -torch.nn.functional.cross_entropy(logits, found.tokens[keep], reduction="none")
+    return torch.zeros_like(found.mask, dtype=chosen.dtype).masked_scatter(keep, chosen).sum(1).view(len(prompts), -1)
 
 
 def last_states(
     model: Model,
     prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
     tokenizer: PreTrainedTokenizerBase,
     soft: Tensor | None = None,
 ) -> Tensor:
-    """Return the last hidden state (B, H) at the last token of each text, which a reward model's head reads."""
-    return _read(model, prompts, responses, tokenizer, soft)[1][1]
+    """Return the last hidden state (B, R, H) at the last token of each text, which a reward model's head reads."""
+    ends = _read(model, prompts, responses, tokenizer, soft).ends
+    return ends.view(len(prompts), -1, ends.shape[-1])
 
 
 def _read(
     model: Model,
     prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
+    responses: Sequence[Sequence[Sequence[int]]],
     tokenizer: PreTrainedTokenizerBase,
     soft: Tensor | None,
-) -> tuple[Batch, tuple[Tensor, Tensor]]:
-    whole: Any = model
+) -> Branches:
     placed = None if soft is None or not soft.shape[1] else SoftPrompts(model, prompts, soft, tokenizer)
-    batch = join(placed.prompts if placed else prompts, responses, tokenizer.pad_token_id, whole.device)
-    return batch, hidden_states(model, batch, placed.embed if placed else None)
+    pad_id = int(tokenizer.pad_token_id)
+    return branch(model, placed.prompts if placed else prompts, responses, pad_id, placed.embed if placed else None)
 
 
 @torch.no_grad()
