@@ -63,7 +63,10 @@ class UserModels(Section):
         "vocabulary", description="Soft tokens start as embeddings of distinct tokens, or evenly random in [-0.5, 0.5]."
     )
     start: Literal["drawn", "generic"] = Field(
-        "drawn", description="A user's own part is drawn, too, or every user starts as the generic one."
+        "drawn", description="Users' own offsets are drawn, too, or every user starts as the generic one."
+    )
+    cluster_start: Literal["drawn", "generic"] = Field(
+        "drawn", description="The same of users' weights in the cluster model, which are N(0, 1) where they are drawn."
     )
     text_place: Literal["before", "behind"] = Field(
         "before", description="A user's text, where a method tells it, stands before the question, or behind it."

@@ -27,7 +27,7 @@ GOOD, BAD = ["Yes, yes, yes!", "Yes indeed!", "Oh yes!"], ["No, no, no.", "No in
 TOPICS = ["honey", "volcanoes", "rivers", "cats", "bees", "rain", "salt", "trains"]
 CONFIG = """
 experiment: test
-users: {tokens: 2, clusters: 2, start: generic}
+users: {tokens: 2, clusters: 2, start: generic, cluster_start: generic}
 dpo: {alpha: %s, beta: 0.5, epochs: %s, batch_size: 12, learning_rate: 0.01, user_learning_rate: 0.05, warmup_steps: 2,
       lora: {rank: 4, targets: [q_proj, v_proj, up_proj, down_proj]}}
 """

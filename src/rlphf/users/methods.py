@@ -60,7 +60,8 @@ def user_model(settings: UserModels, model: str) -> Users:
     if model not in MODELS:
         raise InputError(f"model {model!r} is unknown; choose from {', '.join(MODELS)}")
     kind, text = MODELS[model]
-    return Users(**settings.model_dump(), model=kind, text=text)
+    start = settings.cluster_start if kind == "cluster" else settings.start
+    return Users(**{**settings.model_dump(), "start": start}, model=kind, text=text)
 
 
 def as_trained(method: str) -> bool:
