@@ -218,7 +218,7 @@ rule user_tables:
     log:
         f"{OWN}/logs/user_tables.log",
     params:
-        settings=settings("user_evaluation", "evaluation", "ablations"),
+        settings=settings("user_evaluation", "evaluation.bootstrap", "ablations"),
         source=source_digest("users tables"),
         config=f"{OWN}/config.yaml",
         run=OWN,
