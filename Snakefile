@@ -21,5 +21,6 @@ rule all:
         rules.figures.output,
         rules.tables.output,
         rules.user_tables.output,
+        rules.user_figures.output if USER_METHODS else [],
         expand(rules.soups.output.soups, seed=SEEDS),
         rules.claims.output,

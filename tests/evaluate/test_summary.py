@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.evaluate.summary import WIDTH, grid, summary, summary_step
 from rlphf.evaluate.table_files import read_table, write_table
 from rlphf.evaluate.tables import tables_step
@@ -20,7 +21,33 @@ def tables(finished_run, tmp_path_factory):
     claims = [{"claim": f"c{i}", "statement": "It holds.", "verdict": v} for i, v in enumerate(VERDICTS)]
     blank = {"effect": 0.1, "ci_low": 0.0, "ci_high": 0.2, "direction": "above", "threshold": 0.0, "seeds": 1}
     write_table(out, "claims", [claim | blank for claim in claims])
+    for name in USER_TABLES:
+        write_table(out, name, [])
     return out
+
+
+@pytest.fixture
+def user_tables(tables, tmp_path):
+    """The same tables in another folder, with three methods that serve users, one of which answers nothing, and claims."""
+    for path in tables.glob("*.parquet"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    ends = {"ci_low": 0.61, "ci_high": 0.7449}
+    told = [
+        {"method": m, "population": p, "n_pairs": 60, "accuracy": 0.66 + 0.01 * i, "ceiling": None, "seed": 1, **ends}
+        for i, m in enumerate(("dpo", "prm", "pdpo_individual"))
+        for p in ("seen", "majority", "minority", "unseen")
+    ]
+    served = [
+        {"method": row["method"], "population": row["population"], "criterion": c, "mean": mean, "n": 24, **ends}
+        for row in told
+        if row["method"] != "prm"
+        for c, mean in (("score", 0.63), ("helpfulness", 0.7))
+    ]
+    write_table(tmp_path, "users_accuracy", told)
+    write_table(tmp_path, "users_scores", served)
+    claims = read_table(tmp_path, "claims")
+    write_table(tmp_path, "claims", [row | {"statement": "Users are served."} if i > 2 else row for i, row in enumerate(claims)])
+    return tmp_path
 
 
 def fits(text, tables):
@@ -95,8 +122,44 @@ def test_mistakes_have_a_block_where_they_are_priced(tables, tmp_path):
     assert fits(text, tmp_path)
 
 
+def test_users_have_no_block_where_there_are_none(tables):
+    assert "users" not in summary(tables, FIGURES, SOUPS)
+
+
+def test_methods_that_serve_users_are_shown_by_population_with_intervals(user_tables):
+    text = summary(user_tables, FIGURES, SOUPS)
+    lines = [line.split("  ") for line in text.splitlines()]
+    found = {(words[0], words[-1].strip()): len([word for word in words if word.strip()]) for words in lines if len(words) > 1}
+    # Seen, minority and unseen, beside the name.
+    assert found["P-DPO individual", "0.68 [0.61, 0.74]"] == found["P-DPO individual", "0.63 [0.61, 0.74]"] == 4
+    assert found["P-RM", "0.67 [0.61, 0.74]"] == found["method", "unseen"] == 4
+    assert sum(name == "P-RM" for name, _ in found) == 1
+    assert text.index("Methods that serve users") < text.index("Tables  ")
+    assert text.isascii() and fits(text, user_tables)
+
+
+def test_claims_about_users_are_counted_by_themselves(user_tables):
+    assert "\nClaims about users: 1 supported, 30 undecided, 0 refuted\n" in summary(user_tables, FIGURES, SOUPS)
+
+
+def test_users_of_raw_data_have_no_table_of_scores(user_tables):
+    write_table(user_tables, "users_scores", [])
+    text = summary(user_tables, FIGURES, SOUPS)
+    assert text.count("P-DPO individual") == 1 and "score of answers" not in text
+
+
 def test_many_methods_are_wrapped_and_not_cut(tables, tmp_path):
-    for name in ("adapters", "reward_models", "differences", "methods", "averages", "agreement", "release_bugs", "claims"):
+    for name in (
+        "adapters",
+        "reward_models",
+        "differences",
+        "methods",
+        "averages",
+        "agreement",
+        "release_bugs",
+        "claims",
+        *USER_TABLES,
+    ):
         rows = read_table(tables, name)
         if name == "methods":
             rows = [row | {"method": f"{row['method']}{copy}"} for copy in range(3) for row in rows]

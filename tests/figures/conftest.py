@@ -6,11 +6,14 @@ from random import Random
 
 import pytest
 
-from rlphf.evaluate.schemas import CAPTIONS
+from rlphf.evaluate.schemas import CAPTIONS, USER_TABLES
 from rlphf.evaluate.table_files import write_table
 from rlphf.preferences import PREFERENCES, combinations
 
 METHODS = ("vb", "pp", "psoups", "psoups_unprompted")
+SERVING = ("sft", "dpo", "prm", "pdpo_individual", "pdpo_cluster", "psoups_declared")
+# Users: {group: ids}; every other one is of a kind.
+USERS = {"majority": (1, 2, 3), "minority": (4, 5), "unseen": (6, 7)}
 COMBINATIONS = (*combinations(["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"]), "all")
 
 
@@ -81,9 +84,66 @@ def build_tables(folder: Path) -> Path:
         {"method": m, "trainings": 2, "pairs": 9, "updates": 3, "samples": 24, "seconds": 60.0 + i, "answer_ms": 5.0}
         for i, m in enumerate(METHODS)
     ]
+    rows |= user_tables(rng)
     for name, found in rows.items():
         write_table(folder, name, found)
     return folder
+
+
+def user_tables(rng: Random) -> dict[str, list[dict]]:
+    """Rows of the tables about users that figures read."""
+    rows: dict[str, list[dict]] = {name: [] for name in USER_TABLES}
+    answering = [m for m in SERVING if m != "prm"]
+    everyone = [{"user": u, "group": group, "kind": f"kind {u % 2}"} for group, ids in USERS.items() for u in ids]
+    populations = ("seen", *USERS)
+    ceilings = dict(zip(populations, (0.8, 0.81, 0.78, 0.79), strict=True))
+    rows["users_accuracy"] = [
+        {"method": m, "population": p, "n_pairs": 60, "ceiling": ceilings[p], "seed": 1} | around(rng, "accuracy", 0.6)
+        for m in SERVING
+        for p in populations
+    ]
+    rows["users_scores"] = [
+        {"method": m, "population": p, "criterion": c, "n": 24} | around(rng, "mean", 0.5)
+        for m in answering
+        for p in populations
+        for c in ("score", "helpfulness")
+    ]
+    rows["users_win_rates"] = [
+        {"method_a": a, "method_b": b, "population": p, "wins": 5, "losses": 3, "ties": 0, "rate": 0.6}
+        | around(rng, "rate_half_ties", 0.5)
+        for a, b in permutations(answering, 2)
+        for p in populations
+    ]
+    rows["users_length"] = [
+        {"method": m, **about, "n": 24, "tokens": 40 + rng.random(), "ci_low": 38.0, "ci_high": 43.0}
+        for m in answering
+        for about in everyone
+    ]
+    rows["users_map"] = [
+        {"method": m, **about, "x": rng.gauss(0, 1), "y": rng.gauss(0, 1), "explained": 0.83}
+        for m in ("pdpo_individual", "pdpo_cluster")
+        for about in everyone
+        if about["group"] != "unseen"
+    ]
+    rows["cold_start"] = [
+        {"method": m, "pairs": count, "criterion": c, "n": 24} | around(rng, "mean", 0.5)
+        for m, counts in {"pdpo_individual": (0, 5, 100), "psoups_declared": (0,), "psoups_inferred": (0, 5, 100)}.items()
+        for count in counts
+        for c in ("score", "helpfulness")
+    ]
+    varied = {
+        "dpo.alpha": ("0.0", "0.5", "1.0"),
+        "users.init": ("vocabulary", "uniform"),
+        "population.train_pairs": ("10", "30", "120"),
+    }
+    rows["user_ablations"] = [
+        {"setting": s, "value": v, "method": m, "population": p, "against": against, "n_pairs": 60} | around(rng, "effect", 0.6)
+        for s, values in varied.items()
+        for v in values
+        for m, against in (("pdpo_individual", ""), ("dpo", ""), ("pdpo_individual", "dpo"))
+        for p in populations
+    ]
+    return rows
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,15 @@ import re
 
 import pytest
 
+from rlphf.users.methods import METHODS as SERVING
+from rlphf.users.methods import MODELS
+
 pytestmark = pytest.mark.workflow
 
 PREFERENCES = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B", "P3C", "P3D"]
 METHODS = ["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
+# Of the part about users, once per seed and once per experiment.
+USERS, USER_RESULTS = ["cold_start", "user_pairs", "user_scores", "user_soups"], ["user_figures", "user_tables"]
 # Every step finds its software in the one environment that environment.yml and requirements.lock describe: the package
 # itself is part of it, which an environment of a single rule could not install.
 ACCEPTED = {"Specify a conda environment or container for each rule."}
@@ -19,7 +24,10 @@ def test_demo_is_one_backbone_and_a_reward_model_and_a_policy_per_preference(cle
     assert jobs.pop("reward") == [*PREFERENCES, "general", "gold", "pmorl"]
     assert jobs.pop("rollouts") == jobs.pop("annotate") == [*PREFERENCES, "general"]
     assert jobs.pop("generate") == sorted(["adapters", "front", *METHODS])
+    assert jobs.pop("user_answers") == sorted(SERVING)
+    assert jobs.pop("user_model") == sorted({method.model for method in SERVING.values()} & set(MODELS))
     once = ("data", "prompts", "backbone", "mt", "soups", "oracle", "gold", "tables", "claims", "figures", "summary")
+    once += (*USERS, *USER_RESULTS)
     assert jobs == {name: [""] for name in once}
 
 
@@ -50,10 +58,21 @@ def test_another_seed_works_in_a_folder_of_its_own(clean, snakemake):
 def test_claims_wait_for_every_seed_and_tables_and_figures_for_one(clean, plan, tmp_path):
     (tmp_path / "seeds.yaml").write_text("seeds: [1103, 7]")
     one, two = plan(clean), plan(clean, "--configfile", str(tmp_path / "seeds.yaml"))
-    once = {"claims", "tables", "figures", "summary"}
+    once = {"claims", "tables", "figures", "summary", *USER_RESULTS}
     assert {name: len(jobs) for name, jobs in two.items()} == {
         name: len(jobs) * (1 if name in once else 2) for name, jobs in one.items()
     }
+
+
+def test_figures_of_users_are_drawn_where_methods_serve_users(clean, plan, tmp_path):
+    (tmp_path / "users.yaml").write_text("user_evaluation: {methods: [sft, dpo]}")
+    (tmp_path / "none.yaml").write_text("user_evaluation: {methods: []}")
+    for target in ("all", "users"):
+        jobs = plan(clean, target, "--configfile", str(tmp_path / "users.yaml"))
+        assert jobs["user_answers"] == ["dpo", "sft"] and jobs["user_tables"] == jobs["user_figures"] == [""]
+    assert not {"tables", "figures", "summary"} & set(jobs)
+    jobs = plan(clean, "--configfile", str(tmp_path / "none.yaml"))
+    assert {name for name in jobs if name.startswith("user")} == {"user_tables"}
 
 
 def test_an_experiment_is_laid_over_the_config_file(clean, plan):

@@ -155,6 +155,7 @@ rule summary:
     input:
         figures=rules.figures.output,
         tables=rules.tables.output,
+        users=rules.user_tables.output,
         claims=rules.claims.output,
     output:
         f"{RESULTS}/summary.txt",

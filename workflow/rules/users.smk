@@ -1,9 +1,10 @@
-# Users: their pairs, models that are trained on them, soups of their own; answers to them, judged, and tables.
+# Users: their pairs, models that are trained on them, soups of their own; answers to them, judged, tables and figures.
 from rlphf.ablations import ABLATIONS
 from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.users.methods import BACKBONE, SOUPS
 from rlphf.users.methods import METHODS as SERVING
 
+USER_FIGURES = "users_accuracy users_win_rates users_length users_map cold_start user_ablations".split()
 USER_METHODS = EXPERIMENT.user_evaluation.methods
 RAW_USERS = EXPERIMENT.user_data.source != "testbed"
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
@@ -217,7 +218,7 @@ rule user_tables:
     log:
         f"{OWN}/logs/user_tables.log",
     params:
-        settings=settings("user_evaluation", "evaluation", "ablations"),
+        settings=settings("user_evaluation", "evaluation.bootstrap", "ablations"),
         source=source_digest("users tables"),
         config=f"{OWN}/config.yaml",
         run=OWN,
@@ -226,7 +227,25 @@ rule user_tables:
         "rlphf users tables --config {params.config:q} --seed-folder {params.run:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+rule user_figures:
+    input:
+        tables=rules.user_tables.output,
+        notebook="notebooks/users.ipynb",
+    output:
+        expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=USER_FIGURES, kind=["png", "pdf"]),
+        notebook=f"{FIGURES}/users.ipynb",
+    log:
+        f"{OWN}/logs/user_figures.log",
+    params:
+        source=source_digest("figures"),
+        tables=subpath(input[0], parent=True),
+        folder=subpath(output.notebook, parent=True),
+    shell:
+        "rlphf figures --notebook {input.notebook:q} --tables {params.tables:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
 rule users:
     # The part about users alone, for experiments that have no preferences to merge.
     input:
         rules.user_tables.output,
+        rules.user_figures.output,

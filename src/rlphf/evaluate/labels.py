@@ -1,4 +1,4 @@
-"""Short names of preferences, methods and mistakes for tables in a terminal and for figures."""
+"""Short names of preferences, methods, mistakes and settings for tables in a terminal and for figures."""
 
 from rlphf.preferences import members
 
@@ -21,6 +21,21 @@ METHOD_LABELS = {
     "psoups": "P-SOUPS",
     "psoups_unprompted": "P-SOUPS unprompted",
     "mod": "MOD",
+    # Those that serve users.
+    "sft": "SFT",
+    "sft_prompted": "SFT + text",
+    "in_context": "in context",
+    "pooled": "pooled SFT",
+    "dpo": "DPO",
+    "dpo_prompted": "DPO + text at test",
+    "dpo_text": "DPO + text",
+    "per_user": "adapter per user",
+    "prm": "P-RM",
+    "pdpo_individual": "P-DPO individual",
+    "pdpo_cluster": "P-DPO cluster",
+    "pdpo_both": "P-DPO individual + text",
+    "psoups_declared": "P-SOUPS declared",
+    "psoups_inferred": "P-SOUPS inferred",
     # The judge that is a reward model.
     "gold": "gold (judge)",
     # A comparison in table `release_bugs`.
@@ -35,6 +50,16 @@ MISTAKE_LABELS = {
     "other_starts": "factors averaged, other starts",
     "low_precision_baselines": "4 bits against 8",
     "test_selection": "selected on test prompts",
+}
+
+# Settings that `ablations` varies.
+SETTING_LABELS = {
+    "dpo.alpha": "weight of the user's own term",
+    "users.tokens": "soft tokens per user",
+    "users.clusters": "clusters",
+    "users.init": "start of the soft tokens",
+    "population.users": "users",
+    "population.train_pairs": "training pairs per user",
 }
 
 
@@ -56,3 +81,8 @@ def combination_label(name: str, separator: str = " ") -> str:
 def mistake_label(name: str) -> str:
     """Return a mistake of the release in a few words."""
     return MISTAKE_LABELS.get(name, name)
+
+
+def setting_label(name: str) -> str:
+    """Return a setting of users' models in a few words."""
+    return SETTING_LABELS.get(name, name)

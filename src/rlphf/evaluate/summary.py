@@ -4,9 +4,11 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlphf.data.people import MINORITY, UNSEEN
 from rlphf.evaluate.labels import combination_label, method_label, mistake_label, preference_label
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.table_files import read_table
+from rlphf.evaluate.users import SCORE, SEEN
 from rlphf.evaluate.winrate import MAJORITY
 
 WIDTH = 100
@@ -22,6 +24,7 @@ def summary(tables: Path, figures: Path, soups: Path) -> str:
         _judges(read_table(tables, "averages"), read_table(tables, "agreement")),
         _mistakes(read_table(tables, "release_bugs")),
         _claims(read_table(tables, "claims")),
+        *_users(read_table(tables, "users_accuracy"), read_table(tables, "users_scores"), read_table(tables, "claims")),
         [
             f"Tables   {tables}",
             f"Figures  {figures}",
@@ -150,3 +153,21 @@ def _claims(rows: Sequence[Row]) -> list[str]:
             text = f"{name}: {', '.join(counted[name])}"
             lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return lines
+
+
+def _users(accuracy: Sequence[Row], scores: Sequence[Row], claims: Sequence[Row]) -> list[list[str]]:
+    served = [row for row in scores if row["criterion"] == SCORE]
+    titles = ("Methods that serve users: accuracy on held-out pairs", "The same: score of answers by the user's own weights")
+    blocks = []
+    for title, rows, value in zip(titles, (accuracy, served), ("accuracy", "mean"), strict=True):
+        cells = {(row["method"], row["population"]): row for row in rows}
+        populations = [name for name in (SEEN, MINORITY, UNSEEN) if any(name == population for _, population in cells)]
+        names = list(dict.fromkeys(method for method, _ in cells))
+        body = [[method_label(name), *(_interval(cells.get((name, p)), value) for p in populations)] for name in names]
+        if body:
+            blocks.append([f"{title} [95 % interval]", "", *grid(["method", *populations], body)])
+    about = [row["verdict"] for row in claims if "user" in row["statement"].lower()]
+    if blocks and about:
+        counted = (f"{about.count(verdict)} {verdict}" for verdict in ("supported", "undecided", "refuted"))
+        blocks.append([f"Claims about users: {', '.join(counted)}"])
+    return blocks

@@ -13,7 +13,7 @@ from rlphf.evaluate.labels import method_label, mistake_label
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.winrate import MAJORITY
-from rlphf.figures.style import COLOURS, cell_texts, cell_values, heat_map, reach, separate_last, styled
+from rlphf.figures.style import COLOURS, cell_texts, cell_values, heat_map, nothing, reach, separate_last, styled
 
 VERDICTS = {MAJORITY: "Majority of the criteria", MEAN: "Mean over the criteria", HELPFULNESS: "Helpfulness"}
 
@@ -41,7 +41,7 @@ def release_bugs(tables: Path) -> Figure:
     panels = {MEAN: "Mean score over the preferences asked for", HELPFULNESS: "Helpfulness"}
     shown = {criterion: [row for row in rows if row["criterion"] == criterion] for criterion in panels}
     if not any(shown.values()):
-        return _nothing("No mistakes priced: see config/experiments/release-bugs.yaml.")
+        return nothing("No mistakes priced: see config/experiments/release-bugs.yaml.")
     labels = list(dict.fromkeys((row["mistake"], row["method"]) for found in shown.values() for row in found))
     figure = Figure(figsize=(9.6, 1.2 + 0.34 * len(labels)))
     grid = figure.subplots(1, len(panels), sharey=True)
@@ -62,21 +62,21 @@ def _matrices(panels: dict[str, list[Row]]) -> Figure:
     """Draw one matrix per panel {title: rows of one pair of methods each}, all of the same methods."""
     names = list(dict.fromkeys(row["method_a"] for rows in panels.values() for row in rows))
     if not names:
-        return _nothing("One method only: nothing to compare.")
+        return nothing("One method only: nothing to compare.")
     size = len(names) + 1
     figure = Figure(figsize=(2.2 + 3.0 * len(panels) * size / 5, 1.5 + 0.55 * size))
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     image: Any = None
     for axes, (title, rows) in zip(grid, panels.items(), strict=True):
-        image = _matrix(axes, names, rows)
+        image = matrix(axes, names, rows, [method_label(name).replace(" ", "\n") for name in names])
         axes.set_title(title)
     percent = PercentFormatter(xmax=1)
     figure.colorbar(image, ax=list(grid), label="Win rate of the row\n(ties count half)", format=percent, pad=0.01, aspect=14)
     return figure
 
 
-def _matrix(axes: Axes, names: Sequence[str], rows: Sequence[Row]) -> Any:
-    labels = [method_label(name).replace(" ", "\n") for name in names]
+def matrix(axes: Axes, names: Sequence[str], rows: Sequence[Row], labels: Sequence[str]) -> Any:
+    """Draw the win rates of `names` against each other, and each one's average; return the image, for a colour bar."""
     cells = {(row["method_a"], row["method_b"]): row for row in rows}
     found = [[cells.get((a, b)) for b in names] for a in names]
     values = cell_values(found, "rate_half_ties")
@@ -95,9 +95,3 @@ def _matrix(axes: Axes, names: Sequence[str], rows: Sequence[Row]) -> Any:
     axes.set_xlabel("against")
     separate_last(axes, len(names) + 1)
     return image
-
-
-def _nothing(why: str) -> Figure:
-    figure = Figure(figsize=(4.6, 1))
-    figure.text(0.5, 0.5, why, ha="center", va="center")
-    return figure

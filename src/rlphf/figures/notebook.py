@@ -10,6 +10,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from rlphf.errors import InputError
+from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.files import write_text
 from rlphf.tracking.record import step
 
@@ -43,15 +44,20 @@ def executed(notebook: Path, tables: Path, figures: Path) -> str:
 
 
 def figures_step(notebook: Path, tables: Path, out: Path) -> None:
-    """Draw the figures of `notebook` from the folder `tables`; write them and the executed notebook to the folder `out`."""
-    # The notebook draws with these modules: a step's digest counts what the step imports, and an error shows at once.
-    from rlphf.figures import contests, plots  # noqa: F401
+    """Draw the figures of `notebook` from the folder `tables`; write them and the executed notebook to the folder `out`.
 
-    inputs = {path.stem: path for path in sorted(tables.glob("*.parquet"))}
+    The record lies in a folder of the notebook's name in `out`, which several notebooks share. The notebook `users` is drawn from
+    the tables about users, every other one from the rest.
+    """
+    # The notebook draws with these modules: a step's digest counts what the step imports, and an error shows at once.
+    from rlphf.figures import contests, plots, users  # noqa: F401
+
+    about_users = notebook.stem == "users"
+    inputs = {path.stem: path for path in sorted(tables.glob("*.parquet")) if (path.stem in USER_TABLES) is about_users}
     if not inputs:
         raise InputError(f"{tables}: holds no tables; run the step that makes them")
     with (
-        step("figures", out, inputs={"notebook": notebook, **inputs}) as run,
+        step(f"figures {notebook.stem}", out / notebook.stem, inputs={"notebook": notebook, **inputs}) as run,
         TemporaryDirectory(dir=out.parent, prefix=".figures.") as drawn,
     ):
         text = executed(notebook, tables, Path(drawn))

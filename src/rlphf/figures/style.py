@@ -48,6 +48,13 @@ def save(figure: Figure, folder: Path | str, name: str) -> str:
     return str(Path(folder) / f"{name}.png")
 
 
+def nothing(why: str) -> Figure:
+    """Return a figure that says in one line why there is nothing to draw."""
+    figure = Figure(figsize=(max(4.6, 0.075 * len(why)), 1))
+    figure.text(0.5, 0.5, why, ha="center", va="center")
+    return figure
+
+
 def heat_map(
     axes: Axes,
     values: NDArray[np.float64],
