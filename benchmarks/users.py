@@ -17,6 +17,7 @@ import torch
 
 from rlphf.config import load
 from rlphf.lm.adapters import add_policy
+from rlphf.settings_users import Users
 from rlphf.testbed.prompts import corpus
 from rlphf.train.backbone import small_llama, train_tokenizer
 from rlphf.train.dpo import DPOTrainer
@@ -35,7 +36,7 @@ def steps(config: Path, kind: str, count: int) -> tuple[float, float]:
     documents = islice(corpus(experiment.testbed, 1), 500)
     tokenizer = train_tokenizer([f"{a}\n{b}" for a, b in documents], 1000)
     model = small_llama(experiment.backbone, tokenizer, 0).requires_grad_(False)
-    users = experiment.users.model_copy(update={"model": kind, "start": "generic", "text": "implicit"})
+    users = Users(**{**experiment.users.model_dump(), "start": "generic"}, model=kind)
     vocabulary = model.get_input_embeddings().weight
     user_model = new_user_model(users, torch.arange(1, count + 1), vocabulary, seed=1)
     drawn = torch.randint(1, count + 1, (STEPS * settings.batch_size,), generator=torch.Generator().manual_seed(0))
