@@ -121,6 +121,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_to_the_end(copy_to(tmp_path_factory.mktemp("finished") / "rlphf"))
 
 
+@pytest.fixture(scope="session")
+def pretended(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Take the jobs of a dry run with arguments for done: return a copy of the repository with empty files for their outputs."""
+
+    def pretend(*arguments: str) -> Path:
+        folder = copy_to(tmp_path_factory.mktemp("pretended") / "rlphf")
+        done = run_snakemake(folder, "--dry-run", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for line in re.findall(r"^    output: (.+)$", done.stdout + done.stderr, re.MULTILINE):
+            for path in map(folder.joinpath, line.split(", ")):
+                (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
+                if path.suffix:
+                    path.touch()
+        done = run_snakemake(folder, "--touch", "--forceall", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return folder
+
+    return pretend
+
+
 @pytest.fixture
 def another_run(tmp_path: Path) -> Callable[[], Path]:
     """Run the smallest experiment once more, in a copy of its own."""
