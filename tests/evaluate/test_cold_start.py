@@ -81,6 +81,10 @@ def test_without_pairs_a_new_user_is_answered_as_the_generic_one_and_with_pairs_
         assert found[:4] == [row["response"] for row in generic if row["user"] == user] and len(found) == 8
     assert kept["pdpo_individual", 8][:4] == kept["pdpo_individual", 9][:4]
     assert kept["pdpo_individual", 8][4:] != kept["pdpo_individual", 9][4:]
+    # So are soups: first the even one for everyone, then one of the user's own.
+    found = [kept["psoups_inferred", user] for user in (8, 9)]
+    assert found[0][:4] == found[1][:4]
+    assert found[0][4:] != found[0][:4]
     # A second start gives the same bytes.
     assert sha256(tmp_path / "cold" / "scores.parquet") == sha256(seed_folder / "users" / "cold_start" / "scores.parquet")
 

@@ -36,15 +36,18 @@ POPULATION = [
 ]
 
 
-def write_users(folder: Path, rng: Random, methods: list[str], schema: pa.Schema, answers: bool) -> None:
-    """Write who the users are, what they chose, and what methods make of it, in `folder`, which is a run's folder `users`."""
-    write_parquet(folder.parent / "own" / "users.parquet", pa.Table.from_pylist(POPULATION, schema))
+def write_users(folder: Path, rng: Random, methods: list[str], schema: pa.Schema, answers: bool, first: int = 0) -> None:
+    """Write who the users are, what they chose, and what methods make of it, in `folder`, which is a run's folder `users`.
+
+    Ids of pairs begin at `first`.
+    """
+    write_parquet(folder / "pairs" / "users.parquet", pa.Table.from_pylist(POPULATION, schema))
     pairs = [
-        row(10 * u["id"] + k, f"Question {k}?", "Yes.", "No.", u["id"], "test") | {"probability": 0.4 + 0.1 * (k % 5)}
+        row(first + 10 * u["id"] + k, f"Question {k}?", "Yes.", "No.", u["id"], "test") | {"probability": 0.4 + 0.1 * (k % 5)}
         for u in POPULATION
         for k in range(8)
     ]
-    write_parquet(folder.parent / "own" / "pairs.parquet", pa.Table.from_pylist(pairs, PAIRS))
+    write_parquet(folder / "pairs" / "pairs.parquet", pa.Table.from_pylist(pairs, PAIRS))
     for method in methods:
         scored = [
             {key: pair[key] for key in ("id", "split", "user", "probability")}
@@ -77,9 +80,8 @@ def write_run(folder: Path) -> tuple[Path, Path]:
     (folder / "config.yaml").write_text(yaml.safe_dump(raw))
     users = seed_folder / "users"
     write_users(users, rng, METHODS, USERS, True)
-    (seed_folder / "own").rename(users / "pairs")
     write_parquet(users / "judge" / "oracle" / "scores.parquet", pa.Table.from_pylist(judged(METHODS, rng), USER_SCORES))
-    cold = [r | {"user": 6, "pairs": pairs} for pairs in (0, 5) for r in judged(["pdpo_individual"], rng) if r["user"] == 6]
+    cold = [r | {"pairs": pairs} for pairs in (0, 5) for r in judged(["pdpo_individual"], rng) if r["user"] == 6]
     write_parquet(users / "cold_start" / "scores.parquet", pa.Table.from_pylist(cold, COLD_SCORES))
     write_json(users / "cold_start" / "record.json", {"tags": {"pdpo_individual_seconds": "2.5"}})
     model = new_user_model(Users(tokens=2), [1, 2, 3, 4, 5], torch.randn(30, 4, generator=torch.Generator().manual_seed(1)), 1)
@@ -88,12 +90,12 @@ def write_run(folder: Path) -> tuple[Path, Path]:
     write_text(seed_folder / "benchmarks" / "users" / "models" / "individual.tsv", "s\th:m:s\tmax_rss\n61.5\t0:01:01\t80.2\n")
     variations = {"dpo.alpha-0.1": ["pdpo_individual"], "population.train_pairs-5": ["dpo", "pdpo_individual", "pdpo_cluster"]}
     for name, methods in variations.items():
-        run = seed_folder / "ablations" / name
-        write_users(run / "users", rng, methods, PEOPLE, False)
+        own = seed_folder / "ablations" / name / "users"
         if name.startswith("population"):
-            (run / "own").rename(run / "users" / "pairs")
+            write_users(own, rng, methods, PEOPLE, False, first=500)
         else:
-            shutil.rmtree(run / "own")
+            write_users(own, rng, methods, PEOPLE, False)
+            shutil.rmtree(own / "pairs")
     return folder / "config.yaml", seed_folder
 
 

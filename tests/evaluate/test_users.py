@@ -98,6 +98,9 @@ def test_intervals_draw_the_pairs_of_one_prompt_together() -> None:
     found = told_rightly(rows, {row["id"]: row["id"][0] for row in rows}, GROUPS)
     row = pick(accuracies({"dpo": found}, {}, 7, BOOTSTRAP), population="seen")
     assert (row["accuracy"], row["ci_low"], row["ci_high"]) == (0.5, 0.0, 1.0)
+    ties = {name: (0.5, *pair[1:]) for name, pair in found.items()}
+    row = pick(differences({"dpo": found, "sft": ties}, None, BOOTSTRAP), method_a="dpo", population="seen")
+    assert (row["difference"], row["ci_low"], row["ci_high"]) == (0.0, -0.5, 0.5)
 
 
 def test_differences_of_accuracy_are_taken_on_the_pairs_that_both_have_told() -> None:
