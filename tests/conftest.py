@@ -67,3 +67,26 @@ def make_reward(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def seed_folder(tiny_backbone: Path, make_reward: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seed's folder with users, what they chose, prompts, and reward models and policies of three preferences."""
+    from tests.users.serving import write_run
+
+    return write_run(tmp_path_factory.mktemp("run"), tiny_backbone, make_reward)
+
+
+@pytest.fixture(scope="session")
+def user_models(seed_folder: Path) -> Callable[[str], Path]:
+    """Return the folder of a model of users, which is trained when it is first asked for."""
+    from rlphf.train.user_models import user_model_step
+
+    def model(name: str) -> Path:
+        out, files = seed_folder / "users" / "models" / name, seed_folder / "users" / "pairs"
+        if not out.exists():
+            pairs, backbone = [files / "pairs.parquet"], seed_folder / "backbone" / "model"
+            user_model_step(seed_folder / "config.yaml", name, pairs, backbone, files / "users.parquet", out)
+        return out
+
+    return model

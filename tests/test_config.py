@@ -110,6 +110,16 @@ BAD = [
     ({"user_data": {"source": "tldr", "path": "x", "unseen": 0.1}}, "user_data: unseen: is no share for source tldr"),
     ({"user_data": {"validation": 0.5, "test": 0.5}}, "user_data: validation and test together leave nothing to train on"),
     ({"user_data": {"source": "reddit"}}, "user_data.source: Input should be 'testbed', 'tldr'"),
+    ({"user_evaluation": {"methods": ["dpo", "ppo"]}}, "user_evaluation.methods.1: Input should be 'sft', 'sft_prompted'"),
+    ({"user_evaluation": {"methods": ["dpo", "dpo"]}}, "user_evaluation.methods: name each only once"),
+    (
+        {"user_data": {"source": "persona", "path": "x"}, "user_evaluation": {"methods": ["dpo", "psoups_inferred"]}},
+        "user_evaluation.methods: psoups_inferred is about the testbed's users, and user_data names others",
+    ),
+    (
+        {"user_data": {"source": "persona", "path": "x"}, "ablations": {"population.users": [4]}},
+        "ablations: population.users is about the testbed's users, and user_data names others",
+    ),
     ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta' or 'factor'"),
     ({"soup": {"weights": {"P3D": 1.0}}}, "soup.weights: P3D is not among combination_preferences"),
     ({"evaluation": {"methods": ["vb", "rlhf2"]}}, "evaluation.methods.1: Input should be"),

@@ -112,7 +112,15 @@ class Experiment(Section):
             if setting not in ABLATIONS:
                 raise ValueError(f"ablations: {setting!r} cannot be varied; choose from {', '.join(ABLATIONS)}")
             for value in values:
-                self.varied(setting, value)
+                try:
+                    self.varied(setting, value)
+                except InputError as error:
+                    raise ValueError(str(error)) from None
+        if self.user_data.source != "testbed":
+            own = [f"user_evaluation.methods: {name}" for name in self.user_evaluation.methods if name.startswith("psoups_")]
+            own += [f"ablations: {setting}" for setting in self.ablations if setting.startswith("population.")]
+            if own:
+                raise ValueError(f"{own[0]} is about the testbed's users, and user_data names others")
         if self.annotator.kind == "reward_model" and not self.annotator.model:
             raise ValueError("annotator.model: needed for kind reward_model")
         return self

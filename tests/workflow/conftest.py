@@ -13,10 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 PARTS = ("Snakefile", "README.md", "pyproject.toml", "config", "notebooks", "src", "workflow")
-# The experiment `ci`, cut down to one combination.
+# The experiment `ci`, cut down to one combination, and without users.
 SMALLEST = """\
 preferences: [P1A, P2A]
 combination_preferences: [P1A, P2A]
+user_evaluation: {methods: []}
 evaluation: {methods: [vb, rlhf, pp, mt, pmorl, psoups, mod], front: [P1A, P2A], bootstrap: 50}
 """
 CI = ("--configfile", "config/experiments/ci.yaml", "smallest.yaml")
@@ -119,6 +120,26 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository in which the smallest experiment has run; about a minute on two cores."""
     return run_to_the_end(copy_to(tmp_path_factory.mktemp("finished") / "rlphf"))
+
+
+@pytest.fixture(scope="session")
+def pretended(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Take the jobs of a dry run with arguments for done: return a copy of the repository with empty files for their outputs."""
+
+    def pretend(*arguments: str) -> Path:
+        folder = copy_to(tmp_path_factory.mktemp("pretended") / "rlphf")
+        done = run_snakemake(folder, "--dry-run", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for line in re.findall(r"^    output: (.+)$", done.stdout + done.stderr, re.MULTILINE):
+            for path in map(folder.joinpath, line.split(", ")):
+                (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
+                if path.suffix:
+                    path.touch()
+        done = run_snakemake(folder, "--touch", "--forceall", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return folder
+
+    return pretend
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_another_method_is_generated_and_judged_beside_the_others(finished, plan
 
 def test_more_resamples_repeat_the_tables(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("evaluation: {bootstrap: 51}")
-    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == AFTER_SCORES
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {**AFTER_SCORES, "user_tables": [""]}
 
 
 def test_an_edit_of_merging_repeats_soups_and_what_follows(finished, plan, ci):

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rlphf.ablations import run_of
+from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
@@ -14,6 +14,8 @@ from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import GENERAL, GOLD, PMORL
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_step, start_step
+from rlphf.users.methods import BACKBONE, SOUPS
+from rlphf.users.methods import METHODS as SERVING
 
 try:
     EXPERIMENT = parse_experiment(config, "configuration")
@@ -44,6 +46,11 @@ TABLE_NAMES = (
 )
 TABLE_NAMES += "merges budgets release_bugs timings curves".split()
 FIGURE_NAMES = "curves adapters methods criteria win_rates judges adapter_effects tradeoff release_bugs front costs".split()
+
+USER_METHODS = EXPERIMENT.user_evaluation.methods
+RAW_USERS = EXPERIMENT.user_data.source != "testbed"
+# {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
+TRAINED_WITH = {"prm": ["prm"], "pooled": ["mt", "dpo.max_prompt", "dpo.max_length"]}
 
 
 def settings(*names, experiment=EXPERIMENT):
@@ -142,8 +149,51 @@ def labelled(wildcards):
     return made("annotate", rules.annotate.output, preference=names)(wildcards)
 
 
+def varied(run, *names):
+    """Return what a job of a run reads of its configuration: of the experiment's, or of a variation's."""
+    found = variations(run.partition("/")[0], EXPERIMENT.ablations)
+    return settings(*names, experiment=EXPERIMENT.varied(*found[run]) if run in found else EXPERIMENT)
+
+
+def users_of(wildcards):
+    """Return the users that a run is about, their pairs, and the prompts that they may be answered."""
+    if RAW_USERS:
+        found = rules.user_import.output
+        return {
+            name: expand(getattr(found, name), seed=run_of(wildcards.seed, "user_import"))
+            for name in ("users", "pairs", "prompts")
+        }
+    own = made("user_pairs", [rules.user_pairs.output.users, rules.user_pairs.output.pairs])(wildcards)
+    return {"users": own[0], "pairs": own[1], "prompts": made("prompts", rules.prompts.output)(wildcards)}
+
+
+def answering(wildcards):
+    """Return what shows that the models of a method of users are there."""
+    model = SERVING[wildcards.user_method].model
+    if model == BACKBONE:
+        return []
+    if model == SOUPS:
+        kind = wildcards.user_method.removeprefix("psoups_")
+        return made("user_soups", rules.user_soups.output[kind])(wildcards)
+    return made("user_model", rules.user_model.output, model=model)(wildcards)
+
+
+def user_results(wildcards=None, seed=EXPERIMENT.seed):
+    """Return what the tables about the users of a seed are made from; nothing without methods."""
+    if not USER_METHODS:
+        return []
+    found = expand(rules.user_answers.output, seed=seed, user_method=USER_METHODS)
+    for run, (setting, _) in variations(seed, EXPERIMENT.ablations).items():
+        found += expand(rules.user_answers.output, seed=run, user_method=ABLATIONS[setting])
+    if not RAW_USERS:
+        found += expand(rules.user_scores.output, seed=seed)
+        if EXPERIMENT.population.unseen and {"pdpo_individual", "psoups_inferred"} <= set(USER_METHODS):
+            found += expand(rules.cold_start.output, seed=seed)
+    return found
+
+
 wildcard_constraints:
-    seed="[0-9]+(/mistakes/[a-z_]+|/ablations/[a-z_]+[.][a-z_]+-[a-z0-9.]+)?",
+    seed="[0-9]+(/mistakes/[a-z_]+|/ablations/[a-z_]+[.][a-z_]+-[a-z0-9.-]+)?",
     preference="P[0-9A-Z]+|general|pmorl|gold",
     method="[a-z_]+",
     model="[a-z_]+",

@@ -1,57 +1,7 @@
 # Users: their pairs, models that are trained on them, soups of their own; answers to them, judged, tables and figures.
-from rlphf.ablations import ABLATIONS
 from rlphf.evaluate.schemas import USER_TABLES
-from rlphf.users.methods import BACKBONE, SOUPS
-from rlphf.users.methods import METHODS as SERVING
 
 USER_FIGURES = "users_accuracy users_win_rates users_length users_map cold_start user_ablations".split()
-USER_METHODS = EXPERIMENT.user_evaluation.methods
-RAW_USERS = EXPERIMENT.user_data.source != "testbed"
-# {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
-TRAINED_WITH = {"prm": ["prm"], "pooled": ["mt", "dpo.max_prompt", "dpo.max_length"]}
-
-
-def varied(run, *names):
-    """Return what a job of a run reads of its configuration: of the experiment's, or of a variation's."""
-    found = variations(run.partition("/")[0], EXPERIMENT.ablations)
-    return settings(*names, experiment=EXPERIMENT.varied(*found[run]) if run in found else EXPERIMENT)
-
-
-def users_of(wildcards):
-    """Return the users that a run is about, their pairs, and the prompts that they may be answered."""
-    if RAW_USERS:
-        found = rules.user_import.output
-        return {
-            name: expand(getattr(found, name), seed=run_of(wildcards.seed, "user_import"))
-            for name in ("users", "pairs", "prompts")
-        }
-    own = made("user_pairs", [rules.user_pairs.output.users, rules.user_pairs.output.pairs])(wildcards)
-    return {"users": own[0], "pairs": own[1], "prompts": made("prompts", rules.prompts.output)(wildcards)}
-
-
-def answering(wildcards):
-    """Return what shows that the models of a method of users are there."""
-    model = SERVING[wildcards.user_method].model
-    if model == BACKBONE:
-        return []
-    if model == SOUPS:
-        kind = wildcards.user_method.removeprefix("psoups_")
-        return made("user_soups", rules.user_soups.output[kind])(wildcards)
-    return made("user_model", rules.user_model.output, model=model)(wildcards)
-
-
-def user_results(wildcards=None, seed=EXPERIMENT.seed):
-    """Return what the tables about the users of a seed are made from; nothing without methods."""
-    if not USER_METHODS:
-        return []
-    found = expand(rules.user_answers.output, seed=seed, user_method=USER_METHODS)
-    for run, (setting, _) in variations(seed, EXPERIMENT.ablations).items():
-        found += expand(rules.user_answers.output, seed=run, user_method=ABLATIONS[setting])
-    if not RAW_USERS:
-        found += expand(rules.user_scores.output, seed=seed)
-        if EXPERIMENT.population.unseen and {"pdpo_individual", "psoups_inferred"} <= set(USER_METHODS):
-            found += expand(rules.cold_start.output, seed=seed)
-    return found
 
 
 rule user_pairs:
@@ -133,7 +83,7 @@ rule user_soups:
         settings=settings("soup", "preferences", "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split"),
         source=source_digest("users soups"),
         config=CONFIG,
-        models=SEED,
+        models=subpath(output.declared, ancestor=4),
         folder=subpath(output.declared, ancestor=2),
     shell:
         "rlphf users soups --config {params.config:q} --users {input.users:q} --pairs {input.pairs:q} --backbone {input.backbone:q}"
@@ -154,9 +104,10 @@ rule user_answers:
         f"{SEED}/benchmarks/users/answers/{{user_method}}.tsv"
     params:
         settings=lambda wildcards: varied(
-            wildcards.seed, "evaluation.split", "evaluation.samples", "evaluation.decoding", "users.text_place"
-        )
-        | settings("user_evaluation.prompts", "user_evaluation.history"),
+            wildcards.seed,
+            *("evaluation.split", "evaluation.samples", "evaluation.decoding", "users.text_place"),
+            *("user_evaluation.prompts", "user_evaluation.history"),
+        ),
         source=source_digest("users answer"),
         config=CONFIG,
         models=lambda wildcards, input: ["--models", str(Path(input.models[0]).parent)] if input.models else [],
@@ -200,10 +151,13 @@ rule cold_start:
     benchmark:
         f"{SEED}/benchmarks/users/cold_start.tsv"
     params:
-        settings=settings("cold_start", "soup", "preferences", "user_evaluation.prompts", "evaluation"),
+        settings=settings(
+            *("cold_start", "soup", "preferences", "user_evaluation.prompts"),
+            *("evaluation.split", "evaluation.samples", "evaluation.decoding"),
+        ),
         source=source_digest("users cold-start"),
         config=CONFIG,
-        models=SEED,
+        models=subpath(output[0], ancestor=3),
         folder=subpath(output[0], parent=True),
     shell:
         "rlphf users cold-start --config {params.config:q} --prompts {input.prompts:q} --users {input.users:q}"
@@ -218,7 +172,7 @@ rule user_tables:
     log:
         f"{OWN}/logs/user_tables.log",
     params:
-        settings=settings("user_evaluation", "evaluation.bootstrap", "ablations"),
+        settings=settings("user_evaluation.methods", "evaluation.bootstrap", "ablations"),
         source=source_digest("users tables"),
         config=f"{OWN}/config.yaml",
         run=OWN,

@@ -25,7 +25,7 @@ from rlphf.users.differences import differences
 from rlphf.users.fewshot import fit_row, load_trained
 from rlphf.users.methods import METHODS, user_model
 from rlphf.users.records import ANSWERS, COLD_SCORES
-from rlphf.users.soups import declared, inferred, read_policies, reward_folders, write_user_soup
+from rlphf.users.soups import by_user, declared, inferred, read_policies, reward_folders, write_user_soup
 
 FITTED, SOUP, NAMED = "pdpo_individual", "psoups_inferred", "psoups_declared"
 # (method, number of pairs, rows of ANSWERS)
@@ -107,14 +107,13 @@ def cold_start_step(config: Path, prompts: Path, users: Path, pairs: Path, backb
     rewards = reward_folders(experiment, models)
     inputs = {"prompts": prompts, "users": users, "pairs": pairs, "backbone": backbone, "user model": trained}
     inputs |= {f"reward/{name}": path for name, path in rewards.items()}
+    inputs |= {f"ppo/{name}": models / "ppo" / name / "adapter" for name in rewards}
     with step("cold start", out, experiment, experiment.cold_start, inputs) as run:
         people, asked = read_parquet(users, USERS), read_parquet(prompts, PROMPTS)
         unseen = [row for row in people.to_pylist() if row["group"] == UNSEEN]
         if not unseen:
             raise InputError(f"{users}: has no unseen user, who could be new; set population.unseen")
-        own: dict[int, list[dict]] = {row["id"]: [] for row in unseen}
-        for row in read_parquet(pairs, PAIRS).to_pylist():
-            own[row["user"]].append(row)
+        own = by_user(read_parquet(pairs, PAIRS).to_pylist(), unseen, str(pairs))
         answered = [row for row in asked.to_pylist() if row["split"] == experiment.evaluation.split]
         cold = Cold(experiment, unseen, own, spread(answered, experiment.user_evaluation.prompts), backbone, models)
         judged: list[dict] = []

@@ -42,13 +42,15 @@ class Served:
 def servings(method: str, users: Sequence[int], models: Path) -> list[Served]:
     """Return what answers each of the `users` in a method whose models lie in the folder `models`; each user occurs once.
 
-    A user without an adapter of its own is answered by the backbone, where the method has one per user.
+    Where a method trains an adapter per user, a user without one is answered by the backbone. Everyone has a soup.
     """
     model = METHODS[method].model
     if model == BACKBONE:
         return [Served(list(users), None, None)]
-    if model in (PER_USER, SOUPS):
-        folders = {user: models / (f"adapters/{user}" if model == PER_USER else str(user)) for user in users}
+    if model == SOUPS:
+        return [Served([user], models / str(user), None) for user in users]
+    if model == PER_USER:
+        folders = {user: models / "adapters" / str(user) for user in users}
         own = [Served([user], folder, None) for user, folder in folders.items() if folder.is_dir()]
         others = [user for user, folder in folders.items() if not folder.is_dir()]
         return [*own, *([Served(others, None, None)] if others else [])]
@@ -57,7 +59,7 @@ def servings(method: str, users: Sequence[int], models: Path) -> list[Served]:
 
 def spread(rows: Sequence[dict], count: int) -> list[dict]:
     """Return `count` of the rows, evenly spread over them, or all where there are no more."""
-    return [rows[i * len(rows) // count] for i in range(min(count, len(rows)))] if len(rows) > count else list(rows)
+    return [rows[i * len(rows) // count] for i in range(count)] if len(rows) > count else list(rows)
 
 
 def histories(pairs: Sequence[dict], count: int) -> dict[int, str]:
@@ -79,7 +81,10 @@ def answers(
     experiment: Experiment,
     method: str,
 ) -> list[dict]:
-    """Return `evaluation.samples` answers of the model to every prompt for each user, as rows of ANSWERS."""
+    """Return `evaluation.samples` answers of the model to every prompt for each user, as rows of ANSWERS.
+
+    What a soup is asked for stands where its policies learned to read it: behind the question.
+    """
     wanted = [(user, row, sample) for user in ids for row in prompts for sample in range(experiment.evaluation.samples)]
     found = answer_users(
         model,
@@ -90,7 +95,7 @@ def answers(
         experiment.evaluation.decoding,
         derive(experiment.seed, "users", f"{method}/{'-'.join(map(str, ids))}"),
         [texts.get(user) for user, _, _ in wanted],
-        experiment.users.text_place,
+        "behind" if METHODS[method].told == "asked" else experiment.users.text_place,
     )
     return [
         {"prompt_id": row["id"], "method": method, "user": user, "sample": sample}
@@ -118,6 +123,8 @@ def answers_step(
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
     spec = METHODS[method]
+    if models is None and spec.model != BACKBONE:
+        raise InputError(f"method {method!r} does not answer by the backbone alone; give the folder of what it has (--models)")
     inputs = {"prompts": prompts, "users": users, "pairs": pairs, "backbone": backbone}
     inputs |= {"models": models} if models is not None else {}
     with step(f"answers {method}", out, experiment, experiment.user_evaluation, inputs, {"method": method}) as run:
@@ -132,28 +139,37 @@ def answers_step(
             texts = histories(chosen, experiment.user_evaluation.history)
         if spec.told == "asked" and models is not None:
             texts = {row["id"]: row["text"] for row in read_parquet(models / ASKED, TEXTS).to_pylist()}
+        held = [row for row in chosen if row["split"] == settings.split]
+        known = scored(held, pairs, models / "scores.parquet") if models is not None and as_trained(method) else None
         digest = backbone_sha256(backbone)
+        wanted = servings(method, ids, models or backbone)
+        for served in wanted:
+            if served.adapter and read_json(served.adapter / "adapter.json").get("backbone_sha256") != digest:
+                raise InputError(f"{served.adapter}: made for another backbone; train it again on this one")
         base, tokenizer = load_backbone(backbone)
         asked = spread(rows, experiment.user_evaluation.prompts) if spec.model != PRM else []
         table: list[dict] = []
-        for served in servings(method, ids, models or backbone):
-            if served.adapter and read_json(served.adapter / "adapter.json").get("backbone_sha256") != digest:
-                raise InputError(f"{served.adapter}: made for another backbone; train it again on this one")
+        for served in wanted:
             user_model = load_user_model(served.user_model, digest) if served.user_model else no_users(base)
             with serving(base, {served.adapter: 1.0} if served.adapter and asked else {}) as model:
                 table += answers(cast(PeftModel, model), user_model, tokenizer, asked, served.users, texts, experiment, method)
+        if known is None:
+            known = 2 * (margins(base, tokenizer, held, texts, experiment, models),)
         write_parquet(out / "answers.parquet", pa.Table.from_pylist(table, ANSWERS))
-        held = [row for row in chosen if row["split"] == settings.split]
-        if as_trained(method) and models is not None:
-            scored = {row["id"]: row for row in read_parquet(models / "scores.parquet", SCORED).to_pylist()}
-            if missing := [row["id"] for row in held if row["id"] not in scored]:
-                raise InputError(f"{models / 'scores.parquet'}: pair {missing[0]} of {pairs} is not scored; train again")
-            own, generic = ([scored[row["id"]][name] for row in held] for name in ("own", "generic"))
-        else:
-            own = generic = margins(base, tokenizer, held, texts, experiment, models)
-        write_margins(out / "scores.parquet", held, own, generic, run)
+        write_margins(out / "scores.parquet", held, *known, run)
         run.log({"answers": len(table), "tokens_per_answer": sum(row["tokens"] for row in table) / max(1, len(table))})
         run.output(out / "answers.parquet", out / "scores.parquet")
+
+
+def scored(rows: Sequence[dict], pairs: Path, path: Path) -> tuple[list[float], list[float]]:
+    """Return the margins of the pairs `rows` (of the file `pairs`) in the file `path`, for their own users and the generic one.
+
+    Raises InputError where a pair is not scored.
+    """
+    found = {row["id"]: row for row in read_parquet(path, SCORED).to_pylist()}
+    if missing := [row["id"] for row in rows if row["id"] not in found]:
+        raise InputError(f"{path}: pair {missing[0]} of {pairs} is not scored; train again")
+    return [found[row["id"]]["own"] for row in rows], [found[row["id"]]["generic"] for row in rows]
 
 
 def margins(
@@ -164,7 +180,7 @@ def margins(
     experiment: Experiment,
     models: Path | None,
 ) -> list[float]:
-    """Return P-DPO's margins of the pairs `rows`, told of their users by `texts`, under a policy without soft tokens.
+    """Return log-ratios, chosen less rejected, of the pairs `rows`, told of users by `texts`, under a policy without soft tokens.
 
     The policy is the adapter in the folder `models`, or the backbone; the reference is the backbone, told of no one.
     """
@@ -174,7 +190,7 @@ def margins(
         policy = PeftModel.from_pretrained(base, models / "adapter", adapter_name=POLICY, use_safetensors=True)  # type: ignore[assignment]
     context = base.config.max_position_embeddings
     # Histories are longer than what users say of themselves; only the model's context cuts them.
-    settings = experiment.dpo.model_copy(update={"max_prompt": context, "max_length": context})
+    settings = experiment.dpo.model_copy(update={"beta": 1.0, "max_prompt": context, "max_length": context})
     told = settings_of(experiment.users, "dpo_text")
     pairs = encode_pairs(tokenizer, rows, told, settings, context, texts)
     trainer = DPOTrainer(policy, tokenizer, no_users(base), [], settings, 0)

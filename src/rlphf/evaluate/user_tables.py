@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from rlphf.ablations import runs
+from rlphf.ablations import run_of, runs
 from rlphf.config import Experiment, load
 from rlphf.data.people import PEOPLE
 from rlphf.data.records import PAIRS
@@ -19,6 +19,11 @@ from rlphf.tracking.record import step
 from rlphf.users.records import ANSWERS, COLD_SCORES, SCORED, USER_SCORES
 
 FOLDER = "users"
+
+
+def source(experiment: Experiment, folder: Path) -> Path:
+    """Return the folder of users and pairs in a run's folder `users`: drawn, or of raw data."""
+    return folder / ("pairs" if experiment.user_data.source == "testbed" else "raw")
 
 
 def told(experiment: Experiment, folder: Path, pairs: list[Row], group_of: Mapping[int, str]) -> dict:
@@ -39,9 +44,10 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
         return {name: [] for name in USER_TABLES}
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
     seconds = {row["step"]: row["seconds"] for row in timings(seed_folder)}
-    people = read_parquet(folder / "pairs" / "users.parquet", PEOPLE).to_pylist()
+    own = source(experiment, folder)
+    people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
     group_of = {row["id"]: row["group"] for row in people}
-    pairs = read_parquet(folder / "pairs" / "pairs.parquet", PAIRS).to_pylist()
+    pairs = read_parquet(own / "pairs.parquet", PAIRS).to_pylist()
     answered = [
         row for name in methods for row in read_parquet(folder / "answers" / name / "answers.parquet", ANSWERS).to_pylist()
     ]
@@ -72,10 +78,10 @@ def ablations(experiment: Experiment, seed_folder: Path, bootstrap: Bootstrap) -
     rows: list[Row] = []
     for name, (setting, value) in runs(experiment.seed, experiment.ablations).items():
         folder = seed_folder.parent / f"seed-{name}"
-        own = folder / FOLDER / "pairs"
-        source = own if own.is_dir() else seed_folder / FOLDER / "pairs"
-        people = read_parquet(source / "users.parquet", PEOPLE).to_pylist()
-        pairs = read_parquet(source / "pairs.parquet", PAIRS).to_pylist()
+        drawn = run_of(name, "user_pairs") == name
+        own = source(experiment, (folder if drawn else seed_folder) / FOLDER)
+        people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
+        pairs = read_parquet(own / "pairs.parquet", PAIRS).to_pylist()
         varied = experiment.varied(setting, value)
         found = told(varied, folder / FOLDER, pairs, {row["id"]: row["group"] for row in people})
         which = {"setting": setting, "value": str(value)}

@@ -62,11 +62,14 @@ class Answers:
     """The scores of all methods' answers to the same prompts for the same users: arrays (prompts, users, samples)."""
 
     def __init__(self, rows: Sequence[Row], group_of: Mapping[int, str], methods: Sequence[str]):
-        """Take rows of USER_SCORES, of `methods` in their order.
+        """Take the rows of USER_SCORES that are of `methods`, in their order.
 
-        Raises InputError unless each method answers every prompt for every user equally often.
+        Raises InputError for a user without a group, and unless every method answers every prompt for every user equally often.
         """
+        rows = [row for row in rows if row["method"] in methods]
         self.users = sorted({row["user"] for row in rows})
+        if strange := [user for user in self.users if user not in group_of]:
+            raise InputError(f"answers: user {strange[0]} is not among the users; answer and judge again")
         self.groups = [group_of[user] for user in self.users]
         self.prompts = sorted({row["prompt_id"] for row in rows})
         samples = sorted({row["sample"] for row in rows})

@@ -12,6 +12,7 @@ from peft import set_peft_model_state_dict
 from peft.utils import get_peft_model_state_dict
 
 from rlphf.config import load
+from rlphf.files import atomic_folder
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import GENERAL
@@ -40,19 +41,21 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial_a_digest(policy)}
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         margins, done = [0.0] * len(held), 0
-        for user in sorted({pair.user for pair in material.train} - {0}):
-            set_peft_model_state_dict(policy, start, adapter_name=POLICY)
-            own = [pair for pair in material.train if pair.user == user]
-            trainer = DPOTrainer(policy, material.tokenizer, material.users, own, settings, seed)
-            trainer.reference = trainer.reference_worth(own)
-            for number in range(len(trainer.order)):
-                run.log(trainer.update(number), step=done + number)
-            done += len(trainer.order)
-            write_policy(policy, out / "adapters" / str(user), str(backbone), about)
-            index = [i for i, (_, pair) in enumerate(held) if pair.user == user]
-            found, _ = trainer.evaluate([held[i][1] for i in index])
-            for i, value in zip(index, found, strict=True):
-                margins[i] = value
+        # As a whole, so that no adapter of an earlier population is left.
+        with atomic_folder(out / "adapters") as folder:
+            for user in sorted({pair.user for pair in material.train} - {0}):
+                set_peft_model_state_dict(policy, start, adapter_name=POLICY)
+                own = [pair for pair in material.train if pair.user == user]
+                trainer = DPOTrainer(policy, material.tokenizer, material.users, own, settings, seed)
+                trainer.reference = trainer.reference_worth(own)
+                for number in range(len(trainer.order)):
+                    run.log(trainer.update(number), step=done + number)
+                done += len(trainer.order)
+                write_policy(policy, folder / str(user), str(backbone), about)
+                index = [i for i, (_, pair) in enumerate(held) if pair.user == user]
+                found, _ = trainer.evaluate([held[i][1] for i in index])
+                for i, value in zip(index, found, strict=True):
+                    margins[i] = value
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], margins, [0.0] * len(held), run)
         run.tag(pairs=len(material.train), updates=done)
         run.output(out / "adapters", scores)
@@ -81,7 +84,8 @@ def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path,
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
         write_policy(policy, out / "adapter", str(backbone), about)
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
-        scorer = DPOTrainer(policy.eval(), material.tokenizer, material.users, [], experiment.dpo, seed)
+        plain = experiment.dpo.model_copy(update={"beta": 1.0})
+        scorer = DPOTrainer(policy.eval(), material.tokenizer, material.users, [], plain, seed)
         own, generic = scorer.evaluate([pair for _, pair in held])
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], own, generic, run)
         run.tag(updates=steps, pairs=len(rows))

@@ -1,6 +1,5 @@
 """Soups for the testbed's users: of the combination that a user declares, or of weights inferred from the user's own pairs."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow as pa
 from rlphf.config import Experiment, load
 from rlphf.data.people import UNSEEN
 from rlphf.data.records import PAIRS
+from rlphf.errors import InputError
 from rlphf.files import atomic_folder, read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES, members
 from rlphf.seeds import derive
@@ -45,8 +45,13 @@ class Wanted:
 
 
 def declared(kind: str, preferences: Sequence[str]) -> Wanted:
-    """Return the soup of a user who names a combination, such as "P1A-P2B-P3A": even weights, as in the paper."""
+    """Return the soup of a user who names a combination, such as "P1A-P2B-P3A": even weights, as in the paper.
+
+    Raises InputError for what is no combination of the `preferences`.
+    """
     ids = members(kind)
+    if missing := [name for name in ids if name not in preferences]:
+        raise InputError(f"kind {kind!r}: {missing[0]} is not among preferences, so it has no policy; add it")
     return Wanted(dict.fromkeys(ids, 1 / len(ids)), ids, np.array([(name in ids) / len(ids) for name in preferences]))
 
 
@@ -76,6 +81,16 @@ def write_user_soup(folder: Path, wanted: Wanted, experiment: Experiment, models
         write_soup(temporary, soup)
 
 
+def by_user(rows: Sequence[dict], people: Sequence[dict], where: str) -> dict[int, list[dict]]:
+    """Return {user: pairs} of all `people`, in order; raise InputError, naming the pair in `where`, for one of anybody else."""
+    found: dict[int, list[dict]] = {row["id"]: [] for row in people}
+    for row in rows:
+        if row["user"] not in found:
+            raise InputError(f"{where}: pair {row['id']}: user {row['user']} is not among the users; draw pairs and users again")
+        found[row["user"]].append(row)
+    return found
+
+
 def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, models: Path, out: Path) -> None:
     """Write a soup per user to `out`/declared/<user> and `out`/inferred/<user>, from the policies in the seed's folder `models`.
 
@@ -87,36 +102,39 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
     names = experiment.preferences
     rewards = reward_folders(experiment, models)
     inputs = {"users": users, "pairs": pairs, "backbone": backbone}
-    inputs |= {os.path.relpath(path, models): path for path in rewards.values()}
+    inputs |= {f"reward/{name}": path for name, path in rewards.items()}
     inputs |= {f"ppo/{name}": models / "ppo" / name / "adapter" for name in names}
     with step("user soups", out, experiment, experiment.user_evaluation, inputs) as run:
         people = read_parquet(users, USERS).to_pylist()
         rows = read_parquet(pairs, PAIRS).to_pylist()
-        own: dict[int, list[dict]] = {row["id"]: [] for row in people}
-        for row in rows:
-            if row["split"] == "train" and len(own[row["user"]]) < experiment.user_evaluation.inferred_from:
-                own[row["user"]].append(row)
+        wanted: dict[str, dict[int, Wanted]] = {
+            DECLARED: {row["id"]: declared(row["kind"], names) for row in people},
+            INFERRED: {},
+        }
+        most = experiment.user_evaluation.inferred_from
+        own = {
+            user: [row for row in found if row["split"] == "train"][:most]
+            for user, found in by_user(rows, people, str(pairs)).items()
+        }
         held = [row for row in rows if row["split"] == experiment.evaluation.split]
         known = [row for found in own.values() for row in found]
         scored = differences(known + held, rewards, backbone)
         of_held = scored[len(known) :]
-        start, wanted = 0, dict[str, dict[int, Wanted]]({DECLARED: {}, INFERRED: {}})
-        for row in people:
-            user, count = row["id"], len(own[row["id"]])
-            wanted[DECLARED][user] = declared(row["kind"], names)
+        start = 0
+        for user, found in own.items():
             seed = derive(experiment.seed, "user soups", user)
-            wanted[INFERRED][user] = inferred(scored[start : start + count], names, experiment.cold_start.prior, seed)
-            start += count
+            wanted[INFERRED][user] = inferred(scored[start : start + len(found)], names, experiment.cold_start.prior, seed)
+            start += len(found)
         policies = read_policies(experiment, models)
-        files: list[Path] = []
         for kind, soups in wanted.items():
-            for user, soup in soups.items():
-                write_user_soup(out / kind / str(user), soup, experiment, models, policies)
-            told = pa.table({"id": list(soups), "text": [soup.text for soup in soups.values()]}, TEXTS)
-            write_parquet(out / kind / ASKED, told)
-            own_margins = [float(soups[row["user"]].weights @ d) for row, d in zip(held, of_held, strict=True)]
-            everyone = np.mean([soups[row["id"]].weights for row in people if row["group"] != UNSEEN], axis=0)
-            generic = [float(everyone @ d) for d in of_held]
-            files.append(write_margins(out / kind / "scores.parquet", held, own_margins, generic, run, f"{kind}_"))
-            files += [out / kind / ASKED, *(out / kind / str(user) for user in soups)]
-        run.output(*files)
+            # As a whole, so that no soup of an earlier population is left.
+            with atomic_folder(out / kind) as folder:
+                for user, soup in soups.items():
+                    write_user_soup(folder / str(user), soup, experiment, models, policies)
+                told = pa.table({"id": list(soups), "text": [soup.text for soup in soups.values()]}, TEXTS)
+                write_parquet(folder / ASKED, told)
+                own_margins = [float(soups[row["user"]].weights @ d) for row, d in zip(held, of_held, strict=True)]
+                everyone = np.mean([soups[row["id"]].weights for row in people if row["group"] != UNSEEN], axis=0)
+                generic = [float(everyone @ d) for d in of_held]
+                write_margins(folder / "scores.parquet", held, own_margins, generic, run, f"{kind}_")
+        run.output(*(out / kind for kind in wanted))

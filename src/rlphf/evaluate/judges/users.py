@@ -30,7 +30,7 @@ def user_scores(prompts: pa.Table, users: pa.Table, answers: pa.Table, where: st
         topic = topics.get(row["prompt_id"])
         if topic is None or row["user"] not in weights:
             fault = f"user {row['user']} is not among the users" if topic else f"prompt {row['prompt_id']!r} has no topic"
-            raise InputError(f"{where}: row {number}: {fault}; the oracle judges answers to the testbed's users")
+            raise InputError(f"{where}: row {number + 1}: {fault}; the oracle judges answers to the testbed's users")
         scores = oracle.scores(row["response"], topic)
         own = sum(weight * scores[name] for name, weight in weights[row["user"]].items())
         rows.append({name: row[name] for name in keys} | {"score": own, HELPFULNESS: scores[HELPFULNESS]})

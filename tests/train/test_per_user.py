@@ -1,0 +1,100 @@
+"""An adapter per user is plain DPO on the user's own pairs; the pooled policy is imitation of what all users chose."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from peft import PeftModel
+from safetensors.torch import load_file
+from tests.users.serving import SETTINGS, chosen, gap
+from torch import Tensor
+
+from rlphf.config import parse
+from rlphf.data.records import PAIRS
+from rlphf.files import read_json, read_parquet, sha256, write_parquet
+from rlphf.lm.adapters import add_policy
+from rlphf.lm.backbone import load_backbone
+from rlphf.preferences import GENERAL
+from rlphf.seeds import derive
+from rlphf.tracking.record import Run
+from rlphf.train.dpo import dpo_step
+from rlphf.train.per_user import per_user_step, pooled_step
+from rlphf.train.sft import examples, train_sft
+from rlphf.users.records import SCORED
+
+HELD = [row for row in chosen() if row["split"] == "test"]
+WEIGHTS = "adapter_model.safetensors"
+
+
+def inputs(folder: Path) -> tuple[list[Path], Path]:
+    """The pairs and the backbone of a seed's folder."""
+    return [folder / "users" / "pairs" / "pairs.parquet"], folder / "backbone" / "model"
+
+
+def scores(folder: Path) -> dict[str, float]:
+    return {row["id"]: row["own"] for row in read_parquet(folder / "scores.parquet", SCORED).to_pylist()}
+
+
+@pytest.mark.parametrize("user", [1, 2])
+def test_a_users_adapter_is_that_of_dpo_on_the_users_pairs_alone(seed_folder, user_models, tmp_path: Path, user: int) -> None:
+    own = [row for row in chosen() if row["user"] == user]
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(own, PAIRS))
+    _, backbone = inputs(seed_folder)
+    dpo_step(seed_folder / "config.yaml", "dpo", [tmp_path / "pairs.parquet"], backbone, None, tmp_path / "alone")
+    folder = user_models("per_user")
+    assert sha256(folder / "adapters" / str(user) / WEIGHTS) == sha256(tmp_path / "alone" / "adapter" / WEIGHTS)
+    alone, found = scores(tmp_path / "alone"), scores(folder)
+    assert alone == {row["id"]: found[row["id"]] for row in own if row["split"] == "test"}
+    assert max(map(abs, alone.values())) > 0.1
+
+
+def test_who_was_not_trained_has_no_adapter_and_margins_of_0(user_models) -> None:
+    folder = user_models("per_user")
+    assert {path.name for path in (folder / "adapters").iterdir()} == {"1", "2"}
+    found = scores(folder)
+    assert list(found) == [row["id"] for row in HELD]
+    assert [found[row["id"]] for row in HELD if row["user"] == 8] == [0.0, 0.0]
+    assert {row["generic"] for row in read_parquet(folder / "scores.parquet", SCORED).to_pylist()} == {0.0}
+    record = read_json(folder / "record.json")
+    assert record["status"] == "finished" and record["tags"]["updates"] == "4" and record["tags"]["pairs"] == "12"
+
+
+def test_a_second_training_leaves_no_adapter_of_the_first_and_gives_the_same_bytes(seed_folder, user_models, tmp_path) -> None:
+    pairs, backbone = inputs(seed_folder)
+    out = tmp_path / "out"
+    shutil.copytree(user_models("per_user") / "adapters" / "1", out / "adapters" / "9")
+    per_user_step(seed_folder / "config.yaml", "per_user", pairs, backbone, None, out)
+    for part in ("adapters", "scores.parquet"):
+        assert sha256(out / part) == sha256(user_models("per_user") / part)
+
+
+def test_the_pooled_policy_imitates_what_all_users_chose_told_of_no_one(seed_folder, user_models, run: Run, tmp_path) -> None:
+    _, backbone = inputs(seed_folder)
+    settings = parse(SETTINGS).mt
+    base, tokenizer = load_backbone(backbone)
+    policy = add_policy(base, settings.lora, derive(5, "lora"))
+    data = examples(tokenizer, [row | {"preference": GENERAL} for row in chosen() if row["split"] == "train"])
+    assert train_sft(policy, tokenizer, data, settings, derive(5, "pooled"), tmp_path / "checkpoints", run) == 2
+    wanted: dict[str, Tensor] = {name: p for name, p in policy.named_parameters() if p.requires_grad}
+    found = load_file(user_models("pooled") / "adapter" / WEIGHTS)
+    assert len(found) == len(wanted)
+    for name, parameter in wanted.items():
+        assert (found[name.replace(".default", "")] == parameter.detach()).all(), name
+
+
+def test_the_pooled_policys_margins_are_log_ratios_to_the_backbone(seed_folder, user_models) -> None:
+    folder = user_models("pooled")
+    base, tokenizer = load_backbone(inputs(seed_folder)[1])
+    before = [gap(base, tokenizer, row["prompt"], row) for row in HELD]
+    policy = PeftModel.from_pretrained(base, folder / "adapter").eval()
+    ratios = [gap(policy, tokenizer, row["prompt"], row) - gone for row, gone in zip(HELD, before, strict=True)]
+    assert list(scores(folder).values()) == pytest.approx(ratios, abs=1e-3)
+    assert max(map(abs, ratios)) > 0.05
+
+
+def test_the_pooled_step_gives_the_same_bytes(seed_folder, user_models, tmp_path: Path) -> None:
+    pairs, backbone = inputs(seed_folder)
+    pooled_step(seed_folder / "config.yaml", "pooled", pairs, backbone, None, tmp_path / "out")
+    for part in ("adapter", "scores.parquet"):
+        assert sha256(tmp_path / "out" / part) == sha256(user_models("pooled") / part)

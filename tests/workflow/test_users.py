@@ -1,0 +1,109 @@
+"""Claims about the part that is about users: which jobs it consists of, and what a change repeats."""
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.workflow
+
+CI = ("--configfile", "config/experiments/ci.yaml")
+METHODS = ["sft", "pooled", "dpo", "dpo_prompted", "pdpo_individual", "psoups_declared", "psoups_inferred"]
+TABLES = {"user_tables": [""]}
+JUDGED = {"user_scores": [""], **TABLES}
+
+
+def users(folder: Path, plan, *arguments: str, methods=METHODS, more: str = "") -> dict[str, list[str]]:
+    """The jobs of target `users` for methods and further settings; a configuration is written to `folder`.users.yaml."""
+    path = write(folder, methods, more)
+    jobs = plan(folder, "users", *CI, path, *arguments)
+    jobs.pop("users", None)
+    return jobs
+
+
+def write(folder: Path, methods: list[str], more: str = "") -> str:
+    path = folder.with_suffix(".users.yaml")
+    path.write_text(f"user_evaluation: {{methods: [{', '.join(methods)}]}}\ntracking: {{enabled: false}}\n{more}")
+    return str(path)
+
+
+def test_users_are_served_by_models_of_their_pairs_and_by_soups_of_the_preferences_policies(clean, plan):
+    jobs = users(clean, plan)
+    # One model serves all the methods that answer with it.
+    assert jobs.pop("user_model") == ["dpo", "individual", "pooled"] and jobs.pop("user_answers") == sorted(METHODS)
+    assert jobs.pop("ppo") == jobs.pop("reward") == jobs.pop("annotate") == jobs.pop("rollouts") == ["P1A", "P3A"]
+    once = ("backbone", "prompts", "user_pairs", "user_soups", "cold_start", *JUDGED)
+    assert jobs == {name: [""] for name in once}
+
+
+def test_without_new_users_there_is_no_cold_start(clean, plan):
+    assert "cold_start" not in users(clean, plan, more="population: {unseen: 0}\n")
+
+
+def test_a_variation_of_training_is_one_more_model_and_one_of_the_population_three_and_their_pairs(clean, plan):
+    plain = users(clean, plan, methods=["sft"])
+    # Without soups no policy is trained.
+    assert plain.keys() == {"backbone", "prompts", "rollouts", "user_pairs", "user_answers", *JUDGED}
+    alpha = users(clean, plan, methods=["sft"], more="ablations: {dpo.alpha: [0.1]}\n")
+    assert alpha == {**plain, "user_model": ["individual"], "user_answers": ["pdpo_individual", "sft"]}
+    pairs = users(clean, plan, methods=["sft"], more="ablations: {population.train_pairs: [5]}\n")
+    assert pairs == {
+        **plain,
+        "user_pairs": ["", ""],
+        "user_model": ["cluster", "dpo", "individual"],
+        "user_answers": ["dpo", "pdpo_cluster", "pdpo_individual", "sft"],
+    }
+
+
+def test_a_variation_works_in_a_folder_of_its_own_whatever_its_value_looks_like(clean, snakemake):
+    path = write(clean, ["sft"], "ablations: {dpo.alpha: [0.00001], users.init: [uniform]}\n")
+    done = snakemake(clean, "--dry-run", "users", *CI, path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    for name in ("dpo.alpha-1e-05", "users.init-uniform"):
+        assert f"results/ci/seed-1103/ablations/{name}/users/models/individual/scores.parquet" in said
+
+
+def test_users_of_raw_data_need_nothing_of_the_testbed_but_a_backbone(clean, plan, tmp_path):
+    (tmp_path / "personas").mkdir()
+    raw = f"user_data: {{source: persona, path: {tmp_path / 'personas'}}}\nablations: {{dpo.alpha: [0.1]}}\n"
+    assert users(clean, plan, methods=["sft", "pdpo_individual"], more=raw) == {
+        "user_import": [""],
+        "backbone": [""],
+        "user_model": ["individual", "individual"],
+        "user_answers": ["pdpo_individual", "pdpo_individual", "sft"],
+        **TABLES,
+    }
+
+
+# What is repeated.
+
+VARIED = "ablations: {dpo.alpha: [0.1]}\n"
+
+
+@pytest.fixture(scope="module")
+def served(pretended, tmp_path_factory):
+    """A copy in which users have been served by all METHODS, and by a variation."""
+    path = write(tmp_path_factory.mktemp("served") / "x", METHODS, VARIED)
+    return pretended("users", *CI, path)
+
+
+CHANGES = {
+    # Models that are trained by P-DPO's loss, the variation's among them; the pooled one, backbone and policies stay.
+    "dpo: {beta: 0.3}": {
+        "user_model": ["dpo", "individual", "individual"],
+        "user_answers": ["dpo", "dpo_prompted", "pdpo_individual", "pdpo_individual"],
+        "cold_start": [""],
+        **JUDGED,
+    },
+    # The variation answers no prompt.
+    "user_evaluation: {prompts: 3}": {"user_answers": sorted(METHODS), "cold_start": [""], **JUDGED},
+    "evaluation: {bootstrap: 51}": TABLES,
+    "mt: {epochs: 3}": {"user_model": ["pooled"], "user_answers": ["pooled"], **JUDGED},
+    "ablations: {dpo.alpha: [0.1, 0.2]}": {"user_model": ["individual"], "user_answers": ["pdpo_individual"], **TABLES},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_repeats_what_it_changes_and_what_follows(served, plan, tmp_path, change):
+    (tmp_path / "change.yaml").write_text(change)
+    assert users(served, plan, str(tmp_path / "change.yaml"), more=VARIED) == CHANGES[change]
