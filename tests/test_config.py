@@ -117,7 +117,11 @@ BAD = [
         "user_evaluation.methods: psoups_inferred is about the testbed's users, and user_data names others",
     ),
     (
-        {"user_data": {"source": "persona", "path": "x"}, "ablations": {"population.users": [4]}},
+        {
+            "user_data": {"source": "persona", "path": "x"},
+            "user_evaluation": {"methods": []},
+            "ablations": {"population.users": [4]},
+        },
         "ablations: population.users is about the testbed's users, and user_data names others",
     ),
     ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta' or 'factor'"),

@@ -83,7 +83,7 @@ def test_readers_of_users_are_part_of_their_import_alone(changed_by):
     assert changed_by("data/user_sources/prism.py") == {"users import"}
     assert changed_by("data/people.py") == {
         *("users import", "users pairs", "users soups", "users cold-start"),
-        *("judge users", "users tables", "claims"),
+        *("judge users", "users tables", "claims", "figures", "summary"),
     }
 
 

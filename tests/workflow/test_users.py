@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from tests.workflow.conftest import copy_to
+
+from rlphf.evaluate.table_files import read_table
 
 pytestmark = pytest.mark.workflow
 
 CI = ("--configfile", "config/experiments/ci.yaml")
 METHODS = ["sft", "pooled", "dpo", "dpo_prompted", "pdpo_individual", "psoups_declared", "psoups_inferred"]
-TABLES = {"user_tables": [""]}
+TABLES = {"user_tables": [""], "user_figures": [""]}
 JUDGED = {"user_scores": [""], **TABLES}
 
 
@@ -30,7 +33,7 @@ def test_users_are_served_by_models_of_their_pairs_and_by_soups_of_the_preferenc
     jobs = users(clean, plan)
     # One model serves all the methods that answer with it.
     assert jobs.pop("user_model") == ["dpo", "individual", "pooled"] and jobs.pop("user_answers") == sorted(METHODS)
-    assert jobs.pop("ppo") == jobs.pop("reward") == jobs.pop("annotate") == jobs.pop("rollouts") == ["P1A", "P3A"]
+    assert jobs.pop("ppo") == jobs.pop("reward") == jobs.pop("annotate") == jobs.pop("rollouts") == ["P1A", "P3A", "P3B"]
     once = ("backbone", "prompts", "user_pairs", "user_soups", "cold_start", *JUDGED)
     assert jobs == {name: [""] for name in once}
 
@@ -75,6 +78,20 @@ def test_users_of_raw_data_need_nothing_of_the_testbed_but_a_backbone(clean, pla
     }
 
 
+def test_the_part_about_users_runs_down_to_its_tables_and_figures(tmp_path, snakemake):
+    folder = copy_to(tmp_path / "rlphf")
+    path = write(folder, ["sft_prompted", "dpo", "pdpo_individual"], "ablations: {dpo.alpha: [1.0]}\n")
+    done = snakemake(folder, "users", *CI, path)
+    logs = "\n".join(log.read_text() for log in sorted(folder.glob("results/ci/**/*.log")))
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{logs}"
+    tables = folder / "results" / "ci" / "tables"
+    told = {(row["method"], row["population"]) for row in read_table(tables, "users_accuracy")}
+    assert told >= {(method, population) for method in ("dpo", "pdpo_individual") for population in ("seen", "unseen")}
+    assert {row["method"] for row in read_table(tables, "users_scores")} == {"sft_prompted", "dpo", "pdpo_individual"}
+    assert {row["value"] for row in read_table(tables, "user_ablations")} == {"1.0"}
+    assert (folder / "results" / "ci" / "figures" / "users_accuracy.png").stat().st_size > 10_000
+
+
 # What is repeated.
 
 VARIED = "ablations: {dpo.alpha: [0.1]}\n"
@@ -89,7 +106,7 @@ def served(pretended, tmp_path_factory):
 
 CHANGES = {
     # Models that are trained by P-DPO's loss, the variation's among them; the pooled one, backbone and policies stay.
-    "dpo: {beta: 0.3}": {
+    "dpo: {beta: 0.4}": {
         "user_model": ["dpo", "individual", "individual"],
         "user_answers": ["dpo", "dpo_prompted", "pdpo_individual", "pdpo_individual"],
         "cold_start": [""],
