@@ -202,7 +202,7 @@ def test_the_minority_chooses_against_the_majority(asked: list[dict], said: list
 def test_choices_are_the_seeds_and_a_users_own(asked: list[dict], said: list[dict]) -> None:
     users = population(SETTINGS, ALL, 5)
     whole = user_pairs(users, asked, said, COUNTS, NOISY, 5)
-    assert whole.equals(user_pairs(users, asked, said[::-1], SETTINGS, NOISY, 5))
+    assert whole.equals(user_pairs(users, asked, said[::-1], COUNTS, NOISY, 5))
     assert not whole.equals(user_pairs(users, asked, said, COUNTS, NOISY, 6))
     alone = user_pairs(users[2:3], asked, said, COUNTS, NOISY, 5).to_pylist()
     assert alone == [row for row in whole.to_pylist() if row["user"] == 3]
