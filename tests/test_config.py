@@ -139,7 +139,7 @@ BAD = [
     ({"data": {"sources": [{"kind": "csv", "path": "x"}]}}, "data.sources.0.kind: Input should be"),
     ({"backbone": {"source": "hub"}}, "backbone.name: needed for source hub"),
     ({"backbone": {"source": "package", "name": "model.bin"}}, "backbone.name: for source package a file that ends in .whl or"),
-    ({"backbone": {"package": "--index-url=x"}}, "backbone.package: String should match pattern"),
+    ({"backbone": {"package": "--pre"}}, "backbone.package: String should match pattern"),
     ({"backbone": {"package_sha256": "abc"}}, "backbone.package_sha256: String should match pattern"),
     ({"annotator": {"kind": "reward_model"}}, "annotator.model: needed for kind reward_model"),
 ]
