@@ -15,7 +15,7 @@ from rlphf.errors import InputError
 
 @dataclass(frozen=True)
 class Option:
-    """A flag of a command: `kind` is a path, a text, an integer, a switch, or several paths."""
+    """A flag of a command: `kind` is a path, a text, an integer, a switch, or several paths or texts."""
 
     flag: str
     help: str
@@ -75,8 +75,15 @@ COMMANDS = (
     Command(
         "policy train",
         "rlphf.train.policy:policy_step",
-        "train the adapter of a preference by PPO or RLOO",
-        (CONFIG, PREFERENCE, PROMPTS, BACKBONE, Option("reward", "adapter folder of the reward model"), OUT),
+        "train the adapters of preferences by PPO or RLOO",
+        (
+            CONFIG,
+            Option("preference", 'preference ids, or "general" or "pmorl"; several train together', "texts"),
+            PROMPTS,
+            BACKBONE,
+            Option("reward", "adapter folder of each one's reward model", "paths"),
+            Option("out", "folder to write for each of them", "paths"),
+        ),
     ),
     Command(
         "mt train",
@@ -255,6 +262,7 @@ _KINDS: dict[str, dict] = {
     "text": {"type": str},
     "integer": {"type": int},
     "paths": {"type": Path, "nargs": "+"},
+    "texts": {"type": str, "nargs": "+"},
     "switch": {"action": "store_true"},
 }
 

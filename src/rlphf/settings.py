@@ -112,7 +112,7 @@ class Decoding(Section):
     top_k: Count = Field(0, description="0 keeps the whole vocabulary.")
     top_p: Share = Field(1.0, description="Nucleus; 1 keeps everything.")
     max_new_tokens: Positive = Field(96, description="Length limit of a response in tokens.")
-    batch_size: Positive = Field(128, description="Prompts per batch; changes speed and which random numbers are drawn.")
+    batch_size: Positive = Field(128, description="Prompts per batch; changes speed and memory, and rounding.")
 
 
 class Rollouts(Section):
@@ -163,6 +163,9 @@ class PPO(Section):
     updates: Positive = Field(156, description="Outer steps: sample a batch, then optimise on it.")
     batch_size: Positive = Field(64, description="Responses per outer step.")
     mini_batch_size: Positive = Field(16, description="Responses per optimizer step.")
+    micro_batch_tokens: Positive | None = Field(
+        None, description="Tokens per forward and backward pass, padding included, where a mini-batch needs too much memory."
+    )
     inner_epochs: Positive = Field(8, description="Passes over a batch.")
     learning_rate: Rate = Field(1.4e-5, description="Adam's constant learning rate.")
     warmup_updates: Count = Field(0, description="Outer steps of linear warm-up.")

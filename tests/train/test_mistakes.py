@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft.utils import get_peft_model_state_dict
+from tests.train.learning import make_trainer, policy_state
 
-from rlphf.lm.adapters import POLICY, add_policy, add_reward
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts
 from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
+from rlphf.train.learner import Task
 from rlphf.train.mistakes import WithoutResponse, random_head
 from rlphf.train.ppo import PPOTrainer
-from rlphf.train.reward import load_reward_model, score
+from rlphf.train.reward import load_reward_model
+from rlphf.train.reward import score as plain_score
 
 SETTINGS = PPO(
     lora=Lora(rank=4, alpha=8, targets=["q_proj", "v_proj", "down_proj"]),
@@ -37,62 +38,60 @@ def make(tiny_backbone: Path, make_reward: Callable[..., Path]) -> Callable[...,
     reward = make_reward()
 
     def made(kind: type[PPOTrainer] = PPOTrainer, **settings) -> PPOTrainer:
-        base, tokenizer = load_backbone(tiny_backbone)
-        model = add_policy(base, SETTINGS.lora, seed=3)
-        head = add_reward(model, reward, backbone_sha256(tiny_backbone))
+        tokenizer = load_backbone(tiny_backbone)[1]
         prompts = encode_prompts(tokenizer, INSTRUCTIONS)
         held = encode_prompts(tokenizer, ["Bees?", "Tell me about rain."])
         forms = [[prompt, prompts[0]] for prompt in prompts]
         chosen = SETTINGS.model_copy(update=settings)
-        trainer = kind(model, tokenizer, head, prompts, forms, chosen, 5, (held, [[p] for p in held]))
+        own = Task(prompts, forms, 5, (held, [[p] for p in held]))
+        trainer = make_trainer(tiny_backbone, [reward], chosen, [own], kind=kind)
         trainer.reward_folder = reward
         return trainer
 
     return made
 
 
-def policy(trainer: PPOTrainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in get_peft_model_state_dict(trainer.model, adapter_name=POLICY).items()}
-
-
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+def score(trainer: PPOTrainer, responses: list[list[int]]) -> torch.Tensor:
+    return trainer.score(trainer.learners[0].task.judged, responses, [0] * len(responses))
+
+
 def test_without_the_response_the_reward_is_that_of_the_prompts_alone(make, tiny_backbone: Path) -> None:
     trainer = make(WithoutResponse)
-    found = trainer.score(trainer.judged, [[40, 41, 1], [50, 1], [60, 61, 1], [1]])
-    assert torch.equal(found, trainer.score(trainer.judged, [[7], [8], [9], [10]]))
+    found = score(trainer, [[40, 41, 1], [50, 1], [60, 61, 1], [1]])
+    assert torch.equal(found, score(trainer, [[7], [8], [9], [10]]))
     model, tokenizer = load_reward_model(tiny_backbone, trainer.reward_folder)
-    plain = score(model, trainer.prompts, tokenizer.pad_token_id)
+    plain = plain_score(model, trainer.learners[0].task.prompts, tokenizer.pad_token_id)
     assert found.tolist() == pytest.approx([(value + plain[0]) / 2 for value in plain], abs=1e-4)
     right = make()
-    assert not torch.allclose(right.score(right.judged, [[40, 41, 1]] * 4), right.score(right.judged, [[50, 1]] * 4))
+    assert not torch.allclose(score(right, [[40, 41, 1]] * 4), score(right, [[50, 1]] * 4))
 
 
 def test_a_random_head_is_drawn_by_its_seed_and_leaves_other_randomness_alone() -> None:
-    heads = [torch.nn.Linear(64, 1, bias=False) for _ in range(3)]
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    for head, seed in zip(heads, (1, 1, 2), strict=True):
-        random_head(head, seed)
+    one, again, other = (random_head(64, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
-    assert torch.equal(heads[0].weight, heads[1].weight) and not torch.equal(heads[0].weight, heads[2].weight)
-    assert 0.05 < float(heads[0].weight.abs().max()) <= 64**-0.5
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert 0.05 < float(one.abs().max()) <= 64**-0.5
 
 
 def test_the_checkpoint_is_kept_whose_answers_to_held_out_prompts_score_best(make, tmp_path: Path) -> None:
     trainer, seen = make(), {}
     consider = trainer.consider
 
-    def noted(run, number):
-        seen[number] = policy(trainer)
-        consider(run, number)
+    def noted(considered, runs, number):
+        if considered:
+            seen[number] = policy_state(trainer)
+        consider(considered, runs, number)
 
     trainer.consider = noted
     with step("ppo", tmp_path) as run:
-        trainer.train(run, tmp_path / "checkpoints")
+        trainer.train([run], tmp_path / "checkpoints")
     scores = {
         line["step"]: line["metrics"]["selection_score"]
         for line in read_metrics(tmp_path / "metrics.jsonl")
@@ -100,17 +99,17 @@ def test_the_checkpoint_is_kept_whose_answers_to_held_out_prompts_score_best(mak
     }
     assert list(scores) == [1, 3, 5] == list(seen)
     best = max(scores, key=lambda number: (scores[number], -number))
-    assert len(set(scores.values())) == 3 and same(policy(trainer), seen[best])
-    assert not any(same(policy(trainer), seen[number]) for number in seen if number != best)
+    assert len(set(scores.values())) == 3 and same(policy_state(trainer), seen[best])
+    assert not any(same(policy_state(trainer), seen[number]) for number in seen if number != best)
 
 
 @pytest.mark.parametrize("cut", [2, 4])
 def test_a_resumed_run_keeps_what_an_undisturbed_one_keeps(make, tmp_path: Path, cut: int) -> None:
     def finish(trainer: PPOTrainer, folder: Path) -> PPOTrainer:
         with step("ppo", folder) as run:
-            trainer.train(run, folder / "checkpoints")
+            trainer.train([run], folder / "checkpoints")
         return trainer
 
     whole = finish(make(), tmp_path / "whole")
     finish(make(updates=cut), tmp_path / "parts")
-    assert same(policy(whole), policy(finish(make(), tmp_path / "parts")))
+    assert same(policy_state(whole), policy_state(finish(make(), tmp_path / "parts")))

@@ -49,7 +49,7 @@ def train(tiny_backbone: Path, make_reward: Callable[..., Path], tmp_path: Path)
         config = tmp_path / "config.yaml"
         config.write_text(CONFIG.format(algorithm=algorithm, rate=rate, asked=list(asked)))
         folder = tmp_path / (out or f"{preference}-{algorithm}")
-        policy_step(config, preference, tmp_path / f"{prompts}.parquet", tiny_backbone, tmp_path / "reward", folder)
+        policy_step(config, [preference], tmp_path / f"{prompts}.parquet", tiny_backbone, [tmp_path / "reward"], [folder])
         return folder
 
     return step
@@ -134,3 +134,27 @@ def test_a_changed_setting_trains_anew_in_the_same_folder(train, algorithm: str)
     new = load_file(train(algorithm=algorithm, rate=0.001, out="new") / "adapter" / "adapter_model.safetensors")
     assert not all(torch.equal(value, two[name]) for name, value in one.items())
     assert all(torch.equal(value, two[name]) for name, value in new.items())
+
+
+def test_policies_that_train_together_are_what_they_are_alone(train, tiny_backbone: Path, tmp_path: Path) -> None:
+    names = ["P1A", "P3B"]
+    alone = [train(name) for name in names]
+    out = [tmp_path / "together" / name for name in names]
+    policy_step(tmp_path / "config.yaml", names, tmp_path / "prompts.parquet", tiny_backbone, [tmp_path / "reward"] * 2, out)
+    for one, other in zip(alone, out, strict=True):
+        about = [read_json(folder / "adapter" / "adapter.json") for folder in (one, other)]
+        assert about[0] == about[1]
+        states = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (one, other)]
+        assert all(torch.allclose(value, states[1][name], atol=1e-3) for name, value in states[0].items())
+        assert read_json(other / "record.json")["tags"]["together"] == "P1A P3B"
+    assert not (out[0] / "checkpoints").exists()
+
+
+def test_what_cannot_train_together_is_refused_in_one_line(train, tiny_backbone: Path, tmp_path: Path) -> None:
+    train()
+    files = (tmp_path / "prompts.parquet", tiny_backbone)
+    for names, rewards in ((["P1A", "P3B"], 1), (["P1A", "pmorl"], 2)):
+        out = [tmp_path / "refused" / name for name in names]
+        with pytest.raises(InputError, match="^--preference"):
+            policy_step(tmp_path / "config.yaml", names, *files, [tmp_path / "reward"] * rewards, out)
+        assert not (tmp_path / "refused").exists()

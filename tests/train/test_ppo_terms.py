@@ -87,17 +87,6 @@ def test_score_goes_to_the_last_token_and_the_penalty_to_every_token(draw) -> No
     assert (rewards[MASK == 0] == 0).all()
 
 
-def test_logprobs_and_entropy_are_those_of_the_softmax() -> None:
-    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(1)) * 3
-    tokens = torch.tensor([0, 4, 2, 1, 1, 3])
-    logprobs, entropy = terms.token_logprobs(logits, tokens), terms.entropy(logits)
-    for i in range(6):
-        weights = [math.exp(float(z)) for z in logits[i]]
-        shares = [w / sum(weights) for w in weights]
-        assert float(logprobs[i]) == pytest.approx(math.log(shares[tokens[i]]), abs=1e-5)
-        assert float(entropy[i]) == pytest.approx(-sum(p * math.log(p) for p in shares), abs=1e-5)
-
-
 def test_policy_loss_equals_the_clipped_surrogate_of_each_token(draw) -> None:
     old, new, advantages = draw(), draw(), draw()
     new = old + 0.3 * (new - old)
@@ -178,3 +167,9 @@ def test_fixed_kappa_stays() -> None:
     controller = terms.KLController(0.2, target=6.0, horizon=10, adaptive=False)
     controller.update(100.0, samples=64)
     assert controller.coefficient == 0.2
+
+
+def test_shares_of_the_parts_of_a_batch_add_up_to_its_mean(draw) -> None:
+    values, count = draw(), MASK.sum()
+    parts = [terms.masked_mean(values[rows], MASK[rows], count) for rows in ([0, 2], [1], [3, 4])]
+    assert float(sum(parts)) == pytest.approx(float(terms.masked_mean(values, MASK)), abs=1e-6)

@@ -17,9 +17,8 @@ from rlphf.data.annotate import model_utilities
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
-from rlphf.lm.adapters import REWARD, active, add_policy, add_reward
 from rlphf.lm.backbone import backbone_sha256, load_backbone
-from rlphf.lm.sampling import hidden_states, join
+from rlphf.lm.rewards import RewardModels
 from rlphf.preferences import instruction
 from rlphf.settings import Lora, Reward
 from rlphf.tracking.record import read_metrics
@@ -97,12 +96,9 @@ def test_a_fresh_process_gives_the_scores_of_the_trained_model(trained: Path, ti
 
 def test_beside_a_policy_it_gives_the_scores_of_the_trained_model(trained: Path, tiny_backbone: Path, texts, in_memory) -> None:
     base, tokenizer = load_backbone(tiny_backbone)
-    model = add_policy(base, Lora(), seed=0)
-    head = add_reward(model, trained / "adapter", backbone_sha256(tiny_backbone))
-    batch = join([t[:-3] for t in texts], [t[-3:] for t in texts], tokenizer.pad_token_id, model.device)
-    with torch.no_grad(), active(model, REWARD):
-        _, last = hidden_states(model.eval(), batch)
-        assert head(last).squeeze(-1).tolist() == pytest.approx(in_memory, abs=1e-4)
+    rewards = RewardModels(base, [trained / "adapter"], backbone_sha256(tiny_backbone))
+    found = rewards.score([[t[:-3]] for t in texts], [t[-3:] for t in texts], [0] * len(texts), tokenizer.pad_token_id)
+    assert found.tolist() == pytest.approx(in_memory, abs=1e-4)
 
 
 def test_batches_and_their_padding_do_not_change_scores(trained: Path, tiny_backbone: Path, texts, in_memory) -> None:

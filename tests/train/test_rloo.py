@@ -9,15 +9,18 @@ import pytest
 import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
+from tests.train.learning import evaluate, make_trainer
 from transformers import TrainerState
 
 from rlphf.errors import InputError
-from rlphf.lm.adapters import POLICY, add_policy, add_reward, write_policy
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.files import read_json
+from rlphf.lm.adapters import POLICY, add_policy, write_policy
+from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts
+from rlphf.lm.rewards import RewardModels
 from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
-from rlphf.train.ppo import PPOTrainer
+from rlphf.train.learner import Task
 from rlphf.train.rloo import Scorer, train_rloo
 
 SETTINGS = PPO(
@@ -42,6 +45,10 @@ def policy(backbone: Path) -> PeftModel:
     return add_policy(load_backbone(backbone)[0], SETTINGS.lora, seed=3)
 
 
+def judges(model: PeftModel, reward: Path) -> RewardModels:
+    return RewardModels(model.get_base_model(), [reward], read_json(reward / "adapter.json")["backbone_sha256"])
+
+
 def tensors(model: PeftModel) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in get_peft_model_state_dict(model, adapter_name=POLICY).items()}
 
@@ -55,7 +62,7 @@ def train(tiny_backbone: Path, likes_ends: Path):
         chosen = PPO(**(SETTINGS.model_dump() | settings))
         with step("ppo", folder) as run:
             checkpoints = folder / "checkpoints"
-            updates = train_rloo(model, tokenizer, tiny_backbone, likes_ends, SAME, chosen, 5, run, checkpoints)
+            updates = train_rloo(model, tokenizer, judges(model, likes_ends), SAME, chosen, 5, run, checkpoints)
         return updates, model, [line["metrics"] for line in read_metrics(folder / "metrics.jsonl")]
 
     return trained
@@ -77,8 +84,7 @@ def learned(tiny_backbone: Path, likes_ends: Path, tmp_path_factory: pytest.Temp
         updates = train_rloo(
             model,
             tokenizer,
-            tiny_backbone,
-            likes_ends,
+            judges(model, likes_ends),
             SAME,
             SETTINGS,
             5,
@@ -147,21 +153,25 @@ def test_a_resumed_run_equals_an_undisturbed_one_to_the_bit(learned, train, tmp_
 
 def test_its_scores_are_those_of_ppo(tiny_backbone: Path, make_reward: Callable[..., Path], run) -> None:
     model, tokenizer = policy(tiny_backbone), load_backbone(tiny_backbone)[1]
-    head = add_reward(model, make_reward(seed=8), backbone_sha256(tiny_backbone))
+    reward = make_reward(seed=8)
     settings = PPO(**SETTINGS.model_dump() | {"score_scaling": False, "missing_eos_penalty": -2.5})
     responses = [[40, 41, 1], [50, 51, 52, 53, 54, 55], [1], [60, 61, 62, 63, 1]]
     # The reward model sees other prompts than the policy.
     judged = {text: [other, text] for text, other in zip(INSTRUCTIONS[:4], INSTRUCTIONS[1:], strict=True)}
-    forms = [encode_prompts(tokenizer, texts) for texts in judged.values()]
-    ppo = PPOTrainer(model, tokenizer, head, encode_prompts(tokenizer, list(judged)), forms, settings, seed=5)
-    wanted = ppo.evaluate(ppo.prompts, responses, ppo.judged).scores.tolist()
-    scorer = Scorer(model, tokenizer, head, judged, settings, 1, run)
+    own = Task(encode_prompts(tokenizer, list(judged)), [encode_prompts(tokenizer, texts) for texts in judged.values()], 5)
+    wanted = evaluate(make_trainer(tiny_backbone, [reward], settings, [own]), responses=responses).scores.tolist()
+    # What the policy has learned is not to reach the score.
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    scorer = Scorer(model, tokenizer, judges(model, reward), judged, settings, 1, run)
     messages = [[{"role": "user", "content": text}] for text in judged]
     completions = [[{"role": "assistant", "content": tokenizer.decode(r)}] for r in responses]
     found = scorer(messages, completions, responses, TrainerState(), lambda name, value: None, log_extra=None)
     assert found == pytest.approx(wanted, abs=1e-5) and found[1] == -2.5
     # The text that TRL samples from is the one that is scored.
-    assert tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == ppo.prompts
+    assert tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == own.prompts
 
 
 def test_it_stops_when_the_policy_is_too_far_from_the_backbone_and_stays_stopped(train, tmp_path: Path) -> None:
@@ -172,7 +182,7 @@ def test_it_stops_when_the_policy_is_too_far_from_the_backbone_and_stays_stopped
     assert again == updates and all(torch.equal(v, tensors(resumed)[k]) for k, v in tensors(model).items())
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 30}, {"mini_batch_size": 12}, {"min_new_tokens": 2}])
+@pytest.mark.parametrize("wrong", [{"batch_size": 30}, {"mini_batch_size": 12}, {"min_new_tokens": 2}, {"micro_batch_tokens": 9}])
 def test_settings_without_a_meaning_are_refused(train, tmp_path: Path, wrong: dict) -> None:
-    with pytest.raises(InputError, match=r"^ppo\.(batch_size|min_new_tokens): .*rloo"):
+    with pytest.raises(InputError, match=r"^ppo\.(batch_size|min_new_tokens|micro_batch_tokens): .*rloo"):
         train(tmp_path, **wrong)

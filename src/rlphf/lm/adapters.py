@@ -1,25 +1,25 @@
 """LoRA adapters on one shared backbone: made, written, read, and switched, always in PEFT's own file format."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlphf.errors import InputError
-from rlphf.files import atomic_folder, digest, read_json, write_json
-from rlphf.lm.sampling import hidden_states, join
+from rlphf.files import atomic_folder, digest, write_json
 from rlphf.settings import Lora
+from rlphf.soup.adapter import WEIGHTS, Factors
 
 # The policy goes by PEFT's own default name, the only one under which TRL's trainers find it.
-POLICY, REWARD = "default", "reward"
-WEIGHTS = "adapter_model.safetensors"
+POLICY = "default"
 
 
 def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:
@@ -40,6 +40,26 @@ def add_policy(backbone: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
         return get_peft_model(backbone, lora_config(lora), adapter_name=POLICY)
     except ValueError as error:
         raise InputError(f"lora.targets: {error}") from None
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A new policy that no model carries yet: its factors, PEFT's configuration, and the digest of its A factors."""
+
+    factors: Factors
+    config: dict[str, Any]
+    initial_a_sha256: str
+
+
+def new_policy(backbone: PreTrainedModel, lora: Lora, seed: int) -> Fresh:
+    """Return the policy that `add_policy` puts on the backbone, and leave the backbone as it is."""
+    model = add_policy(backbone, lora, seed)
+    state = {name: value.clone() for name, value in get_peft_model_state_dict(model, adapter_name=POLICY).items()}
+    names = sorted({name.removesuffix(".weight").rpartition(".")[0] for name in state})
+    factors = {name: (state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"]) for name in names}
+    config, initial = model.peft_config[POLICY].to_dict(), initial_a_digest(model)
+    model.unload()
+    return Fresh(factors, config, initial)
 
 
 def initial_a_digest(model: PeftModel) -> str:
@@ -69,68 +89,15 @@ def active(model: PeftModel, name: str | None) -> Iterator[None]:
             parameter.requires_grad_(flags[key])
 
 
-def read_tensors(folder: Path | str) -> dict[str, Tensor]:
-    """Read an adapter's tensors; raise InputError unless they are in a sound safetensors file."""
-    path = Path(folder) / WEIGHTS
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read as safetensors ({error}); pickled adapters are not accepted") from None
-
-
-def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn.Linear:
-    """Load a reward model's LoRA beside the policy, on the same backbone, and return its scalar head.
-
-    The adapter's score of a text is head(last hidden state of the text's last token) with adapter "reward" active:
-    exactly what `PeftModel.from_pretrained` on a sequence classifier computes. Raises InputError for an adapter
-    of another backbone, without a head, or with other tensors than the model has place for.
-    """
-    about = read_json(Path(folder) / "adapter.json")
-    if about.get("backbone_sha256") != backbone_sha256:
-        raise InputError(f"{folder}: trained on another backbone; train it again on this one")
-    config = read_json(Path(folder) / "adapter_config.json")
-    tensors = read_tensors(folder)
-    weight = tensors.pop("base_model.model.score.weight", None)
-    if weight is None:
-        raise InputError(f"{folder}: has no score head, so it is no reward model")
-    # PEFT's adapters of a classifier and of a language model name the layers of the backbone alike.
-    lora = LoraConfig(r=config["r"], lora_alpha=config["lora_alpha"], target_modules=sorted(config["target_modules"]))
-    model.add_adapter(REWARD, lora)
-    places = {name: value.shape for name, value in get_peft_model_state_dict(model, adapter_name=REWARD).items()}
-    shapes = {name: value.shape for name, value in tensors.items()}
-    for name in sorted(places.keys() | shapes.keys()):
-        if places.get(name) != shapes.get(name):
-            found, wanted = (list(s[name]) if name in s else "none" for s in (shapes, places))
-            raise InputError(f"{folder}: tensor {name}: found {found}, the backbone has place for {wanted}; train it again")
-    set_peft_model_state_dict(model, tensors, adapter_name=REWARD)
-    model.set_adapter(POLICY)
-    head = nn.Linear(weight.shape[1], 1, bias=False)
-    head.weight = nn.Parameter(weight.float(), requires_grad=False)
-    return head.to(model.device)
-
-
-@torch.no_grad()
-def score_responses(
-    model: PeftModel, head: nn.Linear, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]], pad_id: int
-) -> Tensor:
-    """Return the reward model's score (B,) of each response: the mean over its encoded prompts in `judged`."""
-    sizes = torch.tensor([len(prompts) for prompts in judged], device=head.weight.device)
-    owner = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
-    prompts = [prompt for group in judged for prompt in group]
-    with active(model, REWARD):
-        _, last = hidden_states(model, join(prompts, [responses[i] for i in owner.tolist()], pad_id, head.weight.device))
-    scores = head(last.float()).squeeze(-1)
-    return scores.new_zeros(len(sizes)).index_add(0, owner, scores) / sizes
-
-
 def write_policy(model: PeftModel, folder: Path | str, backbone: str, about: dict[str, str]) -> None:
     """Write the policy as a PEFT adapter, with `about` in adapter.json; `backbone` is the base model's relative path."""
     state = get_peft_model_state_dict(model, adapter_name=POLICY)
-    config = model.peft_config[POLICY].to_dict()
-    write_adapter(folder, state, config, backbone, {"kind": "policy", **about})
+    write_adapter(folder, state, model.peft_config[POLICY].to_dict(), backbone, {"kind": "policy", **about})
 
 
-def write_adapter(folder: Path | str, state: dict[str, Tensor], config: dict, backbone: str, about: dict[str, str]) -> None:
+def write_adapter(
+    folder: Path | str, state: Mapping[str, Tensor], config: dict[str, Any], backbone: str, about: dict[str, str]
+) -> None:
     """Write an adapter folder atomically: PEFT's two files, and adapter.json."""
     plain = {key: _plain(value) for key, value in config.items()}
     plain |= {"base_model_name_or_path": backbone, "inference_mode": True}

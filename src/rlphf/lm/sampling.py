@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.lm.cache import RoomyCache
 from rlphf.lm.chat import decode_response, encode_prompts
+from rlphf.lm.stack import Rows
 from rlphf.settings import Decoding
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ class Batch:
     responses: Tensor
     mask: Tensor
     positions: Tensor
+
+    @classmethod
+    def of(cls, parts: Sequence["Batch"], pad_id: int) -> "Batch":
+        """Return batches as one."""
+        if len(parts) == 1:
+            return parts[0]
+        width, length = (max(size) for size in zip(*((p.tokens.shape[1], p.mask.shape[1]) for p in parts), strict=True))
+
+        def joined(name: str, size: int, value: int) -> Tensor:
+            rows = [getattr(part, name) for part in parts]
+            return torch.cat([torch.nn.functional.pad(row, (0, size - row.shape[1]), value=value) for row in rows])
+
+        tokens, attention = joined("tokens", width, pad_id), joined("attention", width, 0)
+        return cls(
+            tokens, attention, joined("responses", length, pad_id), joined("mask", length, 0), joined("positions", length, 0)
+        )
 
     def rows(self, index: Tensor) -> "Batch":
         """Return the rows `index` (b,), cut to their own longest text and response."""
@@ -77,10 +94,12 @@ def join(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], p
     return Batch(tokens, attention, own, mask.float(), positions)
 
 
-def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch, embed: Embed | None = None) -> tuple[Tensor, Tensor]:
+def hidden_states(
+    model: "PreTrainedModel | PeftModel", batch: Batch, embed: Embed | None = None, rows: Rows | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token.
 
-    With `embed` the model reads its embeddings in place of the tokens' own.
+    With `embed` the model reads its embeddings in place of the tokens' own; `rows` is told which rows it reads.
     """
     whole: Any = model
     backbone = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
@@ -89,6 +108,8 @@ def hidden_states(model: "PreTrainedModel | PeftModel", batch: Batch, embed: Emb
     # Texts of like length go together, so that short ones are not padded to the longest; a GPU rather has one large batch.
     for index in order.split(ROWS if order.device.type == "cpu" else len(order)):
         part = batch.rows(index)
+        if rows:
+            rows(index)
         # Padding lies to the right, where causal attention never looks, so no mask is needed.
         read = {"inputs_embeds": embed(index, part.tokens, part.attention)} if embed else {"input_ids": part.tokens}
         output = backbone.model(**read, use_cache=False).last_hidden_state
@@ -106,21 +127,28 @@ def sample(
     decoding: Decoding,
     eos_id: int,
     pad_id: int,
-    seed: int,
+    seed: int | Sequence[int],
     embed: Embed | None = None,
+    rows: Rows | None = None,
 ) -> list[list[int]]:
     """Sample one response per prompt; each ends with its end token, or at the length limit.
 
-    Prompts are batched by length, and results come back in the order of the prompts. The same seed,
-    prompts and batch size give the same responses on one kind of machine. With `embed` the model reads its embeddings of the
-    prompts in place of the tokens' own.
+    Prompts are batched by length, and results come back in the order of the prompts. The same seed and prompts give the same
+    responses on one kind of machine, whatever the batches, but for rounding; equal blocks of the prompts may have a `seed` each,
+    and are answered as if alone. With `embed` the model reads its embeddings of the prompts in place of the tokens' own; `rows`
+    is told which prompts it goes on with.
     """
-    generator = torch.Generator(model.device).manual_seed(seed)
+    seeds = [seed] if isinstance(seed, int) else seed
+    shape = (decoding.max_new_tokens, len(prompts) // len(seeds))
+    generators = [torch.Generator(model.device).manual_seed(one) for one in seeds]
+    # Each prompt has a random number for every token it may need.
+    uniform = torch.cat([torch.rand(shape, generator=generator, device=model.device) for generator in generators], 1)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     results: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), decoding.batch_size):
         chosen = order[start : start + decoding.batch_size]
-        parts = _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, generator, embed, chosen)
+        numbers = torch.tensor(chosen, device=model.device)
+        parts = _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, uniform, embed, rows, numbers)
         for i, row in zip(chosen, parts, strict=True):
             results[i] = row
     return results
@@ -132,9 +160,10 @@ def _sample_batch(
     decoding: Decoding,
     eos_id: int,
     pad_id: int,
-    generator: torch.Generator,
+    uniform: Tensor,
     embed: Embed | None,
-    numbers: list[int],
+    select: Rows | None,
+    numbers: Tensor,
 ) -> list[list[int]]:
     tokens, mask = pad(prompts, pad_id, model.device, left=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -143,14 +172,14 @@ def _sample_batch(
     rows: list[list[int]] = [[] for _ in prompts]
     held = torch.arange(len(prompts), device=model.device)
     finished = torch.zeros_like(held, dtype=torch.bool)
-    read = {"inputs_embeds": embed(torch.tensor(numbers, device=model.device), tokens, mask)} if embed else {"input_ids": tokens}
-    for _ in range(decoding.max_new_tokens):
+    read = {"inputs_embeds": embed(numbers, tokens, mask)} if embed else {"input_ids": tokens}
+    if select:
+        select(numbers)
+    for step in range(decoding.max_new_tokens):
         output = model(
             **read, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        # Every row draws a number at each step, finished or not, so a row's text does not depend on when others end.
-        uniform = torch.rand(len(prompts), generator=generator, device=model.device)[held]
-        chosen = choose(output.logits[:, -1], uniform, decoding)
+        chosen = choose(output.logits[:, -1], uniform[step, numbers[held]], decoding)
         for row, token, over in zip(held.tolist(), chosen.tolist(), finished.tolist(), strict=True):
             if not over:
                 rows[row].append(token)
@@ -164,6 +193,8 @@ def _sample_batch(
             held, tokens, positions, mask = held[going], tokens[going], positions[going], mask[going]
             finished = finished[going]
             cache.batch_select_indices(going)
+            if select:
+                select(numbers[held])
         read = {"input_ids": tokens}
     return rows
 

@@ -19,11 +19,13 @@ from rlphf.errors import InputError
 from rlphf.files import read_json
 
 CONFIG, WEIGHTS, ABOUT = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
+# The scalar head of a reward model, and the setting by which PEFT keeps it beside the factors.
+HEAD, KEPT = "base_model.model.score.weight", "modules_to_save"
 Factors = dict[str, tuple[Tensor, Tensor]]
 
 # Settings with which an adapter is more than sum of B.A over plain linear layers: each must be unset.
 UNSUPPORTED = (
-    *("use_dora", "use_qalora", "use_bdlora", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern"),
+    *("use_dora", "use_qalora", "use_bdlora", "lora_bias", KEPT, "rank_pattern", "alpha_pattern"),
     *("layer_replication", "target_parameters", "trainable_token_indices", "alora_invocation_tokens", "arrow_config"),
     *("kasa_config", "monteclora_config", "megatron_config"),
 )
@@ -80,11 +82,30 @@ def read_adapter(folder: Path | str, name: str | None = None) -> Adapter:
     kind = about.get("kind", "policy")
     if kind not in ("policy", "soup"):
         raise InputError(f"{folder / ABOUT}: kind is {kind!r}; only policies and soups of policies can be merged")
-    config = _read_config(folder / CONFIG)
-    rank, alpha = config["r"], config["lora_alpha"]
-    scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-    modules = _read_factors(folder / WEIGHTS, rank)
-    return Adapter(name or folder.resolve().name, str(folder), config, modules, rank, scaling, about)
+    return _adapter(folder, name, about, _read_config(folder / CONFIG, UNSUPPORTED), read_tensors(folder))
+
+
+def read_reward_model(folder: Path | str) -> tuple[Adapter, Tensor]:
+    """Read a reward model's LoRA and its scalar head (1, H); raise InputError as `read_adapter` does, and without a head."""
+    folder = Path(folder)
+    about = read_about(folder)
+    config = _read_config(folder / CONFIG, [key for key in UNSUPPORTED if key != KEPT])
+    tensors = read_tensors(folder)
+    head = tensors.pop(HEAD, None)
+    if head is None:
+        raise InputError(f"{folder}: has no score head, so it is no reward model")
+    return _adapter(folder, None, about, config, tensors), head
+
+
+def read_tensors(folder: Path | str) -> dict[str, Tensor]:
+    """Read an adapter's tensors; raise InputError unless they are in a sound safetensors file."""
+    path = Path(folder) / WEIGHTS
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: is missing; save the adapter as safetensors, pickled ones are not accepted") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors ({error}); pickled adapters are not accepted") from None
 
 
 def check_alike(adapters: Sequence[Adapter], same_rank: bool = False) -> None:
@@ -121,11 +142,20 @@ def _comparable(value: Any) -> Any:
     return sorted(map(str, value)) if value and isinstance(value, list) else value or None
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _adapter(
+    folder: Path, name: str | None, about: dict[str, Any], config: dict[str, Any], tensors: dict[str, Tensor]
+) -> Adapter:
+    rank, alpha = config["r"], config["lora_alpha"]
+    scaling = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
+    modules = _factors(folder / WEIGHTS, tensors, rank)
+    return Adapter(name or folder.resolve().name, str(folder), config, modules, rank, scaling, about)
+
+
+def _read_config(path: Path, unsupported: Sequence[str]) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise InputError(f"{path}: is no configuration of a PEFT LoRA adapter (peft_type LORA)")
-    for key in UNSUPPORTED:
+    for key in unsupported:
         if config.get(key):
             raise InputError(f"{path}: {key} is set ({json.dumps(config[key])}); only plain LoRA adapters can be merged")
     if config.get("bias", "none") != "none":
@@ -141,13 +171,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_factors(path: Path, rank: int) -> Factors:
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: is missing; save the adapter as safetensors, nothing else is read") from None
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read as safetensors ({error})") from None
+def _factors(path: Path, state: dict[str, Tensor], rank: int) -> Factors:
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in sorted(state.items()):
         module, _, factor = key.removesuffix(".weight").rpartition(".")

@@ -20,14 +20,17 @@ OWNER = "owner.json"
 
 
 @contextmanager
-def own_checkpoints(folder: Path, run: Run) -> Iterator[Path]:
-    """Yield `folder` for the checkpoints of the step that is recorded in `run`; once the step is through, they are removed.
+def own_checkpoints(folder: Path, *runs: Run) -> Iterator[Path]:
+    """Yield `folder` for the checkpoints of the steps that are recorded in `runs`; once they are through, they are removed.
 
     What a run of another configuration or with other inputs left there is removed first. So a changed setting never goes
     on from weights that were trained under the old one, and a step that is done again is really done again.
     """
-    owner = {key: run.record[key] for key in ("step", "config_hash", "seed", "tags")}
-    owner["inputs"] = {name: described["sha256"] for name, described in run.record["inputs"].items()}
+    owner = [
+        {key: run.record[key] for key in ("step", "config_hash", "seed", "tags")}
+        | {"inputs": {name: described["sha256"] for name, described in run.record["inputs"].items()}}
+        for run in runs
+    ]
     if folder.exists() and _owner(folder) != owner:
         shutil.rmtree(folder)
     write_json(folder / OWNER, owner)

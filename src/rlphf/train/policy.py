@@ -1,6 +1,7 @@
 """The step that trains the policy adapter of a preference, by our PPO or by TRL's RLOO."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 
@@ -10,13 +11,16 @@ from rlphf.config import load
 from rlphf.data.records import PROMPTS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet
-from rlphf.lm.adapters import add_policy, add_reward, initial_a_digest, write_policy
+from rlphf.lm.adapters import add_policy, initial_a_digest, new_policy, write_adapter, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
+from rlphf.lm.rewards import RewardModels
+from rlphf.lm.stack import Stack
 from rlphf.preferences import FORMS, PMORL, alone, instruction, members, request
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
+from rlphf.train.learner import Task
 from rlphf.train.mistakes import WithoutResponse, random_head
 from rlphf.train.ppo import PPOTrainer
 
@@ -51,55 +55,81 @@ def joint_instructions(prompts: Sequence[str], combinations: Sequence[str]) -> l
     ]
 
 
-def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path) -> None:
-    """Train the policy of a preference, or of P-MORL, against its reward model on the training prompts; write `out`/adapter.
+def policy_step(
+    config: Path, preference: Sequence[str], prompts: Path, backbone: Path, reward: Sequence[Path], out: Sequence[Path]
+) -> None:
+    """Train the policy of each preference, or of P-MORL, against its reward model on the training prompts; write `out`/adapter.
 
-    Goes on from the newest checkpoint in `out`/checkpoints, if there is one of the same settings and inputs.
+    `preference`, `reward` and `out` are in the same order: several policies train together, in one process, and each learns what
+    it would alone (`train.ppo`). Goes on from the newest checkpoint in the first `out`/checkpoints, if there is one of the same
+    settings and inputs.
     """
     experiment = load(config)
-    settings, mistakes = experiment.ppo, experiment.mistakes
-    if preference == PMORL:
+    settings = experiment.ppo
+    if not len(preference) == len(reward) == len(out):
+        raise InputError(f"--preference, --reward, --out: {len(preference)}, {len(reward)}, {len(out)} given; give one of each")
+    if len(preference) > 1 and (settings.algorithm != "ppo" or PMORL in preference):
+        raise InputError(f"--preference {' '.join(preference)}: only policies of single preferences train together, by ppo")
+    if PMORL in preference:
         settings = settings.model_copy(update={"updates": experiment.pmorl.updates})
-    inputs = {"prompts": prompts, "backbone": backbone, "reward": reward}
-    tags = {"preference": preference, "algorithm": settings.algorithm}
-    with step("ppo", out, experiment, settings, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
+    with ExitStack() as stack:
+        runs = []
+        for name, judge, folder in zip(preference, reward, out, strict=True):
+            inputs = {"prompts": prompts, "backbone": backbone, "reward": judge}
+            tags = {"preference": name, "algorithm": settings.algorithm}
+            tags |= {"together": " ".join(preference)} if len(preference) > 1 else {}
+            runs.append(stack.enter_context(step("ppo", folder, experiment, settings, inputs, tags)))
+        checkpoints = stack.enter_context(own_checkpoints(out[0] / "checkpoints", *runs))
         rows = read_parquet(prompts, PROMPTS).to_pylist()
-        seed = derive(experiment.seed, "ppo", preference)
+        seeds = [derive(experiment.seed, "ppo", name) for name in preference]
 
-        def instructions(split: str) -> list[tuple[str, list[str]]]:
+        def instructions(name: str, seed: int, split: str) -> list[tuple[str, list[str]]]:
             texts = [row["prompt"] for row in rows if row["split"] == split]
             if not texts:
                 raise InputError(f"{prompts}: the split {split!r} is empty; there is nothing to ask a policy")
-            if preference == PMORL:
+            if name == PMORL:
                 return joint_instructions(texts, experiment.combinations)
-            return training_instructions(texts, preference, settings.asked, derive(seed, "asked"))
+            return training_instructions(texts, name, settings.asked, derive(seed, "asked"))
 
-        wanted = instructions("train")
-        held = instructions("test" if mistakes.test_selection else "validation") if settings.keep == "best" else []
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        base, tokenizer = load_backbone(backbone, dtype)
-        # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
-        starts = derive(experiment.seed, "lora", *([preference] if mistakes.other_starts else []))
-        model = add_policy(base, settings.lora, starts)
-        initial = initial_a_digest(model)
+        chosen = "test" if experiment.mistakes.test_selection else "validation"
+        wanted = [instructions(name, seed, "train") for name, seed in zip(preference, seeds, strict=True)]
+        held = [
+            instructions(name, seed, chosen) if settings.keep == "best" else []
+            for name, seed in zip(preference, seeds, strict=True)
+        ]
+        base, tokenizer = load_backbone(backbone, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
         digest = backbone_sha256(backbone)
+        # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
+        other_starts = experiment.mistakes.other_starts
+        starts = [derive(experiment.seed, "lora", *([name] if other_starts else [])) for name in preference]
+        abouts = [{"preference": name, "backbone_sha256": digest} for name in preference]
+        rewards = RewardModels(base, reward, digest)
         if settings.algorithm == "ppo":
-            head = add_reward(model, reward, digest)
-            if mistakes.random_reward_head:
-                random_head(head, derive(seed, "head"))
+            if experiment.mistakes.random_reward_head:
+                width = rewards.heads.shape[1]
+                rewards.heads = torch.stack([random_head(width, derive(seed, "head")) for seed in seeds]).to(base.device)
+            fresh = [new_policy(base, settings.lora, start) for start in starts]
+            policies = Stack(
+                base, [p.factors for p in fresh], [settings.lora.alpha / settings.lora.rank] * len(fresh), trained=True
+            )
 
             def encoded(wanted: Sequence[tuple[str, list[str]]]) -> tuple[list[list[int]], list[list[list[int]]]]:
                 asked = encode_prompts(tokenizer, [asked for asked, _ in wanted])
                 return asked, [encode_prompts(tokenizer, forms) for _, forms in wanted]
 
-            kind = WithoutResponse if mistakes.reward_without_response else PPOTrainer
-            trainer = kind(model, tokenizer, head, *encoded(wanted), settings, seed, encoded(held))
-            updates = trainer.train(run, folder)
+            tasks = [Task(*encoded(w), seed, encoded(h)) for w, seed, h in zip(wanted, seeds, held, strict=True)]
+            kind = WithoutResponse if experiment.mistakes.reward_without_response else PPOTrainer
+            updates = kind(base, tokenizer, policies, rewards, tasks, settings).train(runs, checkpoints)
+            for i, folder in enumerate(out):
+                about = {"kind": "policy", **abouts[i], "lora_a_sha256": fresh[i].initial_a_sha256}
+                write_adapter(folder / "adapter", policies.parameters(i), fresh[i].config, str(backbone), about)
         else:
             from rlphf.train.rloo import train_rloo
 
-            updates = train_rloo(model, tokenizer, backbone, reward, wanted, settings, seed, run, folder)
-        about = {"preference": preference, "backbone_sha256": digest, "lora_a_sha256": initial}
-        write_policy(model, out / "adapter", str(backbone), about)
-        run.tag(updates=updates)
-        run.output(out / "adapter")
+            model = add_policy(base, settings.lora, starts[0])
+            initial = initial_a_digest(model)
+            updates = [train_rloo(model, tokenizer, rewards, wanted[0], settings, seeds[0], runs[0], checkpoints)]
+            write_policy(model, out[0] / "adapter", str(backbone), {**abouts[0], "lora_a_sha256": initial})
+        for run, folder, done in zip(runs, out, updates, strict=True):
+            run.tag(updates=done)
+            run.output(folder / "adapter")

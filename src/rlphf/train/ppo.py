@@ -1,273 +1,277 @@
-"""PPO for one LoRA policy against one reward model, on one backbone in memory.
+"""PPO for LoRA policies against reward models, on one backbone in memory.
 
-Policy, reference, reward model and critic are the same frozen weights: with the policy's adapter, with none, with adapter
-"reward" and its scalar head, and with a value head on the policy's hidden states. Dropout is off throughout, so
-the policy that is trained is the one that sampled: ratio 1 and KL 0 at the start.
+Policy, reference, reward model and critic are the same frozen weights: with the policy's adapter, with none, with the reward
+model's adapter and its scalar head, and with a value head on the policy's hidden states. Dropout is off throughout, so the policy
+that is trained is the one that sampled: ratio 1 and KL 0 at the start.
+
+Several policies may learn together: their rows share every batch, each through its own adapters, and what each learns is what it
+would learn alone, but for rounding.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import TypeVar
 
 import torch
-from peft import PeftModel
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlphf.lm.adapters import POLICY, active, score_responses
 from rlphf.lm.chat import decode_response
+from rlphf.lm.logprobs import logprobs_and_entropies, token_logprobs
+from rlphf.lm.rewards import RewardModels
 from rlphf.lm.sampling import Batch, hidden_states, join, sample
+from rlphf.lm.stack import Stack, one_each
 from rlphf.seeds import derive
 from rlphf.settings import PPO, Decoding
 from rlphf.tracking.record import Run
-from rlphf.train import ppo_terms as terms
-from rlphf.train.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from rlphf.train.checkpoint import newest_checkpoint, save_checkpoint
+from rlphf.train.learner import Learner, Rollout, Task
 
-# What a checkpoint's tensors are named after, besides the optimizer's.
-PARTS = ("policy/", "value/", "best/")
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """A batch of sampled responses with all that an update needs; tensors are (B, T), `scores` and `finished` (B,).
-
-    `entropy` is the mean over response tokens of the sampling policy's, in nats.
-    """
-
-    batch: Batch
-    logprobs: Tensor
-    reference: Tensor
-    values: Tensor
-    advantages: Tensor
-    returns: Tensor
-    scores: Tensor
-    finished: Tensor
-    entropy: float
-
-
-@dataclass(frozen=True)
-class Best:
-    """The policy that scored best on the prompts of the selection, and its score; empty before the first one."""
-
-    score: float
-    policy: dict[str, Tensor]
+Samples = list[dict[str, object]]
+T = TypeVar("T")
 
 
 class PPOTrainer:
-    """Trains the policy of `model` on encoded prompts; `judged` are the forms in which the reward model is to see each prompt.
+    """Trains the adapters of `policies`, one for each of the `tasks`, against the reward models of the same order.
 
-    A response's score is the mean over them: one for a policy of one preference, three for P-MORL. `selection` is such a
-    pair of lists, of prompts that are not trained on: with `keep: best`, the checkpoint is kept whose answers to them score best.
-
-    `model` holds a policy and adapter "reward" on a frozen backbone (`lm.adapters`), `reward_head` is the reward model's
-    scalar head. Every outer step draws its random numbers from (seed, step), so a resumed run goes on as if undisturbed.
+    `policies` and `rewards` lie on the frozen backbone `model`. All tasks have the same `settings`. Of `keep: best`, the
+    checkpoint is kept whose answers to the prompts of its task's selection score best.
     """
 
     def __init__(
         self,
-        model: PeftModel,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        reward_head: nn.Linear,
-        prompts: Sequence[list[int]],
-        judged: Sequence[Sequence[list[int]]],
+        policies: Stack,
+        rewards: RewardModels,
+        tasks: Sequence[Task],
         settings: PPO,
-        seed: int,
-        selection: tuple[Sequence[list[int]], Sequence[Sequence[list[int]]]] = ((), ()),
     ):
-        self.model, self.tokenizer, self.reward_head = model, tokenizer, reward_head
-        self.prompts, self.judged, self.settings, self.seed = prompts, judged, settings, seed
-        self.selection, self.best = selection, Best(float("-inf"), {})
+        self.model, self.tokenizer, self.policies, self.rewards, self.settings = model, tokenizer, policies, rewards, settings
         model.eval()
-        self.device = reward_head.weight.device
-        self.value_head = nn.Linear(reward_head.in_features, 1, device=self.device)
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
-        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        trained |= {f"value_head.{name}": p for name, p in self.value_head.named_parameters()}
-        self.trained = trained
-        self.optimizer = torch.optim.Adam(list(trained.values()), lr=settings.learning_rate)
-        self.moments = terms.RunningMoments()
-        self.kl = terms.KLController(settings.kl_coefficient, settings.kl_target, settings.kl_horizon, settings.kl_adaptive)
+        self.device, self.head = rewards.heads.device, model.get_output_embeddings()
+        width = rewards.heads.shape[1]
+        self.learners = [Learner(task, policies.parameters(i), width, settings) for i, task in enumerate(tasks)]
 
-    def train(self, run: Run, folder: Path) -> int:
-        """Train to the configured number of outer steps, from the newest checkpoint in `folder` on; return the steps done.
+    def train(self, runs: Sequence[Run], folder: Path) -> list[int]:
+        """Train to the configured number of outer steps, from the newest checkpoint in `folder` on; return each policy's steps.
 
-        Logs every outer step to `run`. Stops early when the KL to the backbone exceeds `max_kl`.
+        Logs every outer step of a policy to its run. A policy stops early when its KL to the backbone exceeds `max_kl`.
         """
-        start = self.restore(folder)
-        run.resume(start)
-        done = max(start, self.settings.updates)
-        for step in range(start, self.settings.updates):
-            metrics, samples = self.update(step)
-            run.log(metrics, step=step)
-            if step % self.settings.sample_every == 0 or step == self.settings.updates - 1:
-                run.log_samples(samples, step=step)
-            over = self.settings.max_kl is not None and metrics["kl"] > self.settings.max_kl
-            due = (step + 1) % self.settings.checkpoint_every == 0
-            if self.settings.keep == "best" and (due or over or step == self.settings.updates - 1):
-                self.consider(run, step)
-            if over:
-                # No checkpoint is written here: a run that goes on from it would not stop.
-                done = step + 1
+        settings, start = self.settings, self.restore(folder)
+        for run in runs:
+            run.resume(start)
+        for step in range(start, settings.updates):
+            if not (going := [i for i, learner in enumerate(self.learners) if learner.stopped is None]):
                 break
-            if due:
+            last = step == settings.updates - 1
+            results = self.update(step, going)
+            for i, (metrics, samples) in results.items():
+                runs[i].log(metrics, step=step)
+                if step % settings.sample_every == 0 or last:
+                    runs[i].log_samples(samples, step=step)
+                if settings.max_kl is not None and metrics["kl"] > settings.max_kl:
+                    self.learners[i].stopped = step + 1
+            due = (step + 1) % settings.checkpoint_every == 0 or last
+            if settings.keep == "best":
+                self.consider([i for i in going if due or self.learners[i].stopped], runs, step)
+            if due or all(learner.stopped for learner in self.learners):
                 self.checkpoint(folder, step + 1)
-        if self.best.policy:
-            set_peft_model_state_dict(self.model, self.best.policy, adapter_name=POLICY)
-        return done
+        for learner in self.learners:
+            if learner.best.policy:
+                learner.take(learner.best.policy)
+        return [learner.stopped or max(start, settings.updates) for learner in self.learners]
 
-    def update(self, step: int) -> tuple[dict[str, float], list[dict[str, object]]]:
-        """Do outer step `step`; return its metrics and four sample responses."""
+    def update(self, step: int, going: Sequence[int]) -> dict[int, tuple[dict[str, float], Samples]]:
+        """Do outer step `step` of the policies `going`; return {policy: (its metrics, four sample responses)}."""
         settings = self.settings
-        seed = derive(self.seed, "update", step)
-        # 1. Draw prompts: shuffled passes over all of them.
-        drawn = self._draw(step)
-        prompts = [self.prompts[i] for i in drawn]
-        # 2. Sample responses from the policy as it is.
-        limit = settings.max_new_tokens
-        if settings.min_new_tokens is not None:
-            limit = Random(seed).randint(settings.min_new_tokens, settings.max_new_tokens)
-        decoding = Decoding(temperature=settings.temperature, max_new_tokens=limit, batch_size=settings.batch_size)
-        with active(self.model, POLICY):
-            eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-            responses = sample(self.model, prompts, decoding, eos, padding, seed)
+        seeds = {i: derive(self.learners[i].task.seed, "update", step) for i in going}
+        # 1. Draw prompts.
+        drawn = {i: self.learners[i].draw(step) for i in going}
+        prompts = {i: [self.learners[i].task.prompts[k] for k in drawn[i]] for i in going}
+        # 2. Sample responses from the policies as they are.
+        least, most = settings.min_new_tokens, settings.max_new_tokens
+        limits = {i: Random(seed).randint(least, most) if least is not None else most for i, seed in seeds.items()}
+        responses = self.respond(prompts, seeds, limits)
         # 3. Score them, and compute old log-probabilities, values, rewards and advantages.
-        rollout = self.evaluate(prompts, responses, [self.judged[i] for i in drawn])
+        judged = {i: [self.learners[i].task.judged[k] for k in drawn[i]] for i in going}
+        rollouts = self.evaluate(prompts, responses, judged)
         # 4. Optimise on the batch.
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_updates))
-        losses = self.optimise(rollout, seed)
-        # 5. Move the weight of the KL penalty.
-        metrics = self._metrics(rollout, losses)
-        self.kl.update(metrics["kl"], len(prompts))
-        return metrics, self._samples(prompts, responses, rollout)
+        for i in going:
+            self.learners[i].start(step)
+        losses = self.optimise(rollouts, seeds)
+        # 5. Move the weights of the KL penalties.
+        results = {}
+        for i in going:
+            metrics = self.learners[i].metrics(rollouts[i], losses[i])
+            self.learners[i].kl.update(metrics["kl"], len(prompts[i]))
+            results[i] = metrics, self._samples(prompts[i], responses[i], rollouts[i])
+        return results
 
-    def consider(self, run: Run, step: int) -> None:
-        """Note the policy if its answers to the prompts of the selection score best so far; every step draws alike."""
-        settings = self.settings
-        prompts, judged = self.selection
-        decoding = Decoding(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, batch_size=len(prompts))
+    def respond(
+        self, prompts: Mapping[int, Sequence[list[int]]], seeds: Mapping[int, int], limits: Mapping[int, int]
+    ) -> dict[int, list[list[int]]]:
+        """Sample a response of at most `limits` tokens to each of the policies' `prompts`, as many for each policy."""
+        asked, which = _together(prompts)
+        longest = max(limits.values())
+        decoding = Decoding(temperature=self.settings.temperature, max_new_tokens=longest, batch_size=len(asked))
         eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        with active(self.model, POLICY):
-            responses = sample(self.model, prompts, decoding, eos, padding, derive(self.seed, "selection"))
-        score = float(self.score(judged, responses).mean())
-        run.log({"selection_score": score}, step=step)
-        if score > self.best.score:
-            self.best = Best(score, {name: value.clone() for name, value in self._policy().items()})
+        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
+            found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), rows=rows)
+        return {i: [row[: limits[i]] for row, owner in zip(found, which, strict=True) if owner == i] for i in prompts}
 
     @torch.no_grad()
     def evaluate(
-        self, prompts: Sequence[list[int]], responses: Sequence[list[int]], judged: Sequence[Sequence[list[int]]]
-    ) -> Rollout:
-        """Return the rollout of sampled responses: everything the update needs, under the policy as it is.
+        self,
+        prompts: Mapping[int, Sequence[list[int]]],
+        responses: Mapping[int, Sequence[list[int]]],
+        judged: Mapping[int, Sequence[Sequence[list[int]]]],
+    ) -> dict[int, Rollout]:
+        """Return the rollouts of the policies' sampled responses: everything the update needs, under the policies as they are.
 
-        The reward model scores each response as an answer to each of its prompts in `judged`.
+        The reward models score each response as an answer to each of its prompts in `judged`.
         """
-        settings = self.settings
-        batch = join(prompts, responses, self.tokenizer.pad_token_id, self.device)
-        hidden, _ = hidden_states(self.model, batch)
-        logits = self._logits(hidden, batch)
-        entropy = float(terms.entropy(logits).mean())
-        logprobs, values = self._logprobs(logits, batch), self._values(hidden)
-        with active(self.model, None):
-            reference = self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
-        scores = self.score(judged, responses)
-        finished = torch.tensor([r[-1] == self.tokenizer.eos_token_id for r in responses], device=self.device)
-        if settings.missing_eos_penalty is not None:
-            scores = torch.where(finished, scores, torch.full_like(scores, settings.missing_eos_penalty))
-        scaled = scores
-        if settings.score_scaling:
-            self.moments.update(scores)
-            scaled = terms.scale_scores(scores, self.moments, settings.score_norm, settings.score_clip)
-        rewards = terms.token_rewards(scaled, logprobs, reference, batch.mask, self.kl.coefficient)
-        advantages, returns = terms.advantages_and_returns(rewards, values, batch.mask, settings.gamma, settings.lam)
-        if settings.whiten_advantages:
-            advantages = terms.masked_whiten(advantages, batch.mask)
-        return Rollout(batch, logprobs, reference, values, advantages, returns, scores, finished, entropy)
+        answers, which = _together(responses)
+        batch = join(_together(prompts)[0], answers, self.tokenizer.pad_token_id, self.device)
+        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
+            hidden, _ = hidden_states(self.model, batch, rows=rows)
+        # The reference reads the very batches that the policies did: in bfloat16, others would round otherwise, and KL not be 0.
+        reference, _ = hidden_states(self.model, batch)
+        scores = self.score(_together(judged)[0], answers, which)
+        finished = torch.tensor([row[-1] == self.tokenizer.eos_token_id for row in answers], device=self.device)
+        rollouts = {}
+        for i, index in _rows(which, self.device):
+            own = batch.rows(index)
+            width = own.mask.shape[1]
+            (logprobs, entropy), (base, _) = (self._logprobs(states[index, :width], own) for states in (hidden, reference))
+            rollouts[i] = self.learners[i].rollout(
+                own, hidden[index, :width], logprobs, base, scores[index], finished[index], entropy
+            )
+        return rollouts
 
-    def score(self, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]]) -> Tensor:
-        """Return the reward model's score (B,) of each response, the mean over its prompts in `judged`."""
-        return score_responses(self.model, self.reward_head, judged, responses, self.tokenizer.pad_token_id)
+    def score(self, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]], which: Sequence[int]) -> Tensor:
+        """Return the score (B,) of each response by the reward model `which[i]`: the mean over its prompts in `judged[i]`."""
+        return self.rewards.score(judged, responses, which, self.tokenizer.pad_token_id)
 
-    def optimise(self, rollout: Rollout, seed: int) -> dict[str, float]:
-        """Pass over the rollout in mini-batches; return the mean of the losses' parts and how many steps were taken."""
+    def optimise(self, rollouts: Mapping[int, Rollout], seeds: Mapping[int, int]) -> dict[int, dict[str, float]]:
+        """Pass over the rollouts in mini-batches; return the means of the losses' parts and how many steps were taken."""
         settings = self.settings
-        generator = torch.Generator().manual_seed(seed)
-        size = len(rollout.scores)
-        totals: dict[str, float] = {}
-        steps = 0
+        generators = {i: torch.Generator().manual_seed(seed) for i, seed in seeds.items()}
+        totals: dict[int, dict[str, float]] = {i: {} for i in rollouts}
+        steps, early = dict.fromkeys(rollouts, 0), dict.fromkeys(rollouts, 0.0)
         for _ in range(settings.inner_epochs):
-            order = torch.randperm(size, generator=generator)
-            for start in range(0, size, settings.mini_batch_size):
-                parts = self.losses(rollout, order[start : start + settings.mini_batch_size].to(self.device))
-                stop = settings.early_stop_kl is not None and float(parts["policy_kl"].detach()) > 1.5 * settings.early_stop_kl
-                if stop:
-                    return {**{k: v / max(1, steps) for k, v in totals.items()}, "optimizer_steps": steps, "stopped_early": 1.0}
-                self.optimizer.zero_grad(set_to_none=True)
-                (parts["policy_loss"] + settings.value_coefficient * parts["value_loss"]).backward()
-                norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), settings.max_grad_norm or float("inf"))
-                self.optimizer.step()
-                steps += 1
-                for name, value in {**parts, "grad_norm": norm}.items():
-                    totals[name] = totals.get(name, 0.0) + float(value.detach())
-        return {**{k: v / steps for k, v in totals.items()}, "optimizer_steps": steps, "stopped_early": 0.0}
-
-    def losses(self, rollout: Rollout, index: Tensor) -> dict[str, Tensor]:
-        """Return the parts of the loss on the rollout's rows `index`, scalars; two of them carry gradients."""
-        settings = self.settings
-        batch = rollout.batch.rows(index)
-        width = batch.mask.shape[1]
-        old, old_values = rollout.logprobs[index, :width], rollout.values[index, :width]
-        hidden, _ = hidden_states(self.model, batch)
-        new, values = self._logprobs(self._logits(hidden, batch), batch), self._values(hidden)
-        policy, clipped = terms.policy_loss(new, old, rollout.advantages[index, :width], batch.mask, settings.clip)
-        value = terms.value_loss(values, old_values, rollout.returns[index, :width], batch.mask, settings.value_clip)
+            if all(early.values()):
+                break
+            orders = {i: torch.randperm(len(rollouts[i].scores), generator=generators[i]) for i in rollouts}
+            for start in range(0, settings.batch_size, settings.mini_batch_size):
+                chosen = {
+                    i: o[start : start + settings.mini_batch_size].to(self.device) for i, o in orders.items() if not early[i]
+                }
+                for i, parts in self.gradients(rollouts, chosen).items():
+                    if settings.early_stop_kl is not None and parts["policy_kl"] > 1.5 * settings.early_stop_kl:
+                        early[i] = 1.0
+                        continue
+                    parts["grad_norm"] = float(self.learners[i].descend())
+                    steps[i] += 1
+                    for name, value in parts.items():
+                        totals[i][name] = totals[i].get(name, 0.0) + value
         return {
-            "policy_loss": policy,
-            "value_loss": value,
-            "clip_fraction": clipped,
-            "policy_kl": terms.masked_mean(old - new, batch.mask),
+            i: {k: v / max(1, steps[i]) for k, v in totals[i].items()} | {"optimizer_steps": steps[i], "stopped_early": early[i]}
+            for i in rollouts
         }
 
-    def _logits(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Return tempered logits (N, V) of the N response tokens alone: half of (B, T) is padding, and V is large."""
-        logits = self.model.get_output_embeddings()(hidden[batch.mask.bool()]).float()
-        return logits.div_(self.settings.temperature)
+    def gradients(self, rollouts: Mapping[int, Rollout], chosen: Mapping[int, Tensor]) -> dict[int, dict[str, float]]:
+        """Set the gradients of the policies' losses on the rows `chosen` of their rollouts; return the parts of the losses."""
+        found: dict[int, dict[str, float]] = {i: {} for i in chosen}
+        if not chosen:
+            return found
+        counts = {i: rollouts[i].batch.mask[index].sum() for i, index in chosen.items()}
+        for i in chosen:
+            self.learners[i].optimizer.zero_grad(set_to_none=True)
+        for micro in self._micro_batches(rollouts, chosen):
+            loss = torch.zeros((), device=self.device)
+            for i, parts in self.losses(rollouts, micro, counts).items():
+                loss = loss + parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
+                for name, value in parts.items():
+                    found[i][name] = found[i].get(name, 0.0) + float(value.detach())
+            loss.backward()
+        return found
 
-    def _logprobs(self, logits: Tensor, batch: Batch) -> Tensor:
+    def losses(
+        self, rollouts: Mapping[int, Rollout], chosen: Mapping[int, Tensor], counts: Mapping[int, Tensor]
+    ) -> dict[int, dict[str, Tensor]]:
+        """Return the parts of the losses on the rows `chosen` of the rollouts, in one forward pass.
+
+        `counts` are the numbers of tokens of the mini-batches.
+        """
+        which = [i for i, index in chosen.items() for _ in index]
+        batch = Batch.of([rollouts[i].batch.rows(index) for i, index in chosen.items()], self.tokenizer.pad_token_id)
+        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
+            hidden, _ = hidden_states(self.model, batch, rows=rows)
         keep = batch.mask.bool()
-        flat = terms.token_logprobs(logits, batch.responses[keep])
-        return torch.zeros_like(batch.mask).masked_scatter(keep, flat)
-
-    def _values(self, hidden: Tensor) -> Tensor:
-        return self.value_head(hidden.float()).squeeze(-1)
-
-    def _draw(self, step: int) -> list[int]:
-        size, total = self.settings.batch_size, len(self.prompts)
-        chosen = []
-        for position in range(step * size, (step + 1) * size):
-            order = list(range(total))
-            Random(derive(self.seed, "pass", position // total)).shuffle(order)
-            chosen.append(order[position % total])
-        return chosen
-
-    def _metrics(self, rollout: Rollout, losses: dict[str, float]) -> dict[str, float]:
-        mask = rollout.batch.mask
+        flat = token_logprobs(self.head, hidden[keep], batch.responses[keep], self.settings.temperature)
+        logprobs = torch.zeros_like(batch.mask).masked_scatter(keep, flat)
         return {
-            "score": float(rollout.scores.mean()),
-            "score_std": float(rollout.scores.std(unbiased=False)),
-            "kl": float(((rollout.logprobs - rollout.reference) * mask).sum(1).mean()),
-            "kl_coefficient": self.kl.coefficient,
-            "length": float(mask.sum(1).mean()),
-            "finished": float(rollout.finished.float().mean()),
-            "entropy": rollout.entropy,
-            "explained_variance": terms.explained_variance(rollout.values, rollout.returns, mask),
-            **losses,
+            i: self.learners[i].losses(rollouts[i], chosen[i], hidden[index], logprobs[index], counts[i])
+            for i, index in _rows(which, self.device)
         }
 
-    def _samples(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], rollout: Rollout) -> list[dict[str, object]]:
+    def consider(self, considered: Sequence[int], runs: Sequence[Run], step: int) -> None:
+        """Score the answers of policies to the prompts of their selections, drawn alike at every step; each notes its best."""
+        if not considered:
+            return
+        prompts = {i: self.learners[i].task.selection[0] for i in considered}
+        judged = {i: self.learners[i].task.selection[1] for i in considered}
+        seeds = {i: derive(self.learners[i].task.seed, "selection") for i in considered}
+        responses = self.respond(prompts, seeds, dict.fromkeys(considered, self.settings.max_new_tokens))
+        answers, which = _together(responses)
+        scores = self.score(_together(judged)[0], answers, which)
+        for i, index in _rows(which, self.device):
+            score = float(scores[index].mean())
+            runs[i].log({"selection_score": score}, step=step)
+            self.learners[i].consider(score)
+
+    def checkpoint(self, folder: Path, step: int) -> None:
+        """Write all that a resumed run needs of every policy."""
+        tensors = {f"{i}/{name}": value for i, learner in enumerate(self.learners) for name, value in learner.tensors().items()}
+        save_checkpoint(folder, step, tensors, {"policies": [learner.state() for learner in self.learners]})
+
+    def restore(self, folder: Path) -> int:
+        """Take up the newest checkpoint in `folder`; return the outer step to go on from, 0 without one."""
+        found = newest_checkpoint(folder)
+        if found is None:
+            return 0
+        tensors, state = found
+        for i, learner in enumerate(self.learners):
+            own = {name.removeprefix(f"{i}/"): value for name, value in tensors.items() if name.startswith(f"{i}/")}
+            learner.restore(own, state["policies"][i])
+        return state["step"]
+
+    def _logprobs(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, float]:
+        """Return the log-probabilities (B, T) of the response tokens that `hidden` (B, T, H) predicts, and the mean entropy."""
+        keep = batch.mask.bool()
+        logprobs, entropy = logprobs_and_entropies(self.head, hidden[keep], batch.responses[keep], self.settings.temperature)
+        return torch.zeros_like(batch.mask).masked_scatter(keep, logprobs), float(entropy.mean())
+
+    def _micro_batches(self, rollouts: Mapping[int, Rollout], chosen: Mapping[int, Tensor]) -> Iterator[dict[int, Tensor]]:
+        """Yield the rows `chosen` in parts of at most `micro_batch_tokens` tokens with padding, or of one row; or all at once."""
+        budget = self.settings.micro_batch_tokens
+        if budget is None:
+            yield dict(chosen)
+            return
+        lengths = {i: rollouts[i].batch.attention.sum(1).tolist() for i in chosen}
+        ordered = sorted((lengths[i][row], i, row) for i, index in chosen.items() for row in index.tolist())
+        part: dict[int, list[int]] = {}
+        for length, i, row in ordered:
+            if part and length * (sum(map(len, part.values())) + 1) > budget:
+                yield {k: torch.tensor(rows, device=self.device) for k, rows in part.items()}
+                part = {}
+            part.setdefault(i, []).append(row)
+        if part:
+            yield {k: torch.tensor(rows, device=self.device) for k, rows in part.items()}
+
+    def _samples(self, prompts: Sequence[list[int]], responses: Sequence[list[int]], rollout: Rollout) -> Samples:
         return [
             {
                 "prompt": str(self.tokenizer.decode(prompts[i], skip_special_tokens=True)).strip(),
@@ -277,31 +281,13 @@ class PPOTrainer:
             for i in range(min(4, len(prompts)))
         ]
 
-    def checkpoint(self, folder: Path, step: int) -> None:
-        """Write all that a resumed run needs: policy, value head, optimizer, moments of the scores, and kappa."""
-        tensors = {f"policy/{k}": v for k, v in self._policy().items()}
-        tensors |= {f"best/{k}": v for k, v in self.best.policy.items()}
-        tensors |= {f"value/{k}": v for k, v in self.value_head.state_dict().items()}
-        tensors |= optimizer_tensors(self.optimizer, list(self.trained))
-        moments = {"mean": self.moments.mean, "variance": self.moments.variance, "count": self.moments.count}
-        state = {"moments": moments, "kl_coefficient": self.kl.coefficient}
-        save_checkpoint(folder, step, tensors, state | ({"best_score": self.best.score} if self.best.policy else {}))
 
-    def restore(self, folder: Path) -> int:
-        """Take up the newest checkpoint in `folder`; return the outer step to go on from, 0 without one."""
-        found = newest_checkpoint(folder)
-        if found is None:
-            return 0
-        tensors, state = found
-        part = {name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)} for name in PARTS}
-        set_peft_model_state_dict(self.model, part["policy/"], adapter_name=POLICY)
-        self.value_head.load_state_dict(part["value/"])
-        if part["best/"]:
-            self.best = Best(state["best_score"], part["best/"])
-        restore_optimizer(self.optimizer, list(self.trained), tensors)
-        self.moments = terms.RunningMoments(**state["moments"])
-        self.kl.coefficient = state["kl_coefficient"]
-        return state["step"]
+def _together(parts: Mapping[int, Sequence[T]]) -> tuple[list[T], list[int]]:
+    """Return what the policies have in `parts` as one list, and whose each is."""
+    return [one for own in parts.values() for one in own], [i for i, own in parts.items() for _ in own]
 
-    def _policy(self) -> dict[str, Tensor]:
-        return get_peft_model_state_dict(self.model, adapter_name=POLICY)
+
+def _rows(which: Sequence[int], device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    """Yield (policy, its rows) of rows that are policy `which[i]`'s."""
+    for i in dict.fromkeys(which):
+        yield i, torch.tensor([row for row, owner in enumerate(which) if owner == i], device=device)

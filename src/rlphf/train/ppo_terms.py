@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean over the positions where `mask` is 1, a scalar."""
-    return (values * mask).sum() / mask.sum()
+def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
+    """Return the mean over the positions where `mask` is 1, a scalar.
+
+    With `count` it is this part's share in a mean over so many positions: shares of the parts of a batch add up to its mean.
+    """
+    return (values * mask).sum() / (mask.sum() if count is None else count)
 
 
 def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
@@ -22,17 +25,6 @@ def masked_whiten(values: Tensor, mask: Tensor) -> Tensor:
     count = mask.sum()
     variance = variance * count / (count - 1).clamp(min=1)
     return (values - mean) * torch.rsqrt(variance + 1e-8) * mask
-
-
-def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return log pi(token) (N,) of `tokens` (N,) under float32 `logits` (N, V), which are tempered already."""
-    return -torch.nn.functional.cross_entropy(logits, tokens, reduction="none")
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Return the entropy in nats (N,) of the distributions of float32 `logits` (N, V)."""
-    logprobs = torch.log_softmax(logits, -1)
-    return -(logprobs.exp() * logprobs).sum(-1)
 
 
 def token_rewards(scores: Tensor, logprobs: Tensor, reference: Tensor, mask: Tensor, kl_coefficient: float) -> Tensor:
@@ -65,21 +57,26 @@ def advantages_and_returns(rewards: Tensor, values: Tensor, mask: Tensor, gamma:
     return advantages, (advantages + values) * mask
 
 
-def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float) -> tuple[Tensor, Tensor]:
-    """Return the clipped surrogate loss and the share of tokens at which the clip binds, scalars.
+def policy_loss(
+    new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, clip: float, count: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the clipped surrogate loss and the share of tokens at which the clip binds, scalars (`count` as in `masked_mean`).
 
     Source: Schulman et al. 2017, equation 7, negated.
     """
     ratio = torch.exp((new - old) * mask)
     plain = -advantages * ratio
     clipped = -advantages * ratio.clamp(1 - clip, 1 + clip)
-    return masked_mean(torch.maximum(plain, clipped), mask), masked_mean((clipped > plain).float(), mask)
+    return masked_mean(torch.maximum(plain, clipped), mask, count), masked_mean((clipped > plain).float(), mask, count)
 
 
-def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float) -> Tensor:
-    """Return half the larger of the squared errors of the value and of the value kept within `clip` of the old one."""
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, clip: float, count: Tensor | None = None) -> Tensor:
+    """Return half the larger of the squared errors of the value and of the value kept within `clip` of the old one.
+
+    Source: Personalized Soups as released; `count` as in `masked_mean`.
+    """
     kept = torch.maximum(torch.minimum(new, old + clip), old - clip)
-    return 0.5 * masked_mean(torch.maximum((new - returns) ** 2, (kept - returns) ** 2), mask)
+    return 0.5 * masked_mean(torch.maximum((new - returns) ** 2, (kept - returns) ** 2), mask, count)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 from trl import RLOOConfig, RLOOTrainer
 
 from rlphf.errors import InputError
-from rlphf.lm.adapters import add_reward, score_responses
-from rlphf.lm.backbone import backbone_sha256
+from rlphf.lm.adapters import active
 from rlphf.lm.chat import encode_prompts
+from rlphf.lm.rewards import RewardModels
 from rlphf.seeds import derive
 from rlphf.settings import PPO
 from rlphf.tracking.record import Run
@@ -41,14 +40,14 @@ class Scorer(TrainerCallback, ExportableState):
         self,
         model: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
-        head: nn.Linear,
+        rewards: RewardModels,
         judged: dict[str, list[str]],
         settings: PPO,
         steps: int,
         run: Run,
     ):
-        self.judged = judged
-        self.model, self.tokenizer, self.head, self.settings, self.steps, self.run = model, tokenizer, head, settings, steps, run
+        self.model, self.tokenizer, self.rewards, self.judged = model, tokenizer, rewards, judged
+        self.settings, self.steps, self.run = settings, steps, run
         self.moments = terms.RunningMoments()
         self.kl = terms.KLController(settings.kl_coefficient, settings.kl_target, settings.kl_horizon, settings.kl_adaptive)
 
@@ -60,7 +59,8 @@ class Scorer(TrainerCallback, ExportableState):
         settings = self.settings
         instructions = [messages[-1]["content"] for messages in prompts]
         judged = [encode_prompts(self.tokenizer, self.judged[text]) for text in instructions]
-        scores = score_responses(self.model, self.head, judged, completion_ids, self.tokenizer.pad_token_id)
+        with active(self.model, None):
+            scores = self.rewards.score(judged, completion_ids, [0] * len(judged), self.tokenizer.pad_token_id)
         finished = torch.tensor([ids[-1] == self.tokenizer.eos_token_id for ids in completion_ids], device=scores.device)
         if settings.missing_eos_penalty is not None:
             scores = torch.where(finished, scores, torch.full_like(scores, settings.missing_eos_penalty))
@@ -123,15 +123,14 @@ class Scorer(TrainerCallback, ExportableState):
 def train_rloo(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    backbone: Path,
-    reward: Path,
+    rewards: RewardModels,
     instructions: Sequence[tuple[str, list[str]]],
     settings: PPO,
     seed: int,
     run: Run,
     folder: Path,
 ) -> int:
-    """Train the policy of `model` on `instructions` against the reward model in `reward`; return the outer steps done.
+    """Train the policy of `model` on `instructions` against the first of `rewards`; return the outer steps done.
 
     An instruction is given as the policy sees it, and in the forms in which the reward model does (the score is their mean).
 
@@ -146,8 +145,8 @@ def train_rloo(
     (over the responses), checkpoint_every, sample_every. warmup_updates rises with every optimizer step. There is no critic,
     so gamma, lam, value_clip and value_coefficient have no part, and neither has early_stop_kl. Dropout is off, as in PPO.
 
-    Goes on from the newest checkpoint in `folder`. Raises InputError for batch sizes that do not divide, for
-    min_new_tokens, which has no counterpart, and for what `add_reward` refuses.
+    Goes on from the newest checkpoint in `folder`. Raises InputError for batch sizes that do not divide, and for
+    min_new_tokens and micro_batch_tokens, which have no counterpart.
     """
     if settings.batch_size % GROUP or settings.batch_size % settings.mini_batch_size:
         raise InputError(
@@ -156,9 +155,10 @@ def train_rloo(
         )
     if settings.min_new_tokens is not None:
         raise InputError("ppo.min_new_tokens: algorithm rloo has one length limit for all batches; set it to null")
-    head = add_reward(model, reward, backbone_sha256(backbone))
+    if settings.micro_batch_tokens is not None:
+        raise InputError("ppo.micro_batch_tokens: algorithm rloo takes a mini-batch at once; set it to null")
     steps = settings.batch_size // settings.mini_batch_size * settings.inner_epochs
-    scorer = Scorer(model, tokenizer, head, dict(instructions), settings, steps, run)
+    scorer = Scorer(model, tokenizer, rewards, dict(instructions), settings, steps, run)
     arguments = RLOOConfig(
         output_dir=str(folder),
         max_steps=settings.updates * steps,
