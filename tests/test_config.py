@@ -92,6 +92,7 @@ BAD = [
     ({"ppo": {"updates": "many"}}, "ppo.updates: Input should be a valid integer"),
     ({"ppo": {"updates": 0}}, "ppo.updates: Input should be greater than 0"),
     ({"ppo": 3}, "ppo: Input should be"),
+    ({"ppo": {"together": 2, "algorithm": "rloo"}}, "ppo: together: algorithm rloo trains one policy at a time"),
     ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
     ({"experiment": "../elsewhere"}, "experiment: String should match pattern"),
     ({"preferences": "P1A"}, "preferences: Input should be a valid list"),

@@ -143,6 +143,12 @@ class Experiment(Section):
         return combinations(self.combination_preferences)
 
     @property
+    def together(self) -> list[list[str]]:
+        """The preferences in parts whose policies train in one process each (`ppo.together`)."""
+        size = self.ppo.together
+        return [self.preferences[i : i + size] for i in range(0, len(self.preferences), size)]
+
+    @property
     def front_weights(self) -> dict[str, dict[str, float]]:
         """Weights of the soups on the front, {name: {preference: weight}}; a name is the second one's weight."""
         if not self.evaluation.front:

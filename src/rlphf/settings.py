@@ -167,6 +167,11 @@ class PPO(Section):
         None, description="Tokens per forward and backward pass, padding included, where a mini-batch needs too much memory."
     )
     inner_epochs: Positive = Field(8, description="Passes over a batch.")
+    together: Positive = Field(
+        1,
+        description="Policies of preferences that train in one process, their rows in one batch: faster, each as if alone but for"
+        " rounding.",
+    )
     learning_rate: Rate = Field(1.4e-5, description="Adam's constant learning rate.")
     warmup_updates: Count = Field(0, description="Outer steps of linear warm-up.")
     max_grad_norm: Rate | None = Field(None, description="Clip the gradient's norm; null leaves it.")
@@ -198,6 +203,12 @@ class PPO(Section):
     )
     checkpoint_every: Positive = Field(10, description="Outer steps between checkpoints.")
     sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
+
+    @model_validator(mode="after")
+    def _alone(self) -> "PPO":
+        if self.together > 1 and self.algorithm != "ppo":
+            raise ValueError("together: algorithm rloo trains one policy at a time; set it to 1")
+        return self
 
 
 class PMorl(Section):

@@ -3,7 +3,7 @@
 import pytest
 
 from rlphf.config import parse
-from rlphf.evaluate.budgets import budgets
+from rlphf.evaluate.budgets import budgets, shares
 
 EXPERIMENT = parse(
     {
@@ -51,6 +51,11 @@ def test_seconds_are_those_of_all_steps_that_a_method_needs():
     found = rows()
     assert {m: r["seconds"] for m, r in found.items()} == {"vb": 0, "rlhf": 22, "mt": 104, "pmorl": 24, "psoups": 44, "mod": 44}
     assert found["mod"]["answer_ms"] == pytest.approx(2.0) and found["vb"]["answer_ms"] is None
+
+
+def test_policies_that_trained_together_share_the_seconds():
+    found = shares([{"step": "ppo/P1A+P2A", "seconds": 30.0}, {"step": "backbone", "seconds": 7.0}])
+    assert found == {"ppo/P1A": 15.0, "ppo/P2A": 15.0, "backbone": 7.0}
 
 
 def test_a_step_that_was_not_measured_leaves_the_sum_unknown():

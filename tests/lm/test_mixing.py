@@ -8,7 +8,7 @@ from peft import PeftModel
 
 from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
-from rlphf.lm.mixing import Mixture
+from rlphf.lm.mixing import Mixture, mixture
 from rlphf.lm.sampling import sample
 from rlphf.settings import Decoding, Lora
 
@@ -49,9 +49,10 @@ def mixed(model: Mixture, tokens: list[list[int]]) -> torch.Tensor:
 
 def test_log_probabilities_are_the_weighted_sum_of_those_of_plain_peft(tiny_backbone: Path, adapters: list[Path]) -> None:
     weights = [0.5, 0.3, 0.2]
-    model = Mixture(load_backbone(tiny_backbone)[0], dict(zip(adapters, weights, strict=True)))
     texts = [[10, 11, 12], [30, 31, 32]]
-    for row, text in zip(mixed(model, texts), texts, strict=True):
+    with mixture(load_backbone(tiny_backbone)[0], dict(zip(adapters, weights, strict=True))) as model:
+        rows = mixed(model, texts)
+    for row, text in zip(rows, texts, strict=True):
         each = [logprobs(tiny_backbone, adapter, text) for adapter in adapters]
         assert torch.allclose(row, sum(w * one for w, one in zip(weights, each, strict=True)), atol=1e-4)
         assert all((row - one).abs().max() > 0.1 for one in each)
@@ -59,14 +60,14 @@ def test_log_probabilities_are_the_weighted_sum_of_those_of_plain_peft(tiny_back
 
 def test_a_mixture_of_one_samples_what_its_adapter_samples(tiny_backbone: Path, adapters: list[Path]) -> None:
     plain = PeftModel.from_pretrained(load_backbone(tiny_backbone)[0], adapters[1]).eval()
-    mixture = Mixture(load_backbone(tiny_backbone)[0], {adapters[1]: 1.0})
-    assert sample(plain, PROMPTS, DECODING, 1, 0, seed=4) == sample(mixture, PROMPTS, DECODING, 1, 0, seed=4)
+    with mixture(load_backbone(tiny_backbone)[0], {adapters[1]: 1.0}) as model:
+        assert sample(plain, PROMPTS, DECODING, 1, 0, seed=4) == sample(model, PROMPTS, DECODING, 1, 0, seed=4)
 
 
 def test_sampling_is_that_of_a_plain_loop_without_cache_or_batch(tiny_backbone: Path, adapters: list[Path]) -> None:
-    model = Mixture(load_backbone(tiny_backbone)[0], dict.fromkeys(adapters, 1 / 3))
     greedy = DECODING.model_copy(update={"temperature": 0.0})
-    found = sample(model, PROMPTS, greedy, 1, 0, seed=4)
+    with mixture(load_backbone(tiny_backbone)[0], dict.fromkeys(adapters, 1 / 3)) as model:
+        found = sample(model, PROMPTS, greedy, 1, 0, seed=4)
     assert all(row[-1] == 1 or len(row) == DECODING.max_new_tokens for row in found)
     for prompt, row in zip(PROMPTS, found, strict=True):
         text = list(prompt)
@@ -77,20 +78,20 @@ def test_sampling_is_that_of_a_plain_loop_without_cache_or_batch(tiny_backbone: 
 
 
 def test_rows_that_ended_leave_the_others_as_they_were(tiny_backbone: Path, adapters: list[Path]) -> None:
-    model = Mixture(load_backbone(tiny_backbone)[0], dict.fromkeys(adapters, 1 / 3))
-    whole = sample(model, PROMPTS, DECODING, -1, 0, seed=4)
-    # Whatever the first row says third is taken for the end token: rows end at different steps.
-    end = whole[0][2]
-    cut = sample(model, PROMPTS, DECODING, end, 0, seed=4)
+    with mixture(load_backbone(tiny_backbone)[0], dict.fromkeys(adapters, 1 / 3)) as model:
+        whole = sample(model, PROMPTS, DECODING, -1, 0, seed=4)
+        # Whatever the first row says third is taken for the end token: rows end at different steps.
+        cut = sample(model, PROMPTS, DECODING, whole[0][2], 0, seed=4)
     assert len(cut[0]) <= 3 and len({len(row) for row in cut}) > 1
     for row, full in zip(cut, whole, strict=True):
         assert row == full[: len(row)]
 
 
-def test_unloading_leaves_the_backbone(tiny_backbone: Path, adapters: list[Path]) -> None:
+def test_afterwards_there_is_the_backbone(tiny_backbone: Path, adapters: list[Path]) -> None:
     base, _ = load_backbone(tiny_backbone)
     tokens = torch.tensor([[10, 11, 12]])
     with torch.no_grad():
         before = base(tokens).logits
-        restored = Mixture(base, dict.fromkeys(adapters, 1 / 3)).unload()
-        assert torch.equal(restored(tokens).logits, before)
+        with mixture(base, dict.fromkeys(adapters, 1 / 3)):
+            pass
+        assert torch.equal(base(tokens).logits, before)

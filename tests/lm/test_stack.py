@@ -133,6 +133,19 @@ def test_off_it_is_the_backbone_to_the_bit_also_after_an_error(stack, tiny_backb
             assert torch.equal(base(TOKENS).logits, before)
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_merged_it_is_one_adapter_and_afterwards_the_backbone_to_the_bit(stack, number: int) -> None:
+    base, mixed = stack
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    with torch.no_grad():
+        with mixed.mixing(one_each([number], 3, "cpu")):
+            wanted = base(TOKENS).logits
+        with pytest.raises(KeyError), mixed.merged(number):
+            assert torch.allclose(base(TOKENS).logits, wanted, atol=1e-4)
+            raise KeyError
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+
+
 def test_an_adapter_of_another_backbone_is_refused_in_one_line(tiny_backbone: Path, adapters: list[Path]) -> None:
     base, modules = load_backbone(tiny_backbone)[0], read_adapter(adapters[0]).modules
     name, (a, b) = next(iter(modules.items()))

@@ -275,10 +275,10 @@ def test_inner_epochs_end_early_when_the_policy_leaves_the_sampling_policy(make)
 def test_each_pass_draws_every_prompt_once_and_the_length_limit_is_drawn_when_asked(make, monkeypatch) -> None:
     drawn, limits, sample = [], [], ppo.sample
 
-    def recorded(model, prompts, decoding, *rest, rows):
+    def recorded(model, prompts, decoding, *rest):
         drawn.extend(map(tuple, prompts))
         limits.append(decoding.max_new_tokens)
-        return sample(model, prompts, decoding, *rest, rows=rows)
+        return sample(model, prompts, decoding, *rest)
 
     monkeypatch.setattr(ppo, "sample", recorded)
     trainer = make(**SHORT | {"batch_size": 4, "max_new_tokens": 5}, min_new_tokens=2)

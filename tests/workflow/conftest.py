@@ -41,7 +41,7 @@ def run_snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def planned(folder: Path, *arguments: str) -> Plan:
-    """Return the jobs that a dry run in `folder` plans, rule `all` left out."""
+    """Return the jobs that a dry run in `folder` plans, rule `all` left out; policies that train together count one by one."""
     done = run_snakemake(folder, "--dry-run", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     text = done.stdout + done.stderr
@@ -50,7 +50,10 @@ def planned(folder: Path, *arguments: str) -> Plan:
         found = re.search(r"^    wildcards: (.+)$", body, re.MULTILINE)
         wildcards = dict(pair.split("=") for pair in found[1].split(", ")) if found else {}
         wildcards.pop("seed", None)
-        jobs.setdefault(name, []).append(next(iter(wildcards.values()), ""))
+        if name.startswith("ppo_"):
+            jobs.setdefault("ppo", []).extend(name.split("_")[1:])
+        else:
+            jobs.setdefault(name, []).append(next(iter(wildcards.values()), ""))
     assert jobs or "Nothing to be done" in text, text
     jobs.pop("all", None)
     return {name: sorted(values) for name, values in jobs.items()}

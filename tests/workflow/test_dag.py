@@ -48,6 +48,15 @@ def test_prompted_and_unprompted_soups_are_the_same_adapters(clean, plan):
     assert jobs["soups"] == [""] and jobs["ppo"] == PREFERENCES[:6]
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_policies_train_in_as_many_processes_as_asked(clean, snakemake, tmp_path, size):
+    (tmp_path / "together.yaml").write_text(f"ppo: {{together: {size}}}")
+    said = snakemake(clean, "--dry-run", "--configfile", str(tmp_path / "together.yaml"))
+    found = re.findall(r"^rule (ppo\w*):", said.stdout + said.stderr, re.MULTILINE)
+    shared = ["ppo_P1A_P1B_P2A", "ppo_P2B_P3A_P3B", "ppo_P3C_P3D"] if size == 3 else []
+    assert sorted(found) == ["ppo"] * (2 if shared else 10) + shared
+
+
 def test_another_seed_works_in_a_folder_of_its_own(clean, snakemake):
     done = snakemake(clean, "--dry-run", "--config", "seed=7")
     said = done.stdout + done.stderr

@@ -80,7 +80,7 @@ def test_tables_speak_for_every_preference_method_and_combination(finished):
     assert {row["rule"] for row in tables["merges"]} >= {"delta", "factor"}
     assert {row["judge"] for row in tables["matrix"]} == {"oracle", "gold", "rules"}
     assert {(row["judge_a"], row["judge_b"]) for row in tables["agreement"]} >= {("oracle", "gold"), ("oracle", "rules")}
-    assert {"backbone", "ppo/P1A", "reward/P2A", "soups"} <= {row["step"] for row in tables["timings"]}
+    assert {"backbone", "ppo/P1A+P2A", "ppo/general", "reward/P2A", "soups"} <= {row["step"] for row in tables["timings"]}
     assert {row["kind"] for row in tables["curves"]} == {"reward", "ppo", "sft"}
 
 

@@ -39,6 +39,11 @@ rule reward:
         " --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+# Preferences whose policies train in one process each; the others' policies, and P-MORL's, train alone.
+TOGETHER = [part for part in EXPERIMENT.together if len(part) > 1]
+ALONE = sorted({*PREFERENCES, GENERAL, PMORL} - {name for part in TOGETHER for name in part})
+
+
 rule ppo:
     input:
         prompts=made("prompts", rules.prompts.output),
@@ -50,6 +55,8 @@ rule ppo:
         f"{SEED}/logs/ppo/{{preference}}.log",
     benchmark:
         f"{SEED}/benchmarks/ppo/{{preference}}.tsv"
+    wildcard_constraints:
+        preference="|".join(ALONE),
     params:
         settings=lambda wildcards: settings(
             "ppo", "mistakes", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
@@ -60,6 +67,32 @@ rule ppo:
     shell:
         "rlphf policy train --config {params.config:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
         " --backbone {input.backbone:q} --reward {input.reward:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+for part in TOGETHER:
+
+    rule:
+        name:
+            f"ppo_{'_'.join(part)}"
+        input:
+            prompts=made("prompts", rules.prompts.output),
+            backbone=made("backbone", rules.backbone.output),
+            rewards=made("reward", rules.reward.output.adapter, preference=part),
+        output:
+            expand(rules.ppo.output, preference=part, allow_missing=True),
+        log:
+            f"{SEED}/logs/ppo/{'+'.join(part)}.log",
+        benchmark:
+            f"{SEED}/benchmarks/ppo/{'+'.join(part)}.tsv"
+        params:
+            settings=settings("ppo", "mistakes"),
+            source=source_digest("policy train"),
+            config=CONFIG,
+            preferences=part,
+            folders=lambda wildcards, output: [str(Path(path).parent) for path in output],
+        shell:
+            "rlphf policy train --config {params.config:q} --preference {params.preferences:q} --prompts {input.prompts:q}"
+            " --backbone {input.backbone:q} --reward {input.rewards:q} --out {params.folders:q} > {log:q} 2>&1"
 
 
 rule mt:

@@ -24,6 +24,16 @@ def trained(method: str, experiment: Experiment) -> tuple[list[str], list[str], 
     return combined, combined, combined
 
 
+def shares(timings: Sequence[Row]) -> dict[str, float]:
+    """Return {step: seconds} of rows of table `timings`; policies of one step, as in "ppo/P1A+P2A", took equal shares of it."""
+    found: dict[str, float] = {}
+    for row in timings:
+        kind, _, names = row["step"].rpartition("/")
+        parts = names.split("+")
+        found |= {f"{kind}/{name}" if kind else name: row["seconds"] / len(parts) for name in parts}
+    return found
+
+
 def budgets(
     experiment: Experiment, timings: Sequence[Row], curves: Sequence[Row], pairs: Mapping[str, int], responses: Mapping[str, int]
 ) -> list[Row]:
@@ -32,9 +42,9 @@ def budgets(
     `pairs` are the training pairs by name, `responses` the evaluated responses by method. `updates` are PPO's outer steps (MT:
     optimizer steps), summed over policies; `samples` the responses sampled in them (MT: imitated); `seconds` the wall time of
     rollouts, annotation, reward models and policies, all on the threads that the profile gave; `answer_ms` that of a response,
-    with the start of the process. Methods that share a step each count it whole.
+    with the start of the process. Methods that share a step each count it whole; policies that trained together share theirs.
     """
-    seconds = {row["step"]: row["seconds"] for row in timings}
+    seconds = shares(timings)
     last: dict[tuple[str, str], int] = {}
     for row in curves:
         key = (row["kind"], row["preference"])

@@ -7,12 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pyarrow as pa
-from peft import PeftModel
 
 from rlphf.config import Experiment, load
 from rlphf.data.people import UNSEEN
 from rlphf.data.records import PAIRS, PROMPTS
 from rlphf.errors import InputError
+from rlphf.evaluate.generate import serving
 from rlphf.evaluate.judges.users import user_scores
 from rlphf.evaluate.user_answers import answers, no_users, spread
 from rlphf.files import read_parquet, write_parquet
@@ -69,10 +69,10 @@ def by_soups(cold: Cold, run: Run) -> Iterator[Found]:
             for (method, count), soup in wanted.items():
                 folder = Path(temporary, f"{method}-{number}-{count}")
                 write_user_soup(folder, soup, experiment, cold.models, policies)
-                model = PeftModel.from_pretrained(base, folder, use_safetensors=True)
                 told = {number: soup.text}
-                yield method, count, answers(model, no_users(base), tokenizer, cold.prompts, [number], told, experiment, method)
-                model.unload()
+                with serving(base, {folder: 1.0}) as model:
+                    rows = answers(model, no_users(base), tokenizer, cold.prompts, [number], told, experiment, method)
+                yield method, count, rows
     run.tag(**{f"{SOUP}_seconds": round(seconds, 3)})
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from peft import PeftModel
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.config import Experiment, load
@@ -14,9 +14,10 @@ from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
-from rlphf.lm.mixing import Mixture
+from rlphf.lm.mixing import Mixture, mixture
 from rlphf.lm.rounding import round_weights
 from rlphf.lm.sampling import answer
+from rlphf.lm.stack import read_stack
 from rlphf.preferences import GENERAL, MT, PMORL, PREFERENCES, instruction, members
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
@@ -75,20 +76,23 @@ def _serving(method: str, combination: str, experiment: Experiment, models: Path
 
 
 @contextmanager
-def serving(model: PreTrainedModel, adapters: dict[Path, float]) -> Iterator[PreTrainedModel | PeftModel | Mixture]:
-    """Give the model with the arm's adapters on it, and take them off afterwards."""
+def serving(model: PreTrainedModel, adapters: dict[Path, float]) -> Iterator[PreTrainedModel | Mixture]:
+    """Give the model with the arm's adapters on it, and take them off afterwards; one of weight 1 is merged, in float32."""
     if not adapters:
         yield model
-        return
-    (first, weight), *others = adapters.items()
-    alone = not others and weight == 1
-    adapted = PeftModel.from_pretrained(model, first, use_safetensors=True) if alone else Mixture(model, adapters)
-    yield adapted
-    adapted.unload()
+    elif list(adapters.values()) == [1.0]:
+        stack = read_stack(model, list(adapters))
+        exact = model.dtype == torch.float32
+        with stack.merged(0) if exact else stack.mixing(torch.ones(1, 1, device=model.device)):
+            yield model
+        stack.remove()
+    else:
+        with mixture(model, adapters) as mixed:
+            yield mixed
 
 
 def respond(
-    model: PreTrainedModel | PeftModel | Mixture,
+    model: PreTrainedModel | Mixture,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[dict],
     experiment: Experiment,

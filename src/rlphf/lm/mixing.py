@@ -3,17 +3,18 @@
 Source: Shi et al. 2024, "Decoding-Time Language Model Alignment with Multiple Objectives", for a reverse KL penalty.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlphf.lm.cache import RoomyCache
+from rlphf.lm.stack import Rows, read_stack
 
 
 class CopiesCache(RoomyCache):
@@ -40,37 +41,40 @@ class Output:
 class Mixture:
     """A language model whose next-token log-probabilities are sum_i w_i log pi_i, up to a constant.
 
-    All adapters run in one forward pass: the batch is repeated once per adapter, and PEFT sends each block through its own.
+    All adapters run in one forward pass: the batch is repeated once per adapter, and each block goes through its own.
     """
 
-    def __init__(self, model: PreTrainedModel, adapters: Mapping[Path, float]):
-        """Load the `adapters` {folder: weight}, at least one, beside each other on `model`."""
-        (first, *others), self.weights = adapters, list(adapters.values())
-        self.model = PeftModel.from_pretrained(model, first, adapter_name="0", use_safetensors=True)
-        for number, folder in enumerate(others, start=1):
-            self.model.load_adapter(str(folder), adapter_name=str(number), use_safetensors=True)
-        self.model.eval()
-        self.device = self.model.device
+    def __init__(self, model: PreTrainedModel, rows: Rows, weights: Sequence[float]):
+        """`rows` sends the rows of the model that are named i through adapter i (`mixture`)."""
+        self.model, self.rows, self.weights = model, rows, weights
+        self.device = model.device
 
     def new_cache(self) -> CopiesCache:
         """Return an empty cache for a batch of this model."""
         return CopiesCache(len(self.weights))
 
-    def unload(self) -> Any:
-        """Return the backbone without the adapters."""
-        return self.model.unload()
-
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, **others: Any) -> Output:
         """Return the mixed log-probabilities of the next token of each of B rows, as logits (B, 1, V)."""
         rows, copies = len(input_ids), len(self.weights)
+        self.rows(torch.arange(copies, device=self.device).repeat_interleave(rows))
         output = self.model(
             input_ids=input_ids.repeat(copies, 1),
             attention_mask=attention_mask.repeat(copies, 1),
             position_ids=position_ids.repeat(copies, 1),
-            adapter_names=[str(i) for i in range(copies) for _ in range(rows)],
             **others,
         )
         logprobs = output.logits[:, -1].float().log_softmax(-1).view(copies, rows, -1)
         weights = torch.tensor(self.weights, device=logprobs.device)
         return Output(torch.einsum("k,kbv->bv", weights, logprobs)[:, None])
+
+
+@contextmanager
+def mixture(model: PreTrainedModel, adapters: Mapping[Path, float]) -> Iterator[Mixture]:
+    """Give the mixture of the `adapters` {folder: weight}, at least one, on the backbone `model`; take them off afterwards."""
+    stack = read_stack(model, list(adapters))
+    try:
+        with stack.mixing(torch.eye(len(stack), device=model.device)) as rows:
+            yield Mixture(model, rows, list(adapters.values()))
+    finally:
+        stack.remove()

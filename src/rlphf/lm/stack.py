@@ -7,13 +7,14 @@ rows with weight 1 on one of them.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlphf.errors import InputError
-from rlphf.soup.adapter import Factors
+from rlphf.soup.adapter import Factors, read_adapter
 
 # Tells a stack which rows (b,) of the whole a model is about to read.
 Rows = Callable[[Tensor], None]
@@ -52,7 +53,9 @@ class Stack:
             )
             for ranks in set(self._ranks.values())
         }
-        self._hooks = [_layer(model, name, self.factors).register_forward_hook(partial(self._add, name)) for name in names]
+        self._scalings = list(scalings)
+        self._layers = {name: _layer(model, name, self.factors) for name in names}
+        self._hooks = [layer.register_forward_hook(partial(self._add, name)) for name, layer in self._layers.items()]
 
     def __len__(self) -> int:
         return len(self.factors)
@@ -77,6 +80,23 @@ class Stack:
         finally:
             self._weights, self._gates, self._joined = None, {}, {}
 
+    @contextmanager
+    def merged(self, number: int) -> Iterator[None]:
+        """Add adapter `number` to the backbone's weights, and put them back to the bit afterwards.
+
+        Faster to sample from than a sum at every layer, and as exact as the weights' type: in bfloat16 small updates are lost.
+        """
+        before = {name: layer.weight.data for name, layer in self._layers.items() if name in self.factors[number]}
+        try:
+            for name in before:
+                a, b = self.factors[number][name]
+                delta = self._scalings[number] * (b.data @ a.data)
+                self._layers[name].weight.data = before[name] + delta.to(before[name].dtype)
+            yield
+        finally:
+            for name, weight in before.items():
+                self._layers[name].weight.data = weight
+
     def remove(self) -> None:
         """Take the adapters off the model."""
         for hook in self._hooks:
@@ -98,6 +118,12 @@ class Stack:
         return output + nn.functional.linear(inner, b).to(output.dtype)
 
 
+def read_stack(model: nn.Module, folders: Sequence[Path]) -> Stack:
+    """Read policies or soups in `folders` and hang them on the backbone `model`; raises InputError as `read_adapter` does."""
+    adapters = [read_adapter(folder) for folder in folders]
+    return Stack(model, [adapter.modules for adapter in adapters], [adapter.scaling for adapter in adapters])
+
+
 def one_each(which: Sequence[int], count: int, device: torch.device | str) -> Tensor:
     """Return weights (rows, `count`) that send each row through the adapter whose number `which` gives."""
     return nn.functional.one_hot(torch.tensor(which, device=device), count).float()
@@ -107,7 +133,7 @@ def _parameter(value: Tensor, device: torch.device, trained: bool) -> nn.Paramet
     return nn.Parameter(value.detach().to(device, torch.float32).clone(), requires_grad=trained)
 
 
-def _layer(model: nn.Module, name: str, adapters: Sequence[Mapping[str, tuple[Tensor, ...]]]) -> nn.Module:
+def _layer(model: nn.Module, name: str, adapters: Sequence[Mapping[str, tuple[Tensor, ...]]]) -> nn.Linear:
     """Return the linear layer that PEFT calls `name`: the plain one, where PEFT has wrapped it."""
     whole: Any = model
     backbone = whole.get_base_model() if hasattr(whole, "get_base_model") else whole

@@ -117,8 +117,12 @@ class PPOTrainer:
         longest = max(limits.values())
         decoding = Decoding(temperature=self.settings.temperature, max_new_tokens=longest, batch_size=len(asked))
         eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
-            found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), rows=rows)
+        if len(self.policies) == 1 and self.model.dtype == torch.float32:
+            with self.policies.merged(0):
+                found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()))
+        else:
+            with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
+                found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), rows=rows)
         return {i: [row[: limits[i]] for row, owner in zip(found, which, strict=True) if owner == i] for i in prompts}
 
     @torch.no_grad()
