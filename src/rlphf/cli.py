@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rlphf import __version__
 from rlphf.errors import InputError
+from rlphf.processes import is_first, launch
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Command:
     target: str
     help: str
     options: tuple[Option, ...] = ()
+    shared: bool = False
+    """Whether several processes can share it (`rlphf.processes`)."""
 
 
 CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
@@ -71,18 +74,21 @@ COMMANDS = (
         "rlphf.train.reward:reward_step",
         "train the reward model of a preference",
         (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT),
+        shared=True,
     ),
     Command(
         "policy train",
         "rlphf.train.policy:policy_step",
         "train the adapter of a preference by PPO or RLOO",
         (CONFIG, PREFERENCE, PROMPTS, BACKBONE, Option("reward", "adapter folder of the reward model"), OUT),
+        shared=True,
     ),
     Command(
         "mt train",
         "rlphf.train.sft:sft_step",
         "train MT's policy on the chosen responses of all preferences",
         (CONFIG, BACKBONE, PAIRS, OUT),
+        shared=True,
     ),
     Command(
         "users pairs",
@@ -102,6 +108,7 @@ COMMANDS = (
         "train a model on users' pairs: P-DPO, P-RM, or a baseline",
         (CONFIG, Option("model", "dpo, dpo_text, individual, cluster, both, prm, per_user or pooled", "text"), PAIRS, BACKBONE)
         + (USER_TEXTS, OUT),
+        shared=True,
     ),
     Command(
         "users fit-soup",
@@ -265,6 +272,8 @@ def parser() -> argparse.ArgumentParser:
         prog="rlphf", description="Experiments in personalised alignment; usually started by Snakemake."
     )
     top.add_argument("--version", action="version", version=f"rlphf {__version__}")
+    shared = ", ".join(command.name for command in COMMANDS if command.shared)
+    top.add_argument("--processes", type=int, default=1, metavar="N", help=f"GPUs that share a step, by accelerate; for {shared}")
     groups: dict[str, argparse._SubParsersAction] = {"": top.add_subparsers(dest="command", required=True, metavar="COMMAND")}
     for command in COMMANDS:
         *group, name = command.name.split()
@@ -276,19 +285,25 @@ def parser() -> argparse.ArgumentParser:
         sub = groups[key].add_parser(name, help=command.help, description=command.help)
         for option in command.options:
             sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])
-        sub.set_defaults(target=command.target)
+        sub.set_defaults(target=command.target, shared=command.shared)
     return top
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return 0, or 2 after one line about input that a person has to correct."""
-    options = vars(parser().parse_args(arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    options = vars(parser().parse_args(given))
     options.pop("command", None)
     module, function = options.pop("target").split(":")
+    shared, processes = options.pop("shared"), options.pop("processes")
     try:
+        if processes > 1 and not shared:
+            raise InputError("--processes: this step runs in one process; leave it out")
+        launch(processes, given)
         getattr(import_module(module), function)(**options)
     except InputError as error:
-        print(f"rlphf: error: {error}", file=sys.stderr)
+        if is_first():
+            print(f"rlphf: error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, read_json, write_json
+from rlphf.processes import is_first, wait
 from rlphf.tracking.record import Run
 
 KEEP = 2
@@ -24,15 +25,23 @@ def own_checkpoints(folder: Path, run: Run) -> Iterator[Path]:
     """Yield `folder` for the checkpoints of the step that is recorded in `run`; once the step is through, they are removed.
 
     What a run of another configuration or with other inputs left there is removed first. So a changed setting never goes
-    on from weights that were trained under the old one, and a step that is done again is really done again.
+    on from weights that were trained under the old one, and a step that is done again is really done again. Where several
+    processes share the step, the first one does this, and the others wait for it.
     """
+    if is_first():
+        _take(folder, run)
+    wait()
+    yield folder
+    if is_first():
+        shutil.rmtree(folder)
+
+
+def _take(folder: Path, run: Run) -> None:
     owner = {key: run.record[key] for key in ("step", "config_hash", "seed", "tags")}
     owner["inputs"] = {name: described["sha256"] for name, described in run.record["inputs"].items()}
     if folder.exists() and _owner(folder) != owner:
         shutil.rmtree(folder)
     write_json(folder / OWNER, owner)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def _owner(folder: Path) -> Any:

@@ -14,6 +14,7 @@ from rlphf.lm.adapters import add_policy, add_reward, initial_a_digest, write_po
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
 from rlphf.preferences import FORMS, PMORL, alone, instruction, members, request
+from rlphf.processes import in_one, is_first
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
@@ -54,10 +55,13 @@ def joint_instructions(prompts: Sequence[str], combinations: Sequence[str]) -> l
 def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path) -> None:
     """Train the policy of a preference, or of P-MORL, against its reward model on the training prompts; write `out`/adapter.
 
-    Goes on from the newest checkpoint in `out`/checkpoints, if there is one of the same settings and inputs.
+    Goes on from the newest checkpoint in `out`/checkpoints, if there is one of the same settings and inputs. Raises InputError
+    where several processes share a training by our PPO.
     """
     experiment = load(config)
     settings, mistakes = experiment.ppo, experiment.mistakes
+    if settings.algorithm == "ppo":
+        in_one("ppo.algorithm: ppo")
     if preference == PMORL:
         settings = settings.model_copy(update={"updates": experiment.pmorl.updates})
     inputs = {"prompts": prompts, "backbone": backbone, "reward": reward}
@@ -99,6 +103,8 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
             from rlphf.train.rloo import train_rloo
 
             updates = train_rloo(model, tokenizer, backbone, reward, wanted, settings, seed, run, folder)
+            if not is_first():
+                return
         about = {"preference": preference, "backbone_sha256": digest, "lora_a_sha256": initial}
         write_policy(model, out / "adapter", str(backbone), about)
         run.tag(updates=updates)
