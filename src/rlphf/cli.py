@@ -16,7 +16,7 @@ from rlphf.processes import is_first, launch
 
 @dataclass(frozen=True)
 class Option:
-    """A flag of a command: `kind` is a path, a text, an integer, a switch, or several paths."""
+    """A flag of a command: `kind` is a path, a text, an integer, a number, a switch, or several paths."""
 
     flag: str
     help: str
@@ -250,6 +250,21 @@ COMMANDS = (
         ),
     ),
     Command(
+        "plan",
+        "rlphf.plan.report:plan_step",
+        "print what each step needs of memory, and whether that is there",
+        (
+            Option("config", "config/config.yaml and the experiment's file, the later one over the earlier", "paths"),
+            Option("gpu-gb", "memory of the GPU in GB", "number", required=False),
+            Option("gpus", "GPUs that share a step, where it can be shared", "integer", required=False),
+            Option("profile", "folder of a Snakemake profile that names it, as resource gpu_gb", required=False),
+            Option("cpu", "plan for this machine without a GPU", "switch", required=False),
+            Option("model-config", "config.json of the backbone, where it is not on this machine", required=False),
+            Option("prompt-tokens", "tokens of the longest prompt (256)", "integer", required=False),
+            Option("strict", "end with status 2 if a step does not fit", "switch", required=False),
+        ),
+    ),
+    Command(
         "config write",
         "rlphf.config_file:write_step",
         "write a configuration with all keys and comments, and its JSON schema",
@@ -261,6 +276,7 @@ _KINDS: dict[str, dict] = {
     "path": {"type": Path},
     "text": {"type": str},
     "integer": {"type": int},
+    "number": {"type": float},
     "paths": {"type": Path, "nargs": "+"},
     "switch": {"action": "store_true"},
 }
