@@ -39,6 +39,12 @@ def test_every_step_with_a_model_is_there(shape: Shape) -> None:
     assert "ppo pmorl" not in [one.step for one in needs(experiment(evaluation={"methods": ["vb"]}), shape, GPU)]
 
 
+def test_an_experiment_about_users_of_raw_data_is_its_models_and_answers(shape: Shape) -> None:
+    raw = {"source": "tldr", "path": "raw/tldr"}
+    chosen = experiment(user_data=raw, user_evaluation={"methods": ["sft", "dpo"]}, ppo={"lora": {"targets": ["not_there"]}})
+    assert [one.step for one in needs(chosen, shape, GPU)] == ["backbone", "users dpo", "users answer"]
+
+
 @pytest.mark.parametrize(
     ("step", "setting"),
     [

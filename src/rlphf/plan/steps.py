@@ -53,7 +53,10 @@ class Place:
 
 
 def needs(experiment: Experiment, shape: Shape, place: Place) -> list[Need]:
-    """Return what each step of an experiment needs. Raises InputError for 4 bits where there is no GPU."""
+    """Return what each step of an experiment needs; of one about users of raw data, what those of the target `users` need.
+
+    Raises InputError for 4 bits where there is no GPU, and for an adapter's target that the backbone does not have.
+    """
     if experiment.backbone.quantization != "none" and not place.on_gpu:
         raise InputError("backbone.quantization: 4bit needs a CUDA device; name its memory with --gpu-gb, or set none")
     return list(_Plan(experiment, shape, place).steps())
@@ -71,6 +74,12 @@ class _Plan:
     def steps(self) -> Iterator[Need]:
         experiment = self.experiment
         yield self.backbone()
+        if experiment.user_data.source == "testbed":
+            yield from self.preferences()
+        yield from self.users()
+
+    def preferences(self) -> Iterator[Need]:
+        experiment = self.experiment
         methods = experiment.evaluation.methods
         yield self.sampling("rollouts", experiment.rollouts.decoding, "rollouts.decoding")
         yield self.reward("reward per preference")
@@ -83,7 +92,6 @@ class _Plan:
         yield self.sampling("generate", experiment.evaluation.decoding, "evaluation.decoding", copies, experiment.ppo.lora)
         if "gold" in experiment.evaluation.judges:
             yield self.gold()
-        yield from self.users()
 
     def need(
         self, step: str, precision: Precision, settings: tuple[str, ...], on_gpu: bool | None = None, **parts: float
