@@ -49,7 +49,15 @@ def test_options_of_a_command_are_the_parameters_of_its_function(command):
     assert set(options) == {a.arg for a in arguments.args}
     for argument in arguments.args:
         option, kind = options[argument.arg], ast.unparse(argument.annotation)
-        expected = {"path": "Path", "text": "str", "integer": "int", "switch": "bool", "paths": "Sequence[Path]"}[option.kind]
+        expected = {
+            "path": "Path",
+            "text": "str",
+            "integer": "int",
+            "number": "float",
+            "switch": "bool",
+            "paths": "Sequence[Path]",
+            "texts": "Sequence[str]",
+        }[option.kind]
         assert kind.removesuffix(" | None") == expected, argument.arg
         # What may be left out is None or, for a switch, off: a value that its function has to be able to take.
         assert option.required or kind.endswith(" | None") or option.kind == "switch", argument.arg

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rlphf.config import Experiment, config_hash, load, parse, save
+from rlphf.config import Experiment, config_hash, load, load_layers, parse, save
 from rlphf.config_file import commented, schema, write_step
 from rlphf.errors import InputError
 from rlphf.settings import Section
@@ -206,3 +206,39 @@ def test_combination_weighs_its_preferences_alike_unless_told():
 def test_weights_of_what_is_asked_are_three_and_not_all_zero(where, weights):
     with pytest.raises(InputError, match=f"{where}.asked"):
         parse(base(**{where: {"asked": weights}}))
+
+
+@pytest.mark.parametrize("source", ["train", "random", "package"])
+def test_only_a_model_that_is_taken_as_it_is_can_be_quantized(source):
+    with pytest.raises(InputError, match=f"backbone.quantization: a model of source {source} is not quantized; set none"):
+        parse(base(backbone={"source": source, "quantization": "4bit"}))
+
+
+@pytest.mark.parametrize("change", [{"mistakes": {"low_precision_baselines": True}}, {"priced": ["low_precision_baselines"]}])
+def test_quantized_weights_are_not_rounded(change):
+    with pytest.raises(InputError, match="mistakes.low_precision_baselines: rounds weights, and those of 4 bits cannot be"):
+        parse(base(backbone={"source": "hub", "name": "a/b", "quantization": "4bit"}, **change))
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_files_are_laid_over_each_other_as_snakemake_does(path):
+    assert load_layers([CONFIG / "config.yaml", path]) == parse(merged(base(), yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def test_a_layer_that_is_no_mapping_is_refused(tmp_path):
+    (tmp_path / "list.yaml").write_text("[1]")
+    with pytest.raises(InputError, match="expected a mapping of settings, got list"):
+        load_layers([CONFIG / "config.yaml", tmp_path / "list.yaml"])
+
+
+def test_personalized_soups_at_the_papers_scale_has_the_releases_settings():
+    experiment = load_layers([CONFIG / "config.yaml", CONFIG / "experiments" / "psoups-7b.yaml"])
+    released = type(experiment.ppo)().model_dump()
+    chosen = {"lora", "mini_batch_size", "micro_batch_tokens", "max_new_tokens", "min_new_tokens"}
+    assert {k: v for k, v in experiment.ppo.model_dump().items() if k not in chosen} == {
+        k: v for k, v in released.items() if k not in chosen
+    }
+    assert (experiment.ppo.lora.rank, experiment.ppo.lora.alpha, experiment.ppo.lora.dropout) == (16, 32, 0.05)
+    assert (experiment.reward.lora.rank, experiment.reward.lora.alpha, experiment.reward.lora.dropout) == (8, 32, 0.1)
+    assert experiment.reward.batch_size == 8 and experiment.mt.batch_size == 64 and experiment.mt.learning_rate == 1e-5
+    assert len(experiment.combinations) == 8 and experiment.data.sources[0].kind == "psoups"

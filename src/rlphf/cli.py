@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rlphf import __version__
 from rlphf.errors import InputError
+from rlphf.processes import is_first, launch
 
 
 @dataclass(frozen=True)
 class Option:
-    """A flag of a command: `kind` is a path, a text, an integer, a switch, or several paths or texts."""
+    """A flag of a command: `kind` is a path, a text, an integer, a number, a switch, or several paths or texts."""
 
     flag: str
     help: str
@@ -31,6 +32,8 @@ class Command:
     target: str
     help: str
     options: tuple[Option, ...] = ()
+    shared: bool = False
+    """Whether several processes can share it (`rlphf.processes`)."""
 
 
 CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
@@ -71,6 +74,7 @@ COMMANDS = (
         "rlphf.train.reward:reward_step",
         "train the reward model of a preference",
         (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT),
+        shared=True,
     ),
     Command(
         "policy train",
@@ -84,12 +88,14 @@ COMMANDS = (
             Option("reward", "adapter folder of each one's reward model", "paths"),
             Option("out", "folder to write for each of them", "paths"),
         ),
+        shared=True,
     ),
     Command(
         "mt train",
         "rlphf.train.sft:sft_step",
         "train MT's policy on the chosen responses of all preferences",
         (CONFIG, BACKBONE, PAIRS, OUT),
+        shared=True,
     ),
     Command(
         "users pairs",
@@ -109,6 +115,7 @@ COMMANDS = (
         "train a model on users' pairs: P-DPO, P-RM, or a baseline",
         (CONFIG, Option("model", "dpo, dpo_text, individual, cluster, both, prm, per_user or pooled", "text"), PAIRS, BACKBONE)
         + (USER_TEXTS, OUT),
+        shared=True,
     ),
     Command(
         "users fit-soup",
@@ -250,6 +257,21 @@ COMMANDS = (
         ),
     ),
     Command(
+        "plan",
+        "rlphf.plan.report:plan_step",
+        "print what each step needs of memory, and whether that is there",
+        (
+            Option("config", "config/config.yaml and the experiment's file, the later one over the earlier", "paths"),
+            Option("gpu-gb", "memory of the GPU in GB", "number", required=False),
+            Option("gpus", "GPUs that share a step, where it can be shared", "integer", required=False),
+            Option("profile", "folder of a Snakemake profile that names it, as resource gpu_gb", required=False),
+            Option("cpu", "plan for this machine without a GPU", "switch", required=False),
+            Option("model-config", "config.json of the backbone, where it is not on this machine", required=False),
+            Option("prompt-tokens", "tokens of the longest prompt (256)", "integer", required=False),
+            Option("strict", "end with status 2 if a step does not fit", "switch", required=False),
+        ),
+    ),
+    Command(
         "config write",
         "rlphf.config_file:write_step",
         "write a configuration with all keys and comments, and its JSON schema",
@@ -261,6 +283,7 @@ _KINDS: dict[str, dict] = {
     "path": {"type": Path},
     "text": {"type": str},
     "integer": {"type": int},
+    "number": {"type": float},
     "paths": {"type": Path, "nargs": "+"},
     "texts": {"type": str, "nargs": "+"},
     "switch": {"action": "store_true"},
@@ -273,6 +296,8 @@ def parser() -> argparse.ArgumentParser:
         prog="rlphf", description="Experiments in personalised alignment; usually started by Snakemake."
     )
     top.add_argument("--version", action="version", version=f"rlphf {__version__}")
+    shared = ", ".join(command.name for command in COMMANDS if command.shared)
+    top.add_argument("--processes", type=int, default=1, metavar="N", help=f"GPUs that share a step, by accelerate; for {shared}")
     groups: dict[str, argparse._SubParsersAction] = {"": top.add_subparsers(dest="command", required=True, metavar="COMMAND")}
     for command in COMMANDS:
         *group, name = command.name.split()
@@ -284,19 +309,25 @@ def parser() -> argparse.ArgumentParser:
         sub = groups[key].add_parser(name, help=command.help, description=command.help)
         for option in command.options:
             sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])
-        sub.set_defaults(target=command.target)
+        sub.set_defaults(target=command.target, shared=command.shared)
     return top
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; return 0, or 2 after one line about input that a person has to correct."""
-    options = vars(parser().parse_args(arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    options = vars(parser().parse_args(given))
     options.pop("command", None)
     module, function = options.pop("target").split(":")
+    shared, processes = options.pop("shared"), options.pop("processes")
     try:
+        if processes > 1 and not shared:
+            raise InputError("--processes: this step runs in one process; leave it out")
+        launch(processes, given)
         getattr(import_module(module), function)(**options)
     except InputError as error:
-        print(f"rlphf: error: {error}", file=sys.stderr)
+        if is_first():
+            print(f"rlphf: error: {error}", file=sys.stderr)
         return 2
     return 0
 

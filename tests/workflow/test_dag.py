@@ -118,3 +118,44 @@ def test_each_mistake_repeats_what_it_changes_and_nothing_else(clean, plan):
     assert jobs["generate"] == sorted(
         ["adapters", "vb", "pp", "pmorl", "psoups"] + 5 * ["psoups"] + ["pmorl", "vb", "pp", "psoups"]
     )
+
+
+def test_personalized_soups_at_the_papers_scale_is_the_same_dag(clean, plan):
+    # The published layout: a file per preference.
+    for name in PREFERENCES[:6]:
+        write_raw(clean / "raw" / "rm_training" / f"{name}.json", "[]")
+    jobs = plan(clean, "--configfile", "config/experiments/psoups-7b.yaml")
+    assert jobs["data"] == jobs["backbone"] == jobs["soups"] == jobs["mt"] == [""]
+    assert jobs["ppo"] == [*PREFERENCES[:6], "general", "pmorl"] and jobs["generate"] == sorted(["adapters", *METHODS[:6]])
+    assert jobs["reward"] == [*PREFERENCES[:6], "general", *(["gold"] if "gold" in jobs else []), "pmorl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("tldr", ["raw/tldr/batch3.json"]),
+        ("psoups", ["raw/rm_training/P1A.json"]),
+        ("prism", ["raw/prism/survey.jsonl", "raw/prism/conversations.jsonl"]),
+    ],
+)
+def test_a_task_of_p_rlhf_at_the_papers_scale_is_its_users_models_and_answers(clean, plan, name, files):
+    for path in files:
+        write_raw(clean / path, "[]")
+    jobs = plan(clean, "users", "--configfile", f"config/experiments/prlhf-{name}.yaml")
+    assert jobs["user_import"] == jobs["backbone"] == jobs["user_tables"] == [""]
+    assert {"individual", "cluster", "dpo"} <= set(jobs["user_model"]) and "pdpo_individual" in jobs["user_answers"]
+    assert not {"rollouts", "reward", "ppo"} & set(jobs)
+
+
+def write_raw(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_gpus_of_the_profile_are_the_processes_of_a_trainers_steps(clean, snakemake):
+    target = "results/demo/seed-1103/reward/P1A/adapter"
+    done = snakemake(clean, "--dry-run", "--printshellcmds", "--set-resources", "reward:gpu=4", "--", target)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "rlphf --processes 4 reward train" in said
+    done = snakemake(clean, "--dry-run", "--printshellcmds", "--", target)
+    assert "rlphf --processes 0 reward train" in done.stdout + done.stderr

@@ -27,6 +27,8 @@ rule reward:
         f"{SEED}/logs/reward/{{preference}}.log",
     benchmark:
         f"{SEED}/benchmarks/reward/{{preference}}.tsv"
+    resources:
+        gpu=0,
     params:
         settings=lambda wildcards: settings(
             "reward", "mistakes.duplicated_pairs", *(["evaluation.gold_epochs"] if wildcards.preference == GOLD else [])
@@ -35,8 +37,8 @@ rule reward:
         config=CONFIG,
         folder=subpath(output.adapter, parent=True),
     shell:
-        "rlphf reward train --config {params.config:q} --preference {wildcards.preference:q} --backbone {input.backbone:q}"
-        " --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
+        "rlphf --processes {resources.gpu} reward train --config {params.config:q} --preference {wildcards.preference:q}"
+        " --backbone {input.backbone:q} --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 # Preferences whose policies train in one process each; the others' policies, and P-MORL's, train alone.
@@ -57,6 +59,8 @@ rule ppo:
         f"{SEED}/benchmarks/ppo/{{preference}}.tsv"
     wildcard_constraints:
         preference="|".join(ALONE),
+    resources:
+        gpu=0,
     params:
         settings=lambda wildcards: settings(
             "ppo", "mistakes", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
@@ -65,8 +69,8 @@ rule ppo:
         config=CONFIG,
         folder=subpath(output[0], parent=True),
     shell:
-        "rlphf policy train --config {params.config:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
-        " --backbone {input.backbone:q} --reward {input.reward:q} --out {params.folder:q} > {log:q} 2>&1"
+        "rlphf --processes {resources.gpu} policy train --config {params.config:q} --preference {wildcards.preference:q}"
+        " --prompts {input.prompts:q} --backbone {input.backbone:q} --reward {input.reward:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 for part in TOGETHER:
@@ -105,14 +109,16 @@ rule mt:
         f"{SEED}/logs/sft/mt.log",
     benchmark:
         f"{SEED}/benchmarks/sft/mt.tsv"
+    resources:
+        gpu=0,
     params:
         settings=settings("mt"),
         source=source_digest("mt train"),
         config=CONFIG,
         folder=subpath(output[0], parent=True),
     shell:
-        "rlphf mt train --config {params.config:q} --backbone {input.backbone:q} --pairs {input.pairs:q}"
-        " --out {params.folder:q} > {log:q} 2>&1"
+        "rlphf --processes {resources.gpu} mt train --config {params.config:q} --backbone {input.backbone:q}"
+        " --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule soups:

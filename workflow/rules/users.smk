@@ -56,14 +56,16 @@ rule user_model:
         f"{SEED}/logs/users/models/{{model}}.log",
     benchmark:
         f"{SEED}/benchmarks/users/models/{{model}}.tsv"
+    resources:
+        gpu=0,
     params:
         settings=lambda wildcards: varied(wildcards.seed, "users", *TRAINED_WITH.get(wildcards.model, ["dpo"])),
         source=source_digest("users train"),
         config=CONFIG,
         folder=subpath(output[0], parent=True),
     shell:
-        "rlphf users train --config {params.config:q} --model {wildcards.model:q} --pairs {input.pairs:q}"
-        " --backbone {input.backbone:q} --users {input.users:q} --out {params.folder:q} > {log:q} 2>&1"
+        "rlphf --processes {resources.gpu} users train --config {params.config:q} --model {wildcards.model:q}"
+        " --pairs {input.pairs:q} --backbone {input.backbone:q} --users {input.users:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule user_soups:

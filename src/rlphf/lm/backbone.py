@@ -1,24 +1,67 @@
 """Loading a backbone: the one frozen base language model that every adapter sits on."""
 
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.errors import InputError
-from rlphf.files import sha256
+from rlphf.files import read_json, sha256, write_json
+from rlphf.processes import local_rank
+
+# In the backbone's folder: how its weights are to be loaded. A file of the backbone and no option of a step, so that no step can
+# load it in another precision than the others.
+LOADING = "loading.json"
+
+
+def write_loading(folder: Path, quantization: str) -> None:
+    """Note in a backbone's folder in which precision every step loads it; nothing is noted for "none"."""
+    if quantization != "none":
+        write_json(folder / LOADING, {"quantization": quantization})
+
+
+def loading(folder: Path | str, dtype: torch.dtype) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` for a backbone: `dtype`, or what its 4-bit weights need.
+
+    Raises InputError for 4 bits without CUDA or without bitsandbytes. Source of the format: Dettmers et al. 2023, QLoRA.
+    """
+    shared = {"use_safetensors": True, "local_files_only": True}
+    if not (Path(folder) / LOADING).exists():
+        return {"dtype": dtype, **shared}
+    asked = read_json(Path(folder) / LOADING)["quantization"]
+    if not torch.cuda.is_available():
+        raise InputError(f"backbone.quantization: {asked} needs a CUDA device, and there is none here; run on one, or set none")
+    if find_spec("bitsandbytes") is None:
+        raise InputError(f"backbone.quantization: {asked} needs bitsandbytes; pip install it (extra gpu), or set none")
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        # The output head and a reward model's keep their precision.
+        llm_int8_skip_modules=["lm_head", "score"],
+    )
+    return {"dtype": torch.bfloat16, "quantization_config": config, "device_map": {"": local_rank()}, **shared}
 
 
 def load_backbone(folder: Path | str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a backbone, frozen and in evaluation mode, and its tokenizer; on CUDA where there is one."""
+    """Load a backbone, frozen and in evaluation mode, and its tokenizer; on CUDA where there is one.
+
+    A backbone that is made for 4 bits is loaded in 4 bits whatever `dtype` says, and computes in bfloat16.
+    """
     if not (Path(folder) / "config.json").exists():
         raise InputError(f"{folder}: holds no backbone (config.json is missing)")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+    arguments = loading(folder, dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, **arguments)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise InputError(f"{folder}: the tokenizer needs a padding token that is not its end token")
     model.requires_grad_(False)
-    return model.eval().to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    if "quantization_config" not in arguments:
+        model.to(f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu")
+    return model.eval(), tokenizer
 
 
 def backbone_sha256(folder: Path | str) -> str:

@@ -55,13 +55,13 @@ def branch(
         # Padding lies to the right, where causal attention never looks, so the prompts need no mask.
         cache = DynamicCache()
         inputs = {"inputs_embeds": embed(index.to(device), own, read)} if embed else {"input_ids": own}
-        prompt = backbone.model(**inputs, past_key_values=cache, use_cache=True).last_hidden_state
+        prompt = backbone.base_model(**inputs, past_key_values=cache, use_cache=True).last_hidden_state
         first = prompt[torch.arange(len(index), device=device), sizes - 1].repeat_interleave(count, 0)
         cache.batch_repeat_interleave(count)
         longest = int(mask[rows].sum(1).max())
         attention = torch.cat([read.repeat_interleave(count, 0), mask[rows, :longest]], 1)
         positions = sizes.repeat_interleave(count)[:, None] + torch.arange(longest, device=device)
-        output = backbone.model(
+        output = backbone.base_model(
             input_ids=tokens[rows, :longest],
             attention_mask=attention,
             position_ids=positions,

@@ -112,7 +112,7 @@ def hidden_states(
             rows(index)
         # Padding lies to the right, where causal attention never looks, so no mask is needed.
         read = {"inputs_embeds": embed(index, part.tokens, part.attention)} if embed else {"input_ids": part.tokens}
-        output = backbone.model(**read, use_cache=False).last_hidden_state
+        output = backbone.base_model(**read, use_cache=False).last_hidden_state
         before = output.gather(1, part.positions.unsqueeze(-1).expand(-1, -1, output.shape[-1]))
         states.append(torch.nn.functional.pad(before, (0, 0, 0, batch.mask.shape[1] - part.mask.shape[1])))
         ends.append(output[torch.arange(len(index), device=index.device), part.attention.sum(1) - 1])

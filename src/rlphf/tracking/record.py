@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlphf.errors import InputError
 from rlphf.files import read_json, write_json
+from rlphf.processes import is_first
 from rlphf.tracking.provenance import described, device, display, is_alive, now, provenance, versions
 
 if TYPE_CHECKING:
@@ -106,6 +107,16 @@ class Run:
             stream.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
 
 
+class Unrecorded(Run):
+    """What a step's further processes log and name: it goes nowhere, since the first one's record is the step's."""
+
+    def save(self) -> None:
+        """Write nothing."""
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        pass
+
+
 @contextmanager
 def step(
     name: str,
@@ -122,10 +133,14 @@ def step(
     `config` gives config hash and seed (else `tags` or the workflow's record do); `params` is a mapping or a section of the
     configuration; `inputs` are {name: file or folder}, whose digests are recorded. A start begins a new record; the one of
     an earlier start is set aside until it has been sent. `resume_from` is `Run.resume`, for steps that know it at once.
-    The record ends as finished, as failed with one line of the error, or, on SIGTERM and Ctrl-C, as killed. Raises
+    The record ends as finished, as failed with one line of the error, or, on SIGTERM and Ctrl-C, as killed. Of several processes
+    that share a step (`rlphf.processes`) the first one alone has a record. Raises
     InputError for an input that is not there, or when another process is running a step in `folder`.
     """
     folder = Path(folder)
+    if not is_first():
+        yield Unrecorded(folder, {"artifacts": [], "tags": {}})
+        return
     folder.mkdir(parents=True, exist_ok=True)
     attempts = _attempts(set_aside(folder, RECORD))
     if params is not None and not isinstance(params, Mapping):

@@ -25,6 +25,7 @@ from transformers import (
 from rlphf.config import Experiment, load
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder
+from rlphf.lm.backbone import write_loading
 from rlphf.lm.chat import TEMPLATE, encode_prompts, encode_responses
 from rlphf.lm.package import gguf_file
 from rlphf.lm.sampling import pad
@@ -61,8 +62,13 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFas
 def small_llama(settings: Backbone, tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
     """Return a randomly initialised Llama of the configured size, with tied embeddings."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    return LlamaForCausalLM(llama_config(settings, len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id))
+
+
+def llama_config(settings: Backbone, vocabulary: int, eos_id: int | None = None, pad_id: int | None = None) -> LlamaConfig:
+    """Return the configuration of that Llama for a vocabulary of so many tokens."""
+    return LlamaConfig(
+        vocab_size=vocabulary,
         hidden_size=settings.hidden,
         num_hidden_layers=settings.layers,
         num_attention_heads=settings.heads,
@@ -73,10 +79,9 @@ def small_llama(settings: Backbone, tokenizer: PreTrainedTokenizerBase, seed: in
         # The usual 0.02 is for wide models; at this width it costs a third of the training time.
         initializer_range=0.05,
         bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=eos_id,
+        pad_token_id=pad_id,
     )
-    return LlamaForCausalLM(config)
 
 
 class Documents(Dataset):
@@ -185,7 +190,7 @@ def hub_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTokeniz
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise InputError(f"backbone.name: {name} cannot be loaded ({error})") from None
-    give_padding(model, tokenizer, f"backbone.name: {name}")
+    give_padding(model, tokenizer, f"backbone.name: {name}", settings.padding)
     return model, tokenizer
 
 
@@ -214,16 +219,20 @@ def package_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTok
     return model, tokenizer
 
 
-def give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, padding: str | None = None) -> None:
     """See that the tokenizer pads with another token than its end token, that the model knows it, and that there is a template.
 
     A sequence classifier takes the last token that is no padding for a text's last one, so it would never read the end token.
-    Where there is no such token it is the unknown token, which a byte-level tokenizer never needs; InputError without that.
+    Where there is no such token it is `padding`, or else the unknown token, which a byte-level tokenizer never needs; InputError
+    without that, and for a `padding` that is not in the vocabulary.
     """
+    if padding is not None and padding not in tokenizer.get_vocab():
+        raise InputError(f"backbone.padding: {padding!r} is not in the vocabulary of {name.rpartition(' ')[2]}")
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
-            raise InputError(f"{name} needs a padding token that is not its end token")
-        tokenizer.pad_token = tokenizer.unk_token
+        own = padding or tokenizer.unk_token
+        if own in (None, tokenizer.eos_token):
+            raise InputError(f"{name} needs a padding token that is not its end token; name one in backbone.padding")
+        tokenizer.pad_token = own
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     tokenizer.chat_template = tokenizer.chat_template or TEMPLATE
 
@@ -245,4 +254,5 @@ def backbone_step(config: Path, out: Path) -> None:
         with atomic_folder(out) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
+            write_loading(temporary, settings.quantization)
         run.output(out)

@@ -1,7 +1,7 @@
 """Checkpoints of a training loop: tensors as safetensors and the rest as JSON, written whole or not at all."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, read_json, write_json
+from rlphf.processes import is_first, wait
 from rlphf.tracking.record import Run
 
 KEEP = 2
@@ -24,8 +25,18 @@ def own_checkpoints(folder: Path, *runs: Run) -> Iterator[Path]:
     """Yield `folder` for the checkpoints of the steps that are recorded in `runs`; once they are through, they are removed.
 
     What a run of another configuration or with other inputs left there is removed first. So a changed setting never goes
-    on from weights that were trained under the old one, and a step that is done again is really done again.
+    on from weights that were trained under the old one, and a step that is done again is really done again. Where several
+    processes share the step, the first one does this, and the others wait for it.
     """
+    if is_first():
+        _take(folder, runs)
+    wait()
+    yield folder
+    if is_first():
+        shutil.rmtree(folder)
+
+
+def _take(folder: Path, runs: Sequence[Run]) -> None:
     owner = [
         {key: run.record[key] for key in ("step", "config_hash", "seed", "tags")}
         | {"inputs": {name: described["sha256"] for name, described in run.record["inputs"].items()}}
@@ -34,8 +45,6 @@ def own_checkpoints(folder: Path, *runs: Run) -> Iterator[Path]:
     if folder.exists() and _owner(folder) != owner:
         shutil.rmtree(folder)
     write_json(folder / OWNER, owner)
-    yield folder
-    shutil.rmtree(folder)
 
 
 def _owner(folder: Path) -> Any:

@@ -16,6 +16,7 @@ from rlphf.files import atomic_folder
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import GENERAL
+from rlphf.processes import is_first
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
@@ -81,6 +82,8 @@ def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path,
         initial = initial_a_digest(policy)
         data = examples(material.tokenizer, rows)
         steps = train_sft(policy, material.tokenizer, data, experiment.mt, seed, folder, run)
+        if not is_first():
+            return
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
         write_policy(policy, out / "adapter", str(backbone), about)
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]

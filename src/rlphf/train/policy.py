@@ -17,6 +17,7 @@ from rlphf.lm.chat import encode_prompts
 from rlphf.lm.rewards import RewardModels
 from rlphf.lm.stack import Stack
 from rlphf.preferences import FORMS, PMORL, alone, instruction, members, request
+from rlphf.processes import in_one, is_first
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
@@ -62,10 +63,12 @@ def policy_step(
 
     `preference`, `reward` and `out` are in the same order: several policies train together, in one process, and each learns what
     it would alone (`train.ppo`). Goes on from the newest checkpoint in the first `out`/checkpoints, if there is one of the same
-    settings and inputs.
+    settings and inputs. Raises InputError where several processes share a training by our PPO.
     """
     experiment = load(config)
     settings = experiment.ppo
+    if settings.algorithm == "ppo":
+        in_one("ppo.algorithm: ppo")
     if not len(preference) == len(reward) == len(out):
         raise InputError(f"--preference, --reward, --out: {len(preference)}, {len(reward)}, {len(out)} given; give one of each")
     if len(preference) > 1 and (settings.algorithm != "ppo" or PMORL in preference):
@@ -129,6 +132,8 @@ def policy_step(
             model = add_policy(base, settings.lora, starts[0])
             initial = initial_a_digest(model)
             updates = [train_rloo(model, tokenizer, rewards, wanted[0], settings, seeds[0], runs[0], checkpoints)]
+            if not is_first():
+                return
             write_policy(model, out[0] / "adapter", str(backbone), {**abouts[0], "lora_a_sha256": initial})
         for run, folder, done in zip(runs, out, updates, strict=True):
             run.tag(updates=done)

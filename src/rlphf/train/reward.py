@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
+from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
@@ -16,15 +17,16 @@ from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.adapters import lora_config, write_adapter
-from rlphf.lm.backbone import backbone_sha256
+from rlphf.lm.backbone import backbone_sha256, loading
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
 from rlphf.preferences import GOLD, PMORL, alone, instruction
+from rlphf.processes import is_first
 from rlphf.seeds import derive
 from rlphf.settings import Reward
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
-from rlphf.train.arguments import trainer_arguments
+from rlphf.train.arguments import train_in_float32, trainer_arguments
 from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 from rlphf.train.leak import duplicated
 
@@ -42,11 +44,19 @@ SCORED = pa.schema(
 
 
 def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the backbone as a sequence classifier with one output; its head is new until an adapter brings one."""
-    model = AutoModelForSequenceClassification.from_pretrained(
-        backbone, num_labels=1, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
+    """Load the backbone as a sequence classifier with one output; its head is new until an adapter brings one.
+
+    The head computes in float32, as PPO's does, also where the backbone is in 4 bits.
+    """
+    model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, **loading(backbone, torch.float32))
+    read_in_float32(model.score)
     return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True)
+
+
+def read_in_float32(head: nn.Module) -> None:
+    """Put a reward model's head into float32, and what it reads, too."""
+    head.float()
+    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
 
 def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftModel, PreTrainedTokenizerBase]:
@@ -92,7 +102,7 @@ def train_reward_model(
     adapted = get_peft_model(model, lora_config(settings.lora, task_type="SEQ_CLS"))
     lengths = [max(map(len, pair)) for pair in zip(pairs["chosen_ids"], pairs["rejected_ids"], strict=True)]
     arguments = RewardConfig(
-        **trainer_arguments(folder, len(pairs), settings.batch_size, settings.epochs, seed),
+        **trainer_arguments(folder, len(pairs), settings, seed),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="linear",
         weight_decay=settings.weight_decay,
@@ -103,6 +113,7 @@ def train_reward_model(
     )
     data = pairs.add_column("length", lengths)
     trainer = RewardTrainer(adapted, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    train_in_float32(adapted)
     trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
     return adapted.eval()
 
@@ -146,6 +157,8 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
 
         data = Dataset.from_dict({"chosen_ids": encoded(train, "chosen"), "rejected_ids": encoded(train, "rejected")})
         trained = train_reward_model(model, tokenizer, data, settings, seed, folder, run)
+        if not is_first():
+            return
         about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
         write_adapter(
             out / "adapter", get_peft_model_state_dict(trained), trained.peft_config["default"].to_dict(), str(backbone), about

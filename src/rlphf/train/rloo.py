@@ -16,10 +16,12 @@ from rlphf.errors import InputError
 from rlphf.lm.adapters import active
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.rewards import RewardModels
+from rlphf.processes import gathered, share
 from rlphf.seeds import derive
 from rlphf.settings import PPO
 from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
+from rlphf.train.arguments import train_in_float32
 from rlphf.train.checkpoint import trainer_checkpoint
 
 # Responses to one prompt: the baseline of each is the mean score of the others.
@@ -72,7 +74,7 @@ class Scorer(TrainerCallback, ExportableState):
             samples = [{"prompt": p, "response": c[-1]["content"].strip(), "score": s} for p, c, s in rows]
             self.run.log_samples(samples[:4], step=update)
         if settings.score_scaling:
-            self.moments.update(scores)
+            self.moments.update(gathered(scores))
             scores = terms.scale_scores(scores, self.moments, settings.score_norm, settings.score_clip)
         return scores.tolist()
 
@@ -145,8 +147,8 @@ def train_rloo(
     (over the responses), checkpoint_every, sample_every. warmup_updates rises with every optimizer step. There is no critic,
     so gamma, lam, value_clip and value_coefficient have no part, and neither has early_stop_kl. Dropout is off, as in PPO.
 
-    Goes on from the newest checkpoint in `folder`. Raises InputError for batch sizes that do not divide, and for
-    min_new_tokens and micro_batch_tokens, which have no counterpart.
+    Batches are those of all processes that share the step. Goes on from the newest checkpoint in `folder`. Raises InputError for
+    batch sizes that do not divide, and for min_new_tokens and micro_batch_tokens, which have no counterpart.
     """
     if settings.batch_size % GROUP or settings.batch_size % settings.mini_batch_size:
         raise InputError(
@@ -164,7 +166,7 @@ def train_rloo(
         max_steps=settings.updates * steps,
         generation_batch_size=settings.batch_size,
         num_generations=GROUP,
-        per_device_train_batch_size=settings.mini_batch_size,
+        per_device_train_batch_size=share("ppo.mini_batch_size", settings.mini_batch_size),
         num_iterations=settings.inner_epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup",
@@ -193,6 +195,7 @@ def train_rloo(
     prompts = _passes([asked for asked, _ in instructions], settings.updates * settings.batch_size // GROUP, seed)
     data = Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in prompts]})
     trainer = RLOOTrainer(model, scorer, arguments, data, processing_class=tokenizer, callbacks=[scorer])
+    train_in_float32(model)
     scorer.trainer = trainer
     trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
     return trainer.state.global_step // steps

@@ -18,11 +18,12 @@ from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.preferences import MT as MT_POLICY
 from rlphf.preferences import alone, instruction
+from rlphf.processes import is_first
 from rlphf.seeds import derive
 from rlphf.settings import MT
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
-from rlphf.train.arguments import trainer_arguments
+from rlphf.train.arguments import train_in_float32, trainer_arguments
 from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 
 IGNORED = -100
@@ -52,7 +53,7 @@ def train_sft(
     baseline, in the chat format that all methods are evaluated in.
     """
     arguments = SFTConfig(
-        **trainer_arguments(folder, len(data), settings.batch_size, settings.epochs, seed),
+        **trainer_arguments(folder, len(data), settings, seed),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=settings.warmup_steps,
@@ -60,6 +61,7 @@ def train_sft(
         dataset_kwargs={"skip_prepare_dataset": True},
     )
     trainer = SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    train_in_float32(model)
     trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
     return trainer.state.global_step
 
@@ -80,6 +82,8 @@ def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> 
         model = add_policy(base, experiment.mt.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(model)
         steps = train_sft(model, tokenizer, examples(tokenizer, rows), experiment.mt, derive(experiment.seed, "mt"), folder, run)
+        if not is_first():
+            return
         about = {"preference": MT_POLICY, "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
         write_policy(model, out / "adapter", str(backbone), about)
         run.tag(updates=steps, responses=len(rows))

@@ -1,0 +1,81 @@
+"""The processes of one step on several GPUs: `accelerate launch` starts them, all compute, and the first alone writes.
+
+Steps of transformers' and TRL's trainers know how: reward models, MT, RLOO. Our own loops (PPO, P-DPO, P-RM) run in one process.
+"""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from rlphf.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, which is that of its GPU; 0 where it is the only one."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def count() -> int:
+    """Return how many processes share the step."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Return whether this process is the one that writes records, checkpoints and outputs."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def share(key: str, size: int) -> int:
+    """Return each process's share of a batch of `size` examples, so that the whole batch is as configured.
+
+    Raises InputError, which names the setting `key`, where it cannot be divided.
+    """
+    if size % count():
+        raise InputError(f"{key}: {size} cannot be divided among {count()} processes; make it a multiple, or use fewer GPUs")
+    return size // count()
+
+
+def in_one(step: str) -> None:
+    """Raise InputError where several processes share a step that runs in one."""
+    if count() > 1:
+        raise InputError(f"{step} runs in one process, and {count()} share it; give its rule one GPU in the profile")
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if count() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+def gathered(values: "Tensor") -> "Tensor":
+    """Return the values (B,) of all processes, in their order; each has to have as many."""
+    if count() == 1:
+        return values
+    from accelerate.utils import gather
+
+    return gather(values)
+
+
+def launch(processes: int, arguments: list[str]) -> None:
+    """Replace this process by `accelerate launch` of the same command in several processes; return where there is nothing to do.
+
+    That is for fewer than two, and in a process that was launched so already.
+    """
+    if processes < 2 or "LOCAL_RANK" in os.environ:
+        return
+    # Port 0 is any free one, so that several steps can run on one machine.
+    settings = {
+        "num_processes": processes,
+        "num_machines": 1,
+        "main_process_port": 0,
+        "mixed_precision": "no",
+        "dynamo_backend": "no",
+    }
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    command += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    os.execv(sys.executable, [*command, "--module", "rlphf.cli", *arguments])

@@ -1,0 +1,82 @@
+"""The command: its table, its advice, how it ends, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig
+
+from rlphf.cli import main
+
+ROOT = Path(__file__).parent.parent.parent
+BASE = str(ROOT / "config" / "config.yaml")
+
+
+@pytest.fixture
+def seven(tmp_path: Path) -> str:
+    """config.json of a Llama of the size of Tulu-2-7B."""
+    LlamaConfig(vocab_size=32001, max_position_embeddings=8192).save_pretrained(tmp_path)
+    return str(tmp_path / "config.json")
+
+
+def experiment(name: str) -> str:
+    return str(ROOT / "config" / "experiments" / f"{name}.yaml")
+
+
+def test_the_demo_fits_a_small_gpu_and_says_so(capsys: pytest.CaptureFixture) -> None:
+    assert main(["plan", "--config", BASE, "--gpu-gb", "8"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("demo on a GPU of 8.0 GB: 1,147,888 parameters") and said.endswith("All steps fit.\n")
+    assert "does not fit" not in said
+
+
+def test_what_does_not_fit_is_said_with_what_is_missing_and_ends_with_0_or_strictly_with_2(
+    seven: str, capsys: pytest.CaptureFixture
+) -> None:
+    command = ["plan", "--config", BASE, experiment("psoups-7b"), "--model-config", seven, "--gpu-gb", "24"]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "psoups-7b on a GPU of 24.0 GB: 6,738,423,808 parameters" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("ppo per preference: ")]
+    assert line.endswith("24.0 are there: lower ppo.micro_batch_tokens from 8192 to 2048 and ppo.batch_size from 64 to 32")
+    assert main([*command, "--strict"]) == 2
+    assert capsys.readouterr().err.startswith(f"rlphf: error: {experiment('psoups-7b')}: 4 of 8 steps do not fit")
+
+
+def test_a_profile_names_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    (profile / "config.yaml").write_text("default-resources:\n  - mem_mb=1000\n  - gpu_gb=16\n")
+    assert main(["plan", "--config", BASE, "--profile", str(profile)]) == 0
+    assert "demo on a GPU of 16.0 GB" in capsys.readouterr().out
+    for text in ("default-resources: [mem_mb=1000]", "default-resources: [gpu_gb=big]", "cores: all", ""):
+        (profile / "config.yaml").write_text(text)
+        assert main(["plan", "--config", BASE, "--profile", str(profile)]) == 2
+        assert "default-resources names no gpu_gb as a number; add it, or give --gpu-gb" in capsys.readouterr().err
+
+
+def test_a_model_of_the_hub_that_is_not_here_is_one_line(capsys: pytest.CaptureFixture) -> None:
+    assert main(["plan", "--config", BASE, experiment("psoups-7b"), "--gpu-gb", "80"]) == 2
+    assert capsys.readouterr().err == (
+        "rlphf: error: backbone.name: allenai/tulu-2-7b is not in the local cache of the hub;"
+        " give --model-config path/to/config.json\n"
+    )
+
+
+def test_a_file_that_is_no_configuration_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for text in ("{", '{"model_type": "unheard-of"}', "[]"):
+        (tmp_path / "config.json").write_text(text)
+        assert main(["plan", "--config", BASE, "--model-config", str(tmp_path / "config.json"), "--gpu-gb", "8"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("rlphf: error: --model-config: ") and said.count("\n") == 1
+
+
+def test_a_backbone_in_a_folder_is_planned_from_its_configuration_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    LlamaConfig(vocab_size=500, hidden_size=64, num_hidden_layers=2, num_attention_heads=4).save_pretrained(tmp_path / "model")
+    (tmp_path / "mine.yaml").write_text(f"backbone: {{source: path, name: {tmp_path / 'model'}}}")
+    assert main(["plan", "--config", BASE, str(tmp_path / "mine.yaml"), "--cpu"]) == 0
+    assert "demo on a CPU with " in capsys.readouterr().out
+
+
+def test_a_cpu_is_no_gpu_of_some_size(capsys: pytest.CaptureFixture) -> None:
+    assert main(["plan", "--config", BASE, "--cpu", "--gpu-gb", "8"]) == 2
+    assert "--cpu: leaves no GPU to plan for" in capsys.readouterr().err

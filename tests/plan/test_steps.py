@@ -1,0 +1,93 @@
+"""What steps need: more for more rows, less in 4 bits, and settings that make a step fit are named."""
+
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+
+from rlphf.config import Experiment, parse
+from rlphf.errors import InputError
+from rlphf.plan.memory import Shape, shape_of
+from rlphf.plan.steps import Need, Place, changed, fitting, needs
+
+GPU, CPU = Place(on_gpu=True, prompt=64), Place(on_gpu=False, prompt=64)
+RAW: dict[str, Any] = {"experiment": "test", "backbone": {"source": "hub", "name": "some/model"}}
+EVERYTHING = {"methods": ["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "mod"], "judges": ["oracle", "gold"]}
+
+
+@pytest.fixture(scope="module")
+def shape() -> Shape:
+    return shape_of(LlamaConfig(vocab_size=1000, hidden_size=512, intermediate_size=1376, num_hidden_layers=8))
+
+
+def experiment(**more: Any) -> Experiment:
+    return parse({**RAW, **more})
+
+
+def need(experiment: Experiment, shape: Shape, place: Place, step: str) -> Need:
+    (found,) = [one for one in needs(experiment, shape, place) if one.step == step]
+    return found
+
+
+def test_every_step_with_a_model_is_there(shape: Shape) -> None:
+    users = {"methods": ["sft", "pooled", "dpo", "pdpo_individual", "prm"]}
+    found = [one.step for one in needs(experiment(evaluation=EVERYTHING, user_evaluation=users), shape, GPU)]
+    assert found == [
+        *("backbone", "rollouts", "reward per preference", "ppo per preference", "ppo pmorl", "mt", "generate", "judge gold"),
+        *("users pooled", "users dpo", "users prm", "users answer"),
+    ]
+    assert "ppo pmorl" not in [one.step for one in needs(experiment(evaluation={"methods": ["vb"]}), shape, GPU)]
+
+
+def test_an_experiment_about_users_of_raw_data_is_its_models_and_answers(shape: Shape) -> None:
+    raw = {"source": "tldr", "path": "raw/tldr"}
+    chosen = experiment(user_data=raw, user_evaluation={"methods": ["sft", "dpo"]}, ppo={"lora": {"targets": ["not_there"]}})
+    assert [one.step for one in needs(chosen, shape, GPU)] == ["backbone", "users dpo", "users answer"]
+
+
+@pytest.mark.parametrize(
+    ("step", "setting"),
+    [
+        ("rollouts", "rollouts.decoding.batch_size"),
+        ("rollouts", "rollouts.decoding.max_new_tokens"),
+        ("reward per preference", "reward.batch_size"),
+        ("ppo per preference", "ppo.batch_size"),
+        ("ppo per preference", "ppo.mini_batch_size"),
+        ("mt", "mt.batch_size"),
+        ("generate", "evaluation.decoding.batch_size"),
+        ("users dpo", "dpo.micro_batch_size"),
+    ],
+)
+def test_more_rows_never_need_less_and_many_more_need_more(shape: Shape, step: str, setting: str) -> None:
+    base = experiment(evaluation=EVERYTHING, user_evaluation={"methods": ["dpo", "pdpo_individual"]})
+    totals = [need(changed(base, setting, size), shape, GPU, step).total for size in (1, 2, 8, 64, 512)]
+    assert totals == sorted(totals) and totals[-1] > totals[0]
+
+
+def test_four_bits_need_less_and_a_gpu(shape: Shape) -> None:
+    full, small = experiment(), changed(experiment(), "backbone.quantization", "4bit")
+    for step in ("rollouts", "reward per preference", "ppo per preference"):
+        assert need(small, shape, GPU, step).weights < need(full, shape, GPU, step).weights / 2
+    with pytest.raises(InputError, match="backbone.quantization: 4bit needs a CUDA device; name its memory with --gpu-gb"):
+        needs(small, shape, CPU)
+
+
+def test_micro_batches_and_gpus_share_a_reward_models_pairs(shape: Shape) -> None:
+    step, base = "reward per preference", experiment()
+    half = need(changed(base, "reward.micro_batch_size", 4), shape, GPU, step).activations
+    assert half < need(base, shape, GPU, step).activations
+    assert need(base, shape, Place(True, 64, gpus=2), step).activations == half
+
+
+def test_what_would_fit_is_named_and_does_fit(shape: Shape) -> None:
+    base, step = experiment(ppo={"mini_batch_size": 64}), "ppo per preference"
+    whole = need(base, shape, GPU, step)
+    target = need(changed(base, "ppo.mini_batch_size", 16), shape, GPU, step).total
+    assert target < whole.total
+    assert fitting(base, shape, GPU, whole, target) == "lower ppo.mini_batch_size from 64 to 16"
+    assert fitting(base, shape, GPU, whole, 0) == "no setting of it is enough; take a larger GPU or a smaller backbone"
+    answers = need(base, shape, GPU, "generate")
+    quantized = need(changed(base, "backbone.quantization", "4bit"), shape, GPU, "generate").total
+    assert fitting(base, shape, GPU, answers, quantized).endswith(", or set backbone.quantization to 4bit")
+    own = experiment(backbone={"source": "train"})
+    assert "4bit" not in fitting(own, shape, GPU, need(own, shape, GPU, "generate"), quantized)
