@@ -70,8 +70,8 @@ def by_soups(cold: Cold, run: Run) -> Iterator[Found]:
                 folder = Path(temporary, f"{method}-{number}-{count}")
                 write_user_soup(folder, soup, experiment, cold.models, policies)
                 told = {number: soup.text}
-                with serving(base, {folder: 1.0}) as model:
-                    rows = answers(model, no_users(base), tokenizer, cold.prompts, [number], told, experiment, method)
+                with serving(base, {folder: 1.0}):
+                    rows = answers(base, no_users(base), tokenizer, cold.prompts, [number], told, experiment, method)
                 yield method, count, rows
     run.tag(**{f"{SOUP}_seconds": round(seconds, 3)})
 

@@ -149,7 +149,7 @@ class _Plan:
         kept += memory.head_bytes(shape, min(answered, part) if settings.algorithm == "ppo" else answered, own.computed, 3)
         trained = together * memory.training_bytes(memory.lora_parameters(shape, settings.lora) + shape.width)
         frozen = together * FLOAT32 * memory.lora_parameters(shape, self.experiment.reward.lora)
-        lowered = ("ppo.together",) if together > 1 else ()
+        lowered: tuple[str, ...] = ("ppo.together",) if together > 1 else ()
         lowered += ("ppo.micro_batch_tokens",) if settings.micro_batch_tokens else ("ppo.mini_batch_size",)
         activations = max(evaluated, judging, kept)
         return self.need(
