@@ -17,7 +17,7 @@ from rlphf.config import load
 SOURCE = Path(__file__).parent.parent / "src"
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "mlflow", "accelerate")
 # Commands that work on texts, tables and records alone, and so have to start without any of the above.
-LIGHT = ("data prepare", "data testbed", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
+LIGHT = ("data prepare", "data prompts", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
 LIGHT += ("judge oracle", "judge rules", "judge llm", "judge export", "judge import", "judge users")
 LIGHT += ("users import", "users tables", "claims")
 # Commands that read tensors and no model.

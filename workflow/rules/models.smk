@@ -20,6 +20,7 @@ rule reward:
     input:
         backbone=made("backbone", rules.backbone.output),
         pairs=labelled,
+        prompts=kept_apart,
     output:
         adapter=directory(f"{SEED}/reward/{{preference}}/adapter"),
         scores=f"{SEED}/reward/{{preference}}/scores.parquet",
@@ -29,14 +30,20 @@ rule reward:
         f"{SEED}/benchmarks/reward/{{preference}}.tsv"
     params:
         settings=lambda wildcards: settings(
-            "reward", "mistakes.duplicated_pairs", *(["evaluation.gold_epochs"] if wildcards.preference == GOLD else [])
+            *("reward", "mistakes.duplicated_pairs"),
+            *(
+                ["evaluation.gold_epochs", "evaluation.gold_raw", "ppo.keep_by"]
+                if wildcards.preference in (GOLD, SELECTOR)
+                else []
+            ),
         ),
         source=source_digest("reward train"),
         config=CONFIG,
+        prompts=lambda wildcards, input: ["--prompts", str(input.prompts)] if input.prompts else [],
         folder=subpath(output.adapter, parent=True),
     shell:
         "rlphf reward train --config {params.config:q} --preference {wildcards.preference:q} --backbone {input.backbone:q}"
-        " --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --pairs {input.pairs:q} {params.prompts:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule ppo:
@@ -44,6 +51,7 @@ rule ppo:
         prompts=made("prompts", rules.prompts.output),
         backbone=made("backbone", rules.backbone.output),
         reward=made("reward", rules.reward.output.adapter),
+        selector=made("reward", rules.reward.output.adapter, preference=SELECTORS),
     output:
         directory(f"{SEED}/ppo/{{preference}}/adapter"),
     log:
@@ -56,10 +64,11 @@ rule ppo:
         ),
         source=source_digest("policy train"),
         config=CONFIG,
+        selector=lambda wildcards, input: ["--selector", str(input.selector)] if input.selector else [],
         folder=subpath(output[0], parent=True),
     shell:
         "rlphf policy train --config {params.config:q} --preference {wildcards.preference:q} --prompts {input.prompts:q}"
-        " --backbone {input.backbone:q} --reward {input.reward:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --backbone {input.backbone:q} --reward {input.reward:q} {params.selector:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule mt:

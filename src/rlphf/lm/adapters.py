@@ -78,10 +78,10 @@ def read_tensors(folder: Path | str) -> dict[str, Tensor]:
         raise InputError(f"{path}: cannot be read as safetensors ({error}); pickled adapters are not accepted") from None
 
 
-def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn.Linear:
-    """Load a reward model's LoRA beside the policy, on the same backbone, and return its scalar head.
+def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str, name: str = REWARD) -> nn.Linear:
+    """Load a reward model's LoRA beside the policy as adapter `name`, on the same backbone, and return its scalar head.
 
-    The adapter's score of a text is head(last hidden state of the text's last token) with adapter "reward" active:
+    The adapter's score of a text is head(last hidden state of the text's last token) with the adapter active:
     exactly what `PeftModel.from_pretrained` on a sequence classifier computes. Raises InputError for an adapter
     of another backbone, without a head, or with other tensors than the model has place for.
     """
@@ -95,14 +95,14 @@ def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn
         raise InputError(f"{folder}: has no score head, so it is no reward model")
     # PEFT's adapters of a classifier and of a language model name the layers of the backbone alike.
     lora = LoraConfig(r=config["r"], lora_alpha=config["lora_alpha"], target_modules=sorted(config["target_modules"]))
-    model.add_adapter(REWARD, lora)
-    places = {name: value.shape for name, value in get_peft_model_state_dict(model, adapter_name=REWARD).items()}
-    shapes = {name: value.shape for name, value in tensors.items()}
-    for name in sorted(places.keys() | shapes.keys()):
-        if places.get(name) != shapes.get(name):
-            found, wanted = (list(s[name]) if name in s else "none" for s in (shapes, places))
-            raise InputError(f"{folder}: tensor {name}: found {found}, the backbone has place for {wanted}; train it again")
-    set_peft_model_state_dict(model, tensors, adapter_name=REWARD)
+    model.add_adapter(name, lora)
+    places = {key: value.shape for key, value in get_peft_model_state_dict(model, adapter_name=name).items()}
+    shapes = {key: value.shape for key, value in tensors.items()}
+    for key in sorted(places.keys() | shapes.keys()):
+        if places.get(key) != shapes.get(key):
+            found, wanted = (list(s[key]) if key in s else "none" for s in (shapes, places))
+            raise InputError(f"{folder}: tensor {key}: found {found}, the backbone has place for {wanted}; train it again")
+    set_peft_model_state_dict(model, tensors, adapter_name=name)
     model.set_adapter(POLICY)
     head = nn.Linear(weight.shape[1], 1, bias=False)
     head.weight = nn.Parameter(weight.float(), requires_grad=False)
@@ -111,13 +111,18 @@ def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn
 
 @torch.no_grad()
 def score_responses(
-    model: PeftModel, head: nn.Linear, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]], pad_id: int
+    model: PeftModel,
+    head: nn.Linear,
+    judged: Sequence[Sequence[list[int]]],
+    responses: Sequence[list[int]],
+    pad_id: int,
+    name: str = REWARD,
 ) -> Tensor:
-    """Return the reward model's score (B,) of each response: the mean over its encoded prompts in `judged`."""
+    """Return the score (B,) of each response by the reward model `name`: the mean over its encoded prompts in `judged`."""
     sizes = torch.tensor([len(prompts) for prompts in judged], device=head.weight.device)
     owner = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
     prompts = [prompt for group in judged for prompt in group]
-    with active(model, REWARD):
+    with active(model, name):
         _, last = hidden_states(model, join(prompts, [responses[i] for i in owner.tolist()], pad_id, head.weight.device))
     scores = head(last.float()).squeeze(-1)
     return scores.new_zeros(len(sizes)).index_add(0, owner, scores) / sizes

@@ -13,7 +13,7 @@ from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, add_reward, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts
-from rlphf.preferences import FORMS, PMORL, alone, instruction, members, request
+from rlphf.preferences import FORMS, PMORL, SELECTOR, alone, instruction, members, request
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
@@ -51,9 +51,12 @@ def joint_instructions(prompts: Sequence[str], combinations: Sequence[str]) -> l
     ]
 
 
-def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path) -> None:
+def policy_step(
+    config: Path, preference: str, prompts: Path, backbone: Path, reward: Path, out: Path, selector: Path | None = None
+) -> None:
     """Train the policy of a preference, or of P-MORL, against its reward model on the training prompts; write `out`/adapter.
 
+    With `ppo.keep_by: gold`, the reward model in the folder `selector` says which checkpoint is kept; it rewards nothing.
     Goes on from the newest checkpoint in `out`/checkpoints, if there is one of the same settings and inputs.
     """
     experiment = load(config)
@@ -61,6 +64,10 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
     if preference == PMORL:
         settings = settings.model_copy(update={"updates": experiment.pmorl.updates})
     inputs = {"prompts": prompts, "backbone": backbone, "reward": reward}
+    if settings.keep_by == "gold":
+        if selector is None:
+            raise InputError("selector: ppo.keep_by is gold; name the folder of the reward model that chooses with --selector")
+        inputs["selector"] = selector
     tags = {"preference": preference, "algorithm": settings.algorithm}
     with step("ppo", out, experiment, settings, inputs, tags) as run, own_checkpoints(out / "checkpoints", run) as folder:
         rows = read_parquet(prompts, PROMPTS).to_pylist()
@@ -93,7 +100,8 @@ def policy_step(config: Path, preference: str, prompts: Path, backbone: Path, re
                 return asked, [encode_prompts(tokenizer, forms) for _, forms in wanted]
 
             kind = WithoutResponse if mistakes.reward_without_response else PPOTrainer
-            trainer = kind(model, tokenizer, head, *encoded(wanted), settings, seed, encoded(held))
+            chooser = add_reward(model, inputs["selector"], digest, SELECTOR) if "selector" in inputs else None
+            trainer = kind(model, tokenizer, head, *encoded(wanted), settings, seed, encoded(held), chooser)
             updates = trainer.train(run, folder)
         else:
             from rlphf.train.rloo import train_rloo

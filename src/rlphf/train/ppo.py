@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from rlphf.lm.adapters import POLICY, active, score_responses
 from rlphf.lm.chat import decode_response
 from rlphf.lm.sampling import Batch, hidden_states, join, sample
+from rlphf.preferences import SELECTOR
 from rlphf.seeds import derive
 from rlphf.settings import PPO, Decoding
 from rlphf.tracking.record import Run
@@ -59,7 +60,8 @@ class PPOTrainer:
     """Trains the policy of `model` on encoded prompts; `judged` are the forms in which the reward model is to see each prompt.
 
     A response's score is the mean over them: one for a policy of one preference, three for P-MORL. `selection` is such a
-    pair of lists, of prompts that are not trained on: with `keep: best`, the checkpoint is kept whose answers to them score best.
+    pair of lists, of prompts that are not trained on: with `keep: best`, the checkpoint is kept whose answers to them score best,
+    by the reward model, or by the one that is adapter "selector" with the scalar head `selector`.
 
     `model` holds a policy and adapter "reward" on a frozen backbone (`lm.adapters`), `reward_head` is the reward model's
     scalar head. Every outer step draws its random numbers from (seed, step), so a resumed run goes on as if undisturbed.
@@ -75,10 +77,11 @@ class PPOTrainer:
         settings: PPO,
         seed: int,
         selection: tuple[Sequence[list[int]], Sequence[Sequence[list[int]]]] = ((), ()),
+        selector: nn.Linear | None = None,
     ):
         self.model, self.tokenizer, self.reward_head = model, tokenizer, reward_head
         self.prompts, self.judged, self.settings, self.seed = prompts, judged, settings, seed
-        self.selection, self.best = selection, Best(float("-inf"), {})
+        self.selection, self.selector, self.best = selection, selector, Best(float("-inf"), {})
         model.eval()
         self.device = reward_head.weight.device
         self.value_head = nn.Linear(reward_head.in_features, 1, device=self.device)
@@ -98,6 +101,9 @@ class PPOTrainer:
         """
         start = self.restore(folder)
         run.resume(start)
+        if self.settings.keep == "best" and self.settings.max_kl is not None and not start:
+            # There is always one policy within the budget.
+            self.consider(run, None)
         done = max(start, self.settings.updates)
         for step in range(start, self.settings.updates):
             metrics, samples = self.update(step)
@@ -144,17 +150,26 @@ class PPOTrainer:
         self.kl.update(metrics["kl"], len(prompts))
         return metrics, self._samples(prompts, responses, rollout)
 
-    def consider(self, run: Run, step: int) -> None:
-        """Note the policy if its answers to the prompts of the selection score best so far; every step draws alike."""
+    def consider(self, run: Run, step: int | None) -> None:
+        """Note the policy if its answers to the prompts of the selection score best so far; every step draws alike.
+
+        With `max_kl`, a policy whose answers exceed it is passed over. `step` is None before the first one.
+        """
         settings = self.settings
         prompts, judged = self.selection
         decoding = Decoding(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, batch_size=len(prompts))
         eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         with active(self.model, POLICY):
             responses = sample(self.model, prompts, decoding, eos, padding, derive(self.seed, "selection"))
-        score = float(self.score(judged, responses).mean())
-        run.log({"selection_score": score}, step=step)
-        if score > self.best.score:
+        if self.selector is None:
+            scores = self.score(judged, responses)
+        else:
+            scores = score_responses(self.model, self.selector, judged, responses, padding, SELECTOR)
+        score, kl = float(scores.mean()), self.divergence(prompts, responses) if settings.max_kl is not None else 0.0
+        known = {"score": score} | ({"kl": kl} if settings.max_kl is not None else {})
+        kind = "start" if step is None else "selection"
+        run.log({f"{kind}_{name}": value for name, value in known.items()}, step=step or 0)
+        if score > self.best.score and (settings.max_kl is None or kl <= settings.max_kl):
             self.best = Best(score, {name: value.clone() for name, value in self._policy().items()})
 
     @torch.no_grad()
@@ -171,8 +186,7 @@ class PPOTrainer:
         logits = self._logits(hidden, batch)
         entropy = float(terms.entropy(logits).mean())
         logprobs, values = self._logprobs(logits, batch), self._values(hidden)
-        with active(self.model, None):
-            reference = self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
+        reference = self._reference(batch)
         scores = self.score(judged, responses)
         finished = torch.tensor([r[-1] == self.tokenizer.eos_token_id for r in responses], device=self.device)
         if settings.missing_eos_penalty is not None:
@@ -190,6 +204,13 @@ class PPOTrainer:
     def score(self, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]]) -> Tensor:
         """Return the reward model's score (B,) of each response, the mean over its prompts in `judged`."""
         return score_responses(self.model, self.reward_head, judged, responses, self.tokenizer.pad_token_id)
+
+    @torch.no_grad()
+    def divergence(self, prompts: Sequence[list[int]], responses: Sequence[list[int]]) -> float:
+        """Return the KL of the policy to the backbone on its own responses, in nats per response: the mean sum of log-ratios."""
+        batch = join(prompts, responses, self.tokenizer.pad_token_id, self.device)
+        own = self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
+        return float(((own - self._reference(batch)) * batch.mask).sum(1).mean())
 
     def optimise(self, rollout: Rollout, seed: int) -> dict[str, float]:
         """Pass over the rollout in mini-batches; return the mean of the losses' parts and how many steps were taken."""
@@ -240,6 +261,11 @@ class PPOTrainer:
         keep = batch.mask.bool()
         flat = terms.token_logprobs(logits, batch.responses[keep])
         return torch.zeros_like(batch.mask).masked_scatter(keep, flat)
+
+    def _reference(self, batch: Batch) -> Tensor:
+        """Return the log-probabilities (B, T) of the response tokens under the bare backbone."""
+        with active(self.model, None):
+            return self._logprobs(self._logits(hidden_states(self.model, batch)[0], batch), batch)
 
     def _values(self, hidden: Tensor) -> Tensor:
         return self.value_head(hidden.float()).squeeze(-1)
