@@ -12,7 +12,9 @@ from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.gold import gold_step
 from rlphf.evaluate.scores import SCORES, Scores, chances, read_scores
+from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.tables import all_tables, verdicts_of
+from rlphf.figures import contests, plots
 from rlphf.files import read_parquet, write_parquet
 
 METHODS, COMBINATIONS = ("vb", "pp", "psoups"), ("P1A-P3A", "P1A-P3B")
@@ -109,3 +111,12 @@ def test_all_its_scores_are_in_the_file(run):
     table = read_parquet(verdicts_of("gold", load(run[0]), run[1]), SCORES)
     # Three prompts and two samples: vb by four criteria, two methods for two combinations by three, six arms by two.
     assert table.num_rows == 6 * (4 + 2 * 2 * 3 + 6 * 2)
+
+
+def test_every_figure_can_be_drawn_of_these_tables(run, tmp_path):
+    for name, rows in all_tables(load(run[0]), run[1]).items():
+        write_table(tmp_path / "tables", name, rows)
+    for draw in (plots.curves, plots.adapters, plots.methods, plots.criteria, plots.tradeoff, plots.front, plots.costs):
+        assert draw(tmp_path / "tables").axes or draw is plots.front
+    for draw in (plots.adapter_effects, contests.win_rates, contests.judges, contests.release_bugs):
+        draw(tmp_path / "tables").canvas.draw()

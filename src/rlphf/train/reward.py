@@ -58,9 +58,10 @@ def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokeniz
 
 
 def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Load a saved reward model, as plain PEFT does."""
+    """Load a saved reward model, as plain PEFT does; on CUDA where there is one."""
     model, tokenizer = classifier(backbone)
-    return PeftModel.from_pretrained(model, adapter).eval(), tokenizer
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return PeftModel.from_pretrained(model, adapter).eval().to(device), tokenizer
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
