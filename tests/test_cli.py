@@ -17,7 +17,7 @@ from rlphf.config import load
 SOURCE = Path(__file__).parent.parent / "src"
 HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "mlflow", "accelerate")
 # Commands that work on texts, tables and records alone, and so have to start without any of the above.
-LIGHT = ("data prepare", "data testbed", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
+LIGHT = ("data prepare", "data prompts", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
 LIGHT += ("judge oracle", "judge rules", "judge llm", "judge export", "judge import", "judge users")
 LIGHT += ("users import", "users tables", "claims")
 # Commands that read tensors and no model.
@@ -110,7 +110,7 @@ def test_bad_input_ends_with_2_and_one_line_and_no_output(tmp_path, capsys):
 
 
 def test_bad_input_ends_the_process_with_2_and_without_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "rlphf.cli", "data", "testbed", "--config", "none.yaml", "--out", "out/prompts.parquet"]
+    command = [sys.executable, "-m", "rlphf.cli", "data", "prompts", "--config", "none.yaml", "--out", "out/prompts.parquet"]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
@@ -119,7 +119,7 @@ def test_bad_input_ends_the_process_with_2_and_without_a_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["soup"], ["ppo"], ["data", "testbed"], ["data", "testbed", "--config", "a", "--out", "b", "--fast"]]
+    "arguments", [[], ["soup"], ["ppo"], ["data", "prompts"], ["data", "testbed", "--config", "a", "--out", "b", "--fast"]]
 )
 def test_unknown_or_incomplete_commands_end_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

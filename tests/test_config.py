@@ -85,6 +85,16 @@ def test_demo_is_the_config_file_as_it_is():
     assert merged(base(), yaml.safe_load((CONFIG / "experiments" / "demo.yaml").read_text())) == base()
 
 
+# An experiment on real text that is in order, and that a single change spoils.
+REAL = {
+    "preferences": ["P1A", "P2A"],
+    "combination_preferences": ["P1A", "P2A"],
+    "prompts": {"source": "questions"},
+    "annotator": {"kind": "rule"},
+    "data": {"sources": [{"kind": "alpaca_eval", "path": "raw"}]},
+    "user_evaluation": {"methods": []},
+    "evaluation": {"judges": ["gold"], "methods": ["vb", "psoups"], "gold_raw": ["general"], "front": []},
+}
 BAD = [
     ({"learning_rat": 1}, "learning_rat: unknown key; remove it or see config/config.yaml"),
     ({"ppo": {"learning_rat": 1}}, "ppo.learning_rat: unknown key"),
@@ -131,6 +141,21 @@ BAD = [
     ({"evaluation": {"methods": ["vb", "vb"]}}, "evaluation.methods: name at least one, and each only once"),
     ({"evaluation": {"judges": []}}, "evaluation.judges: name at least one, and each only once"),
     ({"evaluation": {"judges": ["gold", "oracle"]}}, "evaluation: judges: name oracle first"),
+    ({"evaluation": {"judges": ["gold"], "methods": ["pp"]}}, "evaluation: judges: gold first needs vb among methods"),
+    ({"evaluation": {"judges": ["gold"], "front": ["P2A", "P2B"]}}, "evaluation: front: needs the judge oracle"),
+    ({"prompts": {"source": "file"}}, "prompts.path: a file is needed for source file, and for no other"),
+    ({"prompts": {"path": "mine.txt"}}, "prompts.path: a file is needed for source file, and for no other"),
+    ({"prompts": {"test_path": "koala.json"}}, "prompts.test_path: needs source questions or file"),
+    ({"prompts": {"source": "questions"}}, "evaluation.judges: the oracle reads the testbed alone"),
+    (REAL | {"annotator": {"kind": "simulated"}}, "annotator.kind: the simulated annotator reads the testbed alone"),
+    (REAL | {"user_evaluation": {}}, "user_evaluation.methods: the testbed's users need its prompts"),
+    (REAL | {"priced": ["factor_merge"]}, "priced: mistakes are priced by the oracle"),
+    (REAL | {"preferences": ["P1A", "P3C"], "combination_preferences": ["P1A"]}, "preferences: P3C has no text rule"),
+    (REAL | {"evaluation": REAL["evaluation"] | {"methods": ["vb", "rlhf"]}}, "evaluation.methods: rlhf needs general pairs"),
+    (REAL | {"evaluation": REAL["evaluation"] | {"gold_raw": []}}, "evaluation.gold_raw: name general"),
+    (REAL | {"data": {}}, "data.sources: evaluation.gold_raw and data.reward_models need raw pairs"),
+    ({"ppo": {"keep_by": "gold"}}, "ppo.keep_by: gold needs keep: best"),
+    ({"annotator": {"kind": "rule", "noise": 0.5}}, "annotator.noise: Input should be less than 0.5"),
     ({"evaluation": {"judges": ["oracle", "people"]}}, "evaluation: ratings: needed for the judge people"),
     ({"evaluation": {"llm": {"base_url": "localhost:8000"}}}, "evaluation.llm.base_url: expected an address such as"),
     ({"evaluation": {"llm": {"base_url": "http://me:secret@host/v1"}}}, "evaluation.llm.base_url: name host and path alone"),
@@ -152,6 +177,10 @@ def test_bad_setting_is_one_line_with_file_key_and_reason(change, message):
         parse(base(**change), "some.yaml")
     text = str(caught.value)
     assert text.startswith(f"some.yaml: {message}") and "\n" not in text
+
+
+def test_an_experiment_on_real_text_needs_no_oracle():
+    assert parse(base(**REAL)).evaluation.judges == ["gold"]
 
 
 @pytest.mark.parametrize("raw", [None, [], "experiment: demo", 3])

@@ -93,7 +93,7 @@ def test_plots_are_part_of_the_figures_though_a_notebook_draws_them(changed_by):
 
 def test_data_files_count_as_code_of_the_modules_beside_them(changed_by):
     changed = changed_by("testbed/topics.yaml")
-    assert {"data testbed", "backbone", "annotate", "judge oracle"} <= changed
+    assert {"data prompts", "backbone", "annotate", "judge oracle"} <= changed
     assert not changed & {"soup all", "reward train", "policy train", "figures"}
 
 

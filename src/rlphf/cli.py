@@ -38,7 +38,7 @@ class Command:
 
 CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
 OUT = Option("out", "file or folder to write")
-PREFERENCE = Option("preference", 'preference id, "general", "pmorl" or "gold"', "text")
+PREFERENCE = Option("preference", 'preference id, "general", "pmorl", "gold", "selector", or "raw-..." for raw pairs', "text")
 PROMPTS = Option("prompts", "prompts.parquet")
 BACKBONE = Option("backbone", "folder of the backbone")
 PAIRS = Option("pairs", "files of pairs", "paths")
@@ -55,7 +55,12 @@ COMMANDS = (
         "raw preference data to deduplicated, prompt-disjoint Parquet splits",
         (CONFIG, Option("raw", "folder of known layouts to read in place of the configured sources", required=False), OUT),
     ),
-    Command("data testbed", "rlphf.testbed.prompts:prompts_step", "the testbed's prompts with their splits", (CONFIG, OUT)),
+    Command(
+        "data prompts",
+        "rlphf.data.questions.prompts:prompts_step",
+        "the experiment's prompts with their splits: the testbed's, the project's own questions, or those of a file",
+        (CONFIG, OUT),
+    ),
     Command("backbone", "rlphf.train.backbone:backbone_step", "train or fetch the backbone", (CONFIG, OUT)),
     Command(
         "rollouts",
@@ -73,7 +78,8 @@ COMMANDS = (
         "reward train",
         "rlphf.train.reward:reward_step",
         "train the reward model of a preference",
-        (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT),
+        (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT)
+        + (Option("prompts", "prompts.parquet, whose prompts raw pairs must not ask", required=False),),
         shared=True,
     ),
     Command(
@@ -87,6 +93,7 @@ COMMANDS = (
             BACKBONE,
             Option("reward", "adapter folder of each one's reward model", "paths"),
             Option("out", "folder to write for each of them", "paths"),
+            Option("selector", "adapter folder of the reward model that chooses the checkpoint (ppo.keep_by)", required=False),
         ),
         shared=True,
     ),

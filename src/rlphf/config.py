@@ -25,6 +25,7 @@ from rlphf.settings import (
     Evaluation,
     Mistakes,
     PMorl,
+    Prompts,
     Reward,
     Rollouts,
     Section,
@@ -48,6 +49,7 @@ class Experiment(Section):
         ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"], description="Preferences whose combinations are evaluated."
     )
     data: Data = Field(Data(), description="Raw data.")
+    prompts: Prompts = Field(Prompts(), description="Questions.")
     testbed: Testbed = Field(Testbed(), description="The generated language.")
     backbone: Backbone = Field(Backbone(), description="The base model.")
     rollouts: Rollouts = Field(Rollouts(), description="Sampled responses for annotation.")
@@ -129,7 +131,43 @@ class Experiment(Section):
                 raise ValueError(f"{own[0]} is about the testbed's users, and user_data names others")
         if self.annotator.kind == "reward_model" and not self.annotator.model:
             raise ValueError("annotator.model: needed for kind reward_model")
+        for fault in (self._real_text(), self._gold()):
+            if fault:
+                raise ValueError(fault)
         return self
+
+    def _real_text(self) -> str:
+        """Return what does not go together with the source of the prompts; "" for nothing."""
+        source = self.prompts.source
+        if (source == "file") != (self.prompts.path is not None):
+            return "prompts.path: a file is needed for source file, and for no other"
+        if source == "testbed":
+            return "prompts.test_path: needs source questions or file" if self.prompts.test_path else ""
+        if "oracle" in self.evaluation.judges:
+            return f"evaluation.judges: the oracle reads the testbed alone; for prompts.source {source} name gold first"
+        if self.annotator.kind == "simulated":
+            return f"annotator.kind: the simulated annotator reads the testbed alone; for prompts.source {source} choose another"
+        if self.user_data.source == "testbed" and self.user_evaluation.methods:
+            return "user_evaluation.methods: the testbed's users need its prompts; set them to [], or name user_data"
+        return "priced: mistakes are priced by the oracle, which reads the testbed alone; set it to []" if self.priced else ""
+
+    def _gold(self) -> str:
+        """Return what gold reward models, or rules, lack; "" for nothing."""
+        if self.ppo.keep_by == "gold" and self.ppo.keep != "best":
+            return "ppo.keep_by: gold needs keep: best"
+        if not self.data.sources and (self.evaluation.gold_raw or self.data.reward_models):
+            return "data.sources: evaluation.gold_raw and data.reward_models need raw pairs; name their sources"
+        if self.annotator.kind != "rule":
+            return ""
+        unruled = [name for name in self.preferences if name in ("P3C", "P3D")]
+        if unruled:
+            return f"preferences: {unruled[0]} has no text rule, so annotator.kind: rule cannot serve it"
+        if "rlhf" in self.evaluation.methods:
+            return "evaluation.methods: rlhf needs general pairs, and annotator.kind: rule has no rule for them"
+        golden = "gold" in self.evaluation.judges or self.ppo.keep_by == "gold"
+        if golden and "general" not in self.evaluation.gold_raw:
+            return "evaluation.gold_raw: name general, because annotator.kind: rule makes no general pairs"
+        return ""
 
     def making(self, mistake: Mistake) -> "Experiment":
         """Return the experiment with one mistake made on purpose."""
@@ -180,6 +218,18 @@ def parse(raw: Any, where: str = "config") -> Experiment:
         key = ".".join(str(part) for part in first["loc"])
         reason = "unknown key; remove it or see config/config.yaml" if first["type"] == "extra_forbidden" else first["msg"]
         raise InputError(f"{where}: {key + ': ' if key else ''}{reason.removeprefix('Value error, ')}") from None
+
+
+def check_files(experiment: Experiment) -> None:
+    """Raise InputError for a file or folder of raw data or prompts that is not there, before a workflow starts without it."""
+    sources = [source if source.kind != "hub" else None for source in experiment.data.sources]
+    named = {f"data.sources.{i}.path": source.path if source else None for i, source in enumerate(sources)}
+    named |= {"prompts.path": experiment.prompts.path, "prompts.test_path": experiment.prompts.test_path}
+    for key, path in named.items():
+        if path and not Path(path).exists():
+            raise InputError(
+                f"configuration: {key}: {path} is not there; see README.md for where data come from, or name another"
+            )
 
 
 def load(path: Path | str) -> Experiment:

@@ -41,6 +41,8 @@ PMORL = "pmorl"
 MT = "mt"
 # The judge that is a reward model; it goes by its name among them.
 GOLD = "gold"
+# The reward model that chooses checkpoints in place of each policy's own; it is no judge and shares no pair with one.
+SELECTOR = "selector"
 # How a question may ask for a preference; settings named `asked` weigh these forms.
 FORMS = ("nothing", "own", "all")
 

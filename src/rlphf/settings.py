@@ -56,6 +56,31 @@ class Data(Section):
     )
     validation: Share = Field(0.1, description="Share of the prompts of raw sources that go to validation.")
     test: Share = Field(0.1, description="Share of the prompts of raw sources that go to test.")
+    reward_models: list[str] = Field(
+        [],
+        description="Whom raw pairs speak for (P2A, general, helpful, ...) that gets a reward model trained on them (`raw-P2A`),"
+        " which rewards no policy.",
+    )
+
+
+class Prompts(Section):
+    """The questions that rollouts, policies and methods answer."""
+
+    source: Literal["testbed", "questions", "file"] = Field(
+        "testbed", description="The testbed's, the project's own everyday questions, or those of a file."
+    )
+    path: str | None = Field(
+        None,
+        description="For `file`: JSON, JSONL, CSV or Parquet (each maybe .gz) with a field `prompt` or `instruction`, or .txt"
+        " with a prompt per line.",
+    )
+    test_path: str | None = Field(
+        None,
+        description="For `questions` and `file`: such a file of test prompts, which are left out of the others; null draws them.",
+    )
+    train: Positive | None = Field(None, description="Training prompts at most, drawn by the seed; null: all that are left.")
+    validation: Positive = Field(24, description="Validation prompts: checkpoints are chosen on them.")
+    test: Positive = Field(48, description="Test prompts; of `test_path` at most.")
 
 
 class Testbed(Section):
@@ -143,10 +168,10 @@ class Annotator(Section):
     """Who chooses the better of two responses."""
 
     kind: Literal["simulated", "rule", "reward_model"] = Field(
-        "simulated", description="Oracle with noise, a fixed rule, or a model."
+        "simulated", description="Oracle with noise, the preference's own text rule (data/rules.py), or a model."
     )
     rationality: Rate = Field(10.0, description="`simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores).")
-    rule: Literal["shorter", "longer", "easier", "harder"] = Field("longer", description="`rule`: which text wins.")
+    noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="`rule`: chance that the worse response is chosen.")
     model: str | None = Field(None, description="`reward_model`: folder of the reward adapter.")
 
 
@@ -161,6 +186,12 @@ class Reward(Section):
     )
     learning_rate: Rate = Field(2e-5, description="Peak learning rate, linear decay.")
     weight_decay: float = Field(0.001, ge=0, description="AdamW's weight decay.")
+    max_pairs: Positive | None = Field(
+        None, description="Pairs per preference at most that a model learns from, and as many that measure it; null: all."
+    )
+    max_length: Annotated[int, Field(ge=16)] | None = Field(
+        None, description="Longest text in tokens: the prompt loses its start, the response its end; null: whole texts."
+    )
 
 
 class PPO(Section):
@@ -213,6 +244,11 @@ class PPO(Section):
     max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this.")
     keep: Literal["last", "best"] = Field(
         "last", description="Which policy is kept: the last, or that checkpoint whose answers to validation prompts score best."
+    )
+    keep_by: Literal["reward", "gold"] = Field(
+        "reward",
+        description="Who scores these answers: the policy's own reward model, or `selector`, a gold reward model of pairs of"
+        " validation prompts alone. With `max_kl`, policies beyond it are passed over, and the start competes.",
     )
     checkpoint_every: Positive = Field(10, description="Outer steps between checkpoints.")
     sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
@@ -315,9 +351,14 @@ class Evaluation(Section):
     )
     front_points: Annotated[int, Field(ge=2)] = Field(11, description="Weights on the front, from one end to the other.")
     judges: list[Judge] = Field(
-        ["oracle"], description="Who judges: the oracle first, whose scores fill the tables; others compare the paper's methods."
+        ["oracle"],
+        description="Who judges: first the oracle, or gold where there is none, whose scores fill the tables; others compare the"
+        " paper's methods.",
     )
     gold_epochs: Positive = Field(1, description="Passes of the judge `gold`, a reward model of its own, over its pairs.")
+    gold_raw: list[str] = Field(
+        [], description="What gold reward models learn from raw pairs (preferences, general, ...); all else is from rollouts."
+    )
     ratings: str | None = Field(None, description="For the judge `people`: file that `rlphf judge import` has written.")
     split: Literal["validation", "test"] = Field("test", description="Topics to evaluate on; tune on validation, report on test.")
     samples: Positive = Field(1, description="Responses per prompt, meaned before prompts are resampled for intervals.")
@@ -334,8 +375,12 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _judged(self) -> "Evaluation":
-        if self.judges[0] != "oracle":
-            raise ValueError("judges: name oracle first; its scores fill the tables of methods and adapters")
+        if self.judges[0] not in ("oracle", "gold") or "oracle" in self.judges[1:]:
+            raise ValueError("judges: name oracle first, or gold; its scores fill the tables of methods and adapters")
+        if self.judges[0] == "gold" and "vb" not in self.methods:
+            raise ValueError("judges: gold first needs vb among methods, because its scores are chances against vb's answers")
+        if self.judges[0] == "gold" and self.front:
+            raise ValueError("front: needs the judge oracle; set it to []")
         if "people" in self.judges and not self.ratings:
             raise ValueError("ratings: needed for the judge people; rlphf judge import writes it")
         return self

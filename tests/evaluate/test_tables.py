@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from tests.evaluate.judging import compared, comparisons
 
+from rlphf.config import Experiment, parse
 from rlphf.data.records import RESPONSES
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap
@@ -193,6 +194,11 @@ def write_reward_model(folder, rows):
     write_parquet(folder / "reward" / "P1A" / "scores.parquet", pa.Table.from_pylist(scored))
 
 
+def of(preferences: list[str], **settings) -> Experiment:
+    """Return an experiment of some preferences."""
+    return parse({"experiment": "some", "preferences": preferences, "combination_preferences": preferences, **settings})
+
+
 def test_reward_accuracy_counts_a_tie_half_and_the_ceiling_is_the_annotators(tmp_path):
     write_reward_model(
         tmp_path,
@@ -203,7 +209,7 @@ def test_reward_accuracy_counts_a_tie_half_and_the_ceiling_is_the_annotators(tmp
             ("q4", "train", 1.0, 0.0, 0.6),
         ],
     )
-    train, test = reward_models(tmp_path, ["P1A"], [], Bootstrap(1, 100))
+    train, test = reward_models(tmp_path, of(["P1A"]), Bootstrap(1, 100))
     assert (test["split"], test["n"], test["accuracy"]) == ("test", 3, 0.5)
     assert test["ceiling"] == pytest.approx((0.9 + 0.7 + 0.8) / 3)
     assert (train["split"], train["accuracy"], train["ceiling"]) == ("train", 1.0, 0.6)
@@ -211,7 +217,7 @@ def test_reward_accuracy_counts_a_tie_half_and_the_ceiling_is_the_annotators(tmp
 
 def test_ceiling_is_null_where_a_probability_is_unknown(tmp_path):
     write_reward_model(tmp_path, [("q1", "test", 2.0, 1.0, 0.9), ("q2", "test", 1.0, 2.0, None)])
-    assert reward_models(tmp_path, ["P1A"], [], Bootstrap(1, 100))[0]["ceiling"] is None
+    assert reward_models(tmp_path, of(["P1A"]), Bootstrap(1, 100))[0]["ceiling"] is None
 
 
 def test_pairs_of_one_prompt_are_drawn_together(tmp_path):
@@ -219,7 +225,7 @@ def test_pairs_of_one_prompt_are_drawn_together(tmp_path):
     once = [(f"q{i}", "test", float(r), 0.5, 0.9) for i, r in enumerate(right)]
     write_reward_model(tmp_path / "once", once)
     write_reward_model(tmp_path / "copied", once * 4)
-    one, copied = (reward_models(tmp_path / name, ["P1A"], [], Bootstrap(1, 300))[0] for name in ("once", "copied"))
+    one, copied = (reward_models(tmp_path / name, of(["P1A"]), Bootstrap(1, 300))[0] for name in ("once", "copied"))
     assert (copied["n"], one["n"]) == (24, 6)
     assert (copied["ci_low"], copied["ci_high"]) == (one["ci_low"], one["ci_high"])
 
@@ -228,7 +234,7 @@ def test_a_scored_pair_that_is_unknown_is_named(copied_run):
     _, seed_folder, _ = copied_run
     shutil.copy(pairs_file(seed_folder, "P1B"), pairs_file(seed_folder, "P1A"))
     with pytest.raises(InputError, match="P1A/scores.parquet: pair P1A-0 is not among the annotated ones"):
-        reward_models(seed_folder, ["P1A"], [], Bootstrap(1, 10))
+        reward_models(seed_folder, of(["P1A"]), Bootstrap(1, 10))
 
 
 def test_curves_hold_the_last_value_of_each_step(tmp_path):
@@ -285,7 +291,7 @@ def test_general_pairs_count_where_a_run_has_them_and_forgotten_preferences_do_n
     _, seed_folder, _ = copied_run
     for name in ("pairs", "reward"):
         (seed_folder / name / "P1B").rename(seed_folder / name / "general")
-    found = reward_models(seed_folder, ["P1A", "P2A"], ["P1A", "P2A"], Bootstrap(1, 10))
+    found = reward_models(seed_folder, of(["P1A", "P2A"]), Bootstrap(1, 10))
     assert list(dict.fromkeys(row["preference"] for row in found)) == ["P1A", "P2A", "general"]
 
 
@@ -293,10 +299,7 @@ def test_general_pairs_count_without_a_general_reward_model(copied_run):
     _, seed_folder, _ = copied_run
     (seed_folder / "pairs" / "P1B").rename(seed_folder / "pairs" / "general")
     assert {row["preference"] for row in data(seed_folder, ["P1A", "P2A"])} == {"P1A", "P2A", "general"}
-    assert {row["preference"] for row in reward_models(seed_folder, ["P1A", "P2A"], ["P1A", "P2A"], Bootstrap(1, 10))} == {
-        "P1A",
-        "P2A",
-    }
+    assert {row["preference"] for row in reward_models(seed_folder, of(["P1A", "P2A"]), Bootstrap(1, 10))} == {"P1A", "P2A"}
 
 
 def test_a_run_that_was_not_judged_is_refused_and_nothing_is_written(copied_run, tmp_path):

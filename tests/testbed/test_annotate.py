@@ -18,7 +18,7 @@ from rlphf.testbed import oracle
 from rlphf.testbed.language import draw_plan, question, realise, topics
 
 SIMULATED = Annotator(kind="simulated", rationality=5.0)
-LONGER = Annotator(kind="rule", rule="longer")
+RULE = Annotator(kind="rule")
 
 
 def prompt(name: str, topic: str | None = "honey", split: str = "train") -> dict:
@@ -51,7 +51,7 @@ def rollouts(count: int = 40, pairs: int = 2) -> tuple[list[dict], list[dict]]:
 def made(
     prompts: list[dict], responses: list[dict], settings: Annotator = SIMULATED, preference: str = "P2B", seed: int = 1
 ) -> list[dict]:
-    utility = oracle_utility(preference) if settings.kind == "simulated" else rule_utility(settings.rule)
+    utility = oracle_utility(preference) if settings.kind == "simulated" else rule_utility(preference)
     return annotate(prompts, responses, preference, settings, utility, seed).to_pylist()
 
 
@@ -109,7 +109,7 @@ def test_pairs_are_made_of_samples_2k_and_2k_plus_1_and_keep_the_split() -> None
 def test_pairs_keep_the_rules_of_their_table() -> None:
     prompts, responses = rollouts()
     check_pairs(annotate(prompts, responses, "P2B", SIMULATED, oracle_utility("P2B"), seed=1), "pairs")
-    check_pairs(annotate(prompts, responses, "longer", LONGER, rule_utility("longer"), seed=1), "pairs")
+    check_pairs(annotate(prompts, responses, "P2B", RULE, rule_utility("P2B"), seed=1), "pairs")
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does() -> None:
@@ -121,26 +121,45 @@ def test_the_order_of_the_rows_does_not_matter_and_the_seed_does() -> None:
 
 def test_equal_empty_and_lone_responses_give_no_pair() -> None:
     texts = ["Same.", "Same.", "", "One.", "Two.", "", "Three.", "Four.", "Alone."]
-    rows = made([prompt("p")], [response("p", k, text) for k, text in enumerate(texts)], LONGER)
+    rows = made([prompt("p")], [response("p", k, text) for k, text in enumerate(texts)], RULE)
     assert rows == []
-    rows = made([prompt("p")], [response("p", 0, "Longer by far."), response("p", 1, "Short.")], LONGER)
+    rows = made([prompt("p")], [response("p", 0, "Longer by far."), response("p", 1, "Short.")], RULE)
     assert [(r["chosen"], r["rejected"], r["probability"]) for r in rows] == [("Longer by far.", "Short.", 1.0)]
 
 
 @pytest.mark.parametrize(
-    ("rule", "better", "worse"),
+    ("preference", "better", "worse"),
     [
-        ("longer", "A cat is a cat.", "Extraordinarily short."),
-        ("shorter", "Extraordinarily short.", "A cat is a cat."),
-        ("harder", "Extraordinarily short.", "A cat is a cat."),
-        ("easier", "A cat is a cat.", "Extraordinarily short."),
+        ("P2B", "A cat is a cat.", "Extraordinarily short."),
+        ("P2A", "Extraordinarily short.", "A cat is a cat."),
+        ("P1B", "Extraordinarily short.", "A cat is a cat."),
+        ("P1A", "A cat is a cat.", "Extraordinarily short."),
+        ("P3A", "What a lovely cat.", "What an ugly cat."),
+        ("P3B", "What an ugly cat.", "What a lovely cat."),
     ],
 )
-def test_a_rule_always_takes_the_better_text(rule: str, better: str, worse: str) -> None:
-    settings = Annotator(kind="rule", rule=rule)
+def test_a_rule_without_noise_always_takes_the_text_that_its_preference_wants(preference: str, better: str, worse: str) -> None:
     for texts in ((better, worse), (worse, better)):
-        rows = made([prompt("p", topic=None)], [response("p", k, text) for k, text in enumerate(texts)], settings)
+        rows = made([prompt("p", topic=None)], [response("p", k, text) for k, text in enumerate(texts)], RULE, preference)
         assert [(r["chosen"], r["rejected"], r["probability"]) for r in rows] == [(better, worse, 1.0)]
+
+
+def test_a_rule_with_noise_errs_as_often_as_it_says() -> None:
+    settings = Annotator(kind="rule", noise=0.2)
+    chosen = [choose(1.0, settings, Random(seed)) for seed in range(2000)]
+    wrong = [p for first, p in chosen if not first]
+    assert abs(len(wrong) / len(chosen) - 0.2) < 0.04
+    assert set(wrong) == {0.2} and {p for first, p in chosen if first} == {0.8}
+
+
+def test_responses_that_a_rule_finds_equal_give_no_pair() -> None:
+    assert made([prompt("p")], [response("p", 0, "One cat."), response("p", 1, "Two dogs.")], RULE) == []
+
+
+@pytest.mark.parametrize("preference", [GENERAL, "P3C"])
+def test_what_has_no_rule_is_refused_in_one_line(preference: str) -> None:
+    with pytest.raises(InputError, match=f"there is no text rule for '{preference}'; rules know P1A"):
+        rule_utility(preference)
 
 
 def test_the_oracle_does_not_label_what_it_cannot_read() -> None:

@@ -1,19 +1,17 @@
 """Prompts and corpus out of a seed: nothing that is held out occurs in training."""
 
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
-from rlphf.data.records import PROMPTS, SPLITS, check_prompts
+from rlphf.data.records import SPLITS, check_prompts
 from rlphf.data.splits import check_leaks
 from rlphf.errors import InputError
-from rlphf.files import read_json, read_parquet, sha256
 from rlphf.preferences import PREFERENCES
 from rlphf.settings import Testbed as Settings
 from rlphf.testbed.language import PHRASINGS, question, topics
 from rlphf.testbed.oracle import scores
-from rlphf.testbed.prompts import corpus, prompts, prompts_step, topic_splits
+from rlphf.testbed.prompts import corpus, prompts, topic_splits
 
 SETTINGS = Settings()
 SEEDS = [0, 1, 1103, 2**31 - 1]
@@ -116,13 +114,3 @@ def test_the_corpus_obeys_as_often_as_it_is_told_to() -> None:
 def test_the_corpus_comes_out_of_its_seed() -> None:
     one, same, other = (list(islice(corpus(SETTINGS, seed), 50)) for seed in (1, 1, 2))
     assert one == same != other
-
-
-def test_the_step_writes_the_same_bytes_for_the_same_seed(tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text("experiment: test\nseed: 5\n")
-    for name in ("one", "other"):
-        prompts_step(config, tmp_path / name / "prompts.parquet")
-    assert sha256(tmp_path / "one" / "prompts.parquet") == sha256(tmp_path / "other" / "prompts.parquet")
-    assert read_parquet(tmp_path / "one" / "prompts.parquet", PROMPTS).equals(prompts(SETTINGS, 5))
-    assert read_json(tmp_path / "one" / "record.json")["status"] == "finished"

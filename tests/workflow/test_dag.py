@@ -97,6 +97,28 @@ def test_an_experiment_is_laid_over_the_config_file(clean, plan):
     assert jobs["ppo"] == ["P1A", "P2B", "general", "pmorl"] and jobs["rollouts"] == ["P1A", "P2B", "general"]
 
 
+def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(clean, plan, snakemake):
+    command = ("--configfile", "config/experiments/smollm2-cpu.yaml")
+    missing = snakemake(clean, "--dry-run", *command)
+    assert missing.returncode == 2
+    said = [line for line in missing.stderr.splitlines() if line.startswith("rlphf: error")]
+    assert said == [
+        "rlphf: error: configuration: data.sources.0.path: raw/alpaca_eval is not there; see README.md for where data come from,"
+        " or name another"
+    ]
+    for name in ("alpaca_eval", "hh_rlhf"):
+        (clean / "raw" / name).mkdir(parents=True)
+    jobs, six = plan(clean, *command), PREFERENCES[:6]
+    raw = [f"raw-{name}" for name in ("P2A", "general", "helpful")]
+    assert jobs["reward"] == sorted([*six, "gold", "selector", *raw])
+    assert jobs["ppo"] == jobs["rollouts"] == jobs["annotate"] == six
+    assert jobs["generate"] == sorted(["adapters", "vb", "pp", "psoups", "mod"])
+    assert jobs["gold"] == jobs["text_rules"] == jobs["data"] == jobs["prompts"] == [""] and "oracle" not in jobs
+    # The policies wait for the selector and not for the judge; the models of raw pairs reward nobody.
+    needed = plan(clean, "results/smollm2-cpu/seed-1103/ppo/P2A/adapter", *command)
+    assert needed["reward"] == ["P2A", "selector"] and needed["rollouts"] == ["P1A", "P1B", "P2A", "P3A", "P3B"]
+
+
 def test_dry_runs_write_nothing(clean, plan):
     plan(clean)
     assert not (clean / "results").exists() and not (clean / "mlflow.db").exists()

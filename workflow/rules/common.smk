@@ -6,12 +6,15 @@ from pathlib import Path
 
 from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
+from rlphf.config import check_files
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
+from rlphf.data.learned import RAW as RAW_MODEL
+from rlphf.data.learned import sources as learned_from
 from rlphf.errors import InputError
 from rlphf.mistakes import ARMS, arm_runs, split_run
 from rlphf.evaluate.winrate import PAPER_METHODS
-from rlphf.preferences import GENERAL, GOLD, PMORL
+from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_step, start_step
 from rlphf.users.methods import BACKBONE, SOUPS
@@ -19,6 +22,7 @@ from rlphf.users.methods import METHODS as SERVING
 
 try:
     EXPERIMENT = parse_experiment(config, "configuration")
+    check_files(EXPERIMENT)
 except InputError as error:
     print(f"rlphf: error: {error}", file=sys.stderr)
     sys.exit(2)
@@ -33,6 +37,7 @@ SEEDS = EXPERIMENT.seeds or [EXPERIMENT.seed]
 TABLES = f"{RESULTS}/tables"
 FIGURES = f"{RESULTS}/figures"
 RAW = [source.path for source in EXPERIMENT.data.sources if source.kind != "hub"]
+PROMPT_FILES = [path for path in (EXPERIMENT.prompts.path, EXPERIMENT.prompts.test_path) if path]
 PREFERENCES = EXPERIMENT.preferences
 COMBINED = EXPERIMENT.combination_preferences
 METHODS = EXPERIMENT.evaluation.methods
@@ -41,6 +46,8 @@ OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
 JUDGES = EXPERIMENT.evaluation.judges
 REWARDS = [*PREFERENCES, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in METHODS)]
 REWARDS += [GOLD] if "gold" in JUDGES else []
+SELECTORS = [SELECTOR] if EXPERIMENT.ppo.keep_by == "gold" else []
+REWARDS += [*SELECTORS, *(f"{RAW_MODEL}{name}" for name in EXPERIMENT.data.reward_models)]
 TABLE_NAMES = (
     "data reward_models adapters adapter_effects methods differences win_rates matrix averages agreement swaps front".split()
 )
@@ -113,9 +120,14 @@ def answered(wildcards):
 
 
 def compared(wildcards):
-    """Return the responses that judges besides the oracle see: of the paper's methods."""
+    """Return the responses that judges besides the first see: of the paper's methods."""
     methods = [name for name in METHODS if name in PAPER_METHODS]
     return made("generate", rules.generate.output, method=methods)(wildcards)
+
+
+def seen_by_gold(wildcards):
+    """Return the responses that the judge gold scores: all, where it is the first judge."""
+    return answered(wildcards) if JUDGES[0] == "gold" else compared(wildcards)
 
 
 def verdicts(seed):
@@ -137,16 +149,22 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
         "judged": verdicts(seed),
         "merges": expand(rules.soups.output.merges, seed=seed),
         "scores": expand(rules.reward.output.scores, preference=REWARDS, seed=seed),
-        "general": expand(rules.annotate.output, preference=GENERAL, seed=seed),
+        "general": expand(rules.annotate.output, preference=[] if EXPERIMENT.annotator.kind == "rule" else GENERAL, seed=seed),
         "adapters": expand(rules.ppo.output, preference=PREFERENCES, seed=seed),
         "arms": expand(rules.oracle.output, seed=arm_runs(seed, EXPERIMENT.priced)),
     }
 
 
 def labelled(wildcards):
-    """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones."""
-    names = {PMORL: COMBINED, GOLD: [*COMBINED, GENERAL]}.get(wildcards.preference, [wildcards.preference])
-    return made("annotate", rules.annotate.output, preference=names)(wildcards)
+    """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones; and raw pairs."""
+    own, raw = learned_from(wildcards.preference, EXPERIMENT)
+    found = made("annotate", rules.annotate.output, preference=own)(wildcards)
+    return found + (made("data", rules.data.output.pairs)(wildcards) if raw else [])
+
+
+def kept_apart(wildcards):
+    """Return the experiment's own prompts for a reward model of raw pairs, which must not ask them."""
+    return made("prompts", rules.prompts.output)(wildcards) if learned_from(wildcards.preference, EXPERIMENT)[1] else []
 
 
 def varied(run, *names):
@@ -194,7 +212,7 @@ def user_results(wildcards=None, seed=EXPERIMENT.seed):
 
 wildcard_constraints:
     seed="[0-9]+(/mistakes/[a-z_]+|/ablations/[a-z_]+[.][a-z_]+-[a-z0-9.-]+)?",
-    preference="P[0-9A-Z]+|general|pmorl|gold",
+    preference="P[0-9A-Z]+|general|pmorl|gold|selector|raw-[A-Za-z0-9_-]+",
     method="[a-z_]+",
     model="[a-z_]+",
     user_method="[a-z_]+",

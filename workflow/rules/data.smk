@@ -22,6 +22,8 @@ rule data:
 
 
 rule prompts:
+    input:
+        PROMPT_FILES,
     output:
         f"{SEED}/prompts/prompts.parquet",
     log:
@@ -29,11 +31,11 @@ rule prompts:
     benchmark:
         f"{SEED}/benchmarks/prompts.tsv"
     params:
-        settings=settings("testbed"),
-        source=source_digest("data testbed"),
+        settings=settings("prompts", "testbed"),
+        source=source_digest("data prompts"),
         config=CONFIG,
     shell:
-        "rlphf data testbed --config {params.config:q} --out {output:q} > {log:q} 2>&1"
+        "rlphf data prompts --config {params.config:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule rollouts:

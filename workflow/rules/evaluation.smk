@@ -62,7 +62,7 @@ rule text_rules:
 rule gold:
     input:
         prompts=rules.prompts.output,
-        responses=compared,
+        responses=seen_by_gold,
         backbone=rules.backbone.output,
         reward=expand(rules.reward.output.adapter, preference=GOLD, allow_missing=True),
     output:
@@ -72,7 +72,7 @@ rule gold:
     benchmark:
         f"{SEED}/benchmarks/judge/gold.tsv"
     params:
-        settings=settings("combination_preferences"),
+        settings=settings("combination_preferences", "evaluation.judges"),
         source=source_digest("judge gold"),
         config=CONFIG,
     shell:

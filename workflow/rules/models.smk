@@ -20,6 +20,7 @@ rule reward:
     input:
         backbone=made("backbone", rules.backbone.output),
         pairs=labelled,
+        prompts=kept_apart,
     output:
         adapter=directory(f"{SEED}/reward/{{preference}}/adapter"),
         scores=f"{SEED}/reward/{{preference}}/scores.parquet",
@@ -31,14 +32,20 @@ rule reward:
         gpu=0,
     params:
         settings=lambda wildcards: settings(
-            "reward", "mistakes.duplicated_pairs", *(["evaluation.gold_epochs"] if wildcards.preference == GOLD else [])
+            *("reward", "mistakes.duplicated_pairs"),
+            *(
+                ["evaluation.gold_epochs", "evaluation.gold_raw", "ppo.keep_by"]
+                if wildcards.preference in (GOLD, SELECTOR)
+                else []
+            ),
         ),
         source=source_digest("reward train"),
         config=CONFIG,
+        prompts=lambda wildcards, input: ["--prompts", str(input.prompts)] if input.prompts else [],
         folder=subpath(output.adapter, parent=True),
     shell:
         "rlphf --processes {resources.gpu} reward train --config {params.config:q} --preference {wildcards.preference:q}"
-        " --backbone {input.backbone:q} --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --backbone {input.backbone:q} --pairs {input.pairs:q} {params.prompts:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 # Preferences whose policies train in one process each; the others' policies, and P-MORL's, train alone.
@@ -51,6 +58,7 @@ rule ppo:
         prompts=made("prompts", rules.prompts.output),
         backbone=made("backbone", rules.backbone.output),
         reward=made("reward", rules.reward.output.adapter),
+        selector=made("reward", rules.reward.output.adapter, preference=SELECTORS),
     output:
         directory(f"{SEED}/ppo/{{preference}}/adapter"),
     log:
@@ -67,10 +75,12 @@ rule ppo:
         ),
         source=source_digest("policy train"),
         config=CONFIG,
+        selector=lambda wildcards, input: ["--selector", str(input.selector)] if input.selector else [],
         folder=subpath(output[0], parent=True),
     shell:
         "rlphf --processes {resources.gpu} policy train --config {params.config:q} --preference {wildcards.preference:q}"
-        " --prompts {input.prompts:q} --backbone {input.backbone:q} --reward {input.reward:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --prompts {input.prompts:q} --backbone {input.backbone:q} --reward {input.reward:q} {params.selector:q}"
+        " --out {params.folder:q} > {log:q} 2>&1"
 
 
 for part in TOGETHER:
@@ -82,6 +92,7 @@ for part in TOGETHER:
             prompts=made("prompts", rules.prompts.output),
             backbone=made("backbone", rules.backbone.output),
             rewards=made("reward", rules.reward.output.adapter, preference=part),
+            selector=made("reward", rules.reward.output.adapter, preference=SELECTORS),
         output:
             expand(rules.ppo.output, preference=part, allow_missing=True),
         log:
@@ -93,10 +104,12 @@ for part in TOGETHER:
             source=source_digest("policy train"),
             config=CONFIG,
             preferences=part,
+            selector=lambda wildcards, input: ["--selector", str(input.selector)] if input.selector else [],
             folders=lambda wildcards, output: [str(Path(path).parent) for path in output],
         shell:
             "rlphf policy train --config {params.config:q} --preference {params.preferences:q} --prompts {input.prompts:q}"
-            " --backbone {input.backbone:q} --reward {input.rewards:q} --out {params.folders:q} > {log:q} 2>&1"
+            " --backbone {input.backbone:q} --reward {input.rewards:q} {params.selector:q}"
+            " --out {params.folders:q} > {log:q} 2>&1"
 
 
 rule mt:

@@ -33,18 +33,15 @@ def oracle_utility(preference: str) -> Utility:
     return utility
 
 
-def rule_utility(rule: str) -> Utility:
-    """Return a fixed rule on text: number of words (longer, shorter), or mean letters per word (harder, easier)."""
+def rule_utility(preference: str) -> Utility:
+    """Return the preference's own text rule, by which the judge "rules" scores, too; InputError if it has none."""
+    # The rules' libraries take a second to import, and other annotators need none of them.
+    from rlphf.data.rules import RULES
 
-    def utility(prompt: dict, response: str) -> float:
-        words = response.split()
-        if rule in ("longer", "shorter"):
-            value = float(len(words))
-        else:
-            value = sum(map(len, words)) / max(1, len(words))
-        return value if rule in ("longer", "harder") else -value
-
-    return utility
+    if preference not in RULES:
+        raise InputError(f"annotator.kind: there is no text rule for {preference!r}; rules know {', '.join(RULES)}")
+    rule, sign = RULES[preference]
+    return lambda prompt, response: sign * rule(response)
 
 
 def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]]) -> Utility:
@@ -62,10 +59,12 @@ def choose(difference: float, settings: Annotator, rng: Random) -> tuple[bool, f
     """Return (whether the first response is chosen, the probability of that choice) given the difference of utilities.
 
     The simulated annotator and the reward model choose by Bradley-Terry, P(first) = sigmoid(rationality x difference);
-    a rule always takes the better one.
+    a rule takes the better one, but for the share `noise` of the choices.
     """
     if settings.kind == "rule":
-        return difference > 0, 1.0
+        if rng.random() < settings.noise:
+            return difference < 0, settings.noise
+        return difference > 0, 1 - settings.noise
     probability = 1 / (1 + math.exp(-max(-500.0, min(500.0, settings.rationality * difference))))
     first = rng.random() < probability
     return first, probability if first else 1 - probability
@@ -119,7 +118,7 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         if settings.kind == "simulated":
             utility = oracle_utility(preference)
         elif settings.kind == "rule":
-            utility = rule_utility(settings.rule)
+            utility = rule_utility(preference)
         else:
             by_id = {row["id"]: row for row in prompt_rows}
             scored = [(by_id[row["prompt_id"]], row["response"]) for row in rows]

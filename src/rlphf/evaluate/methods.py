@@ -6,23 +6,23 @@ import numpy as np
 import pyarrow as pa
 
 from rlphf.evaluate.bootstrap import Bootstrap, mean
-from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row, Scores, asked_for, check_paired, pooled
+from rlphf.evaluate.scores import ADAPTER, ALL, BASE, FRONT, HELPFULNESS, MEAN, Row, Scores, asked_for, check_paired, pooled
 from rlphf.preferences import PREFERENCES
-
-BASE, ADAPTER, FRONT = "base", "adapter", "front"
 
 
 def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `methods`: the mean score of each method by combination and criterion.
 
     The preferences of the combination and "mean" over them come first, then helpfulness and the preferences that
-    were not asked for. In combination "all" a preference is averaged over the combinations that ask for it.
+    were not asked for, as far as the judge scores these. In combination "all" a preference is averaged over the combinations
+    that ask for it.
     """
     rows: list[Row] = []
     for name in names:
         for combination in (*combinations, ALL):
             asked = asked_for(combination, combinations)
-            others = [] if combination == ALL else [p for p in PREFERENCES if p not in asked]
+            known = {} if combination == ALL else scores.cell(name, combination).values
+            others = [p for p in PREFERENCES if p in known and p not in asked]
             for criterion in (*asked, MEAN, HELPFULNESS, *others):
                 found = [scores.cell(name, c).score(criterion, c) for c in pooled(combination, criterion, combinations)]
                 values = np.concatenate(found, axis=1).mean(axis=1)
@@ -37,13 +37,14 @@ def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], b
 def adapter_effects(scores: Scores, bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `adapter_effects`: each adapter against the backbone, both asked for the adapter's preference.
 
-    One row per criterion, that is every preference and helpfulness; intervals are those of the paired difference.
+    One row per criterion, that is every preference and helpfulness, as far as the judge scores them; intervals are those of the
+    paired difference.
     """
     rows: list[Row] = []
     for preference in scores.combinations(ADAPTER):
         before, after = scores.cell(BASE, preference), scores.cell(ADAPTER, preference)
         check_paired(before, after)
-        for criterion in (*PREFERENCES, HELPFULNESS):
+        for criterion in [name for name in (*PREFERENCES, HELPFULNESS) if name in before.values]:
             old, new = (cell.score(criterion, preference).mean(axis=1) for cell in (before, after))
             low, high = bootstrap.interval(new - old)
             rows.append(

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from rlphf.config import Experiment
+from rlphf.data.learned import RAW, sources
 from rlphf.data.records import PAIRS, SPLITS
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
-from rlphf.preferences import GENERAL, GOLD, MT, PMORL
+from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR
 from rlphf.settings import Soup
 from rlphf.tracking.record import read_metrics
 
@@ -29,7 +31,7 @@ DATA = pa.schema(
 )
 KINDS = ("reward", "ppo", "sft")
 # What is trained besides the preferences' own models, where the experiment's methods or judges need it.
-OTHERS = (GENERAL, PMORL, MT, GOLD)
+OTHERS = (GENERAL, PMORL, MT, GOLD, SELECTOR)
 
 
 def spoken_for(folder: Path, preferences: Sequence[str]) -> list[str]:
@@ -40,50 +42,58 @@ def spoken_for(folder: Path, preferences: Sequence[str]) -> list[str]:
     return [*preferences, *(name for name in OTHERS if (folder / name).exists())]
 
 
-def unseen_split(name: str) -> str:
-    """Return the split whose pairs measure a reward model: test, and for the gold one, which learns from those, train."""
-    return "train" if name == GOLD else "test"
-
-
 def pairs_file(seed_folder: Path, preference: str) -> Path:
     """Return the file of a preference's annotated pairs."""
     return seed_folder / "pairs" / preference / "pairs.parquet"
 
 
-def reward_models(seed_folder: Path, preferences: Sequence[str], combined: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
+def reward_models(seed_folder: Path, experiment: Experiment, bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `reward_models` from `reward/<preference>/scores.parquet` and the pairs' prompts.
 
-    P-MORL's model and the gold one are measured on the pairs of the preferences `combined`; the latter on general ones, too,
-    and its unseen split is that of the training prompts.
+    P-MORL's model and the gold ones are measured on the pairs of all that they learn (`data.learned`); with raw pairs, the gold
+    ones also by whom pairs speak for, as `gold/P2A`.
 
     `accuracy` is the share of pairs whose chosen response scores higher, a tie counting half; `ceiling` is what a model
     that knew the annotator's noise would reach, the mean of max(p, 1 - p), None where some p is unknown. Intervals are
     over prompts: pairs of one prompt are drawn together.
     """
     rows: list[Row] = []
-    for preference in spoken_for(seed_folder / "reward", preferences):
-        path = seed_folder / "reward" / preference / "scores.parquet"
-        prompt_of: dict[str, str] = {}
-        shared = {PMORL: combined, GOLD: [*combined, GENERAL]}
-        for name in shared.get(preference, [preference]):
-            pairs = read_parquet(pairs_file(seed_folder, name), PAIRS)
-            prompt_of |= dict(zip(pairs["id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
+    raw_models = [f"{RAW}{name}" for name in experiment.data.reward_models]
+    for name in [*spoken_for(seed_folder / "reward", experiment.preferences), *raw_models]:
+        path = seed_folder / "reward" / name / "scores.parquet"
+        own, raw = sources(name, experiment)
+        files = [pairs_file(seed_folder, preference) for preference in own]
+        files += [seed_folder / "data" / "pairs.parquet"] if raw else []
+        about: dict[str, tuple[str, str]] = {}
+        for file in files:
+            pairs = read_parquet(file, PAIRS)
+            about |= {row["id"]: (row["prompt"], row["preference"]) for row in pairs.to_pylist()}
         scored = read_parquet(path, SCORED).to_pylist()
         for row in scored:
-            if row["id"] not in prompt_of:
+            if row["id"] not in about:
                 raise InputError(f"{path}: pair {row['id']} is not among the annotated ones; train the reward model again")
-        for split in SPLITS:
-            found = [row for row in scored if row["split"] == split]
-            if not found:
-                continue
-            right = np.array([(np.sign(row["chosen"] - row["rejected"]) + 1) / 2 for row in found])
-            low, high = bootstrap.interval(*by_group(right, [prompt_of[row["id"]] for row in found]))
-            known = [row["probability"] for row in found if row["probability"] is not None]
-            ceiling = mean(np.array([max(p, 1 - p) for p in known])) if len(known) == len(found) else None
-            rows.append(
-                {"preference": preference, "split": split, "n": len(found), "accuracy": mean(right)}
-                | {"ceiling": ceiling, "ci_low": low, "ci_high": high}
-            )
+            row["prompt"], row["preference"] = about[row["id"]]
+        rows += _accuracies(name, scored, bootstrap)
+        if raw and name in (GOLD, SELECTOR):
+            for preference in (*own, *raw):
+                rows += _accuracies(f"{name}/{preference}", [r for r in scored if r["preference"] == preference], bootstrap)
+    return rows
+
+
+def _accuracies(name: str, scored: Sequence[Row], bootstrap: Bootstrap) -> list[Row]:
+    rows: list[Row] = []
+    for split in SPLITS:
+        found = [row for row in scored if row["split"] == split]
+        if not found:
+            continue
+        right = np.array([(np.sign(row["chosen"] - row["rejected"]) + 1) / 2 for row in found])
+        low, high = bootstrap.interval(*by_group(right, [row["prompt"] for row in found]))
+        known = [row["probability"] for row in found if row["probability"] is not None]
+        ceiling = mean(np.array([max(p, 1 - p) for p in known])) if len(known) == len(found) else None
+        rows.append(
+            {"preference": name, "split": split, "n": len(found), "accuracy": mean(right)}
+            | {"ceiling": ceiling, "ci_low": low, "ci_high": high}
+        )
     return rows
 
 

@@ -100,13 +100,15 @@ SCHEMAS: dict[str, pa.Schema] = {
 CAPTIONS = {
     "data": "Records read, kept (by split) and dropped (by reason), by source and preference.",
     "reward_models": "Share of pairs that a reward model orders as the annotator did; splits share no prompt. `ceiling`: what the"
-    " annotator's noise allows. `gold` learns from validation and test pairs and is measured on training pairs. Intervals: 95 %,"
-    " bootstrap over prompts.",
-    "adapters": "Oracle score of each adapter's own preference on held-out prompts; `before` is the backbone, prompted alike."
-    " `delta`: paired, with its 95 % interval. `kl`: nats per response at the end of training. Lengths in tokens.",
+    " annotator's noise allows. `gold` learns from test pairs, and from validation pairs where no `selector` does; both are"
+    " measured on training pairs. `raw-...`: trained on raw pairs. Intervals: 95 %, bootstrap over prompts.",
+    "adapters": "Score of each adapter's own preference on held-out prompts, by the first judge; `before` is the"
+    " backbone, prompted alike. `delta`: paired, with its 95 % interval. `kl`: nats per response at the end of training. Lengths"
+    " in tokens.",
     "adapter_effects": "What each adapter does to every criterion, against the backbone prompted alike. Intervals: 95 %, paired.",
-    "methods": "Oracle scores on held-out prompts. `mean`: over the combination's preferences. Combination `all`: over all"
-    " combinations (a preference over those that ask for it). Intervals: 95 %, bootstrap over prompts.",
+    "methods": "Scores by the first judge on held-out prompts: the oracle's, or the chance to be chosen over VB's answer by the"
+    " gold model. `mean`: over the combination's preferences. Combination `all`: over all combinations (a preference over those"
+    " that ask for it). Intervals: 95 %, bootstrap over prompts.",
     "differences": "Score of method_a minus that of method_b, paired by prompt. Intervals: 95 %, bootstrap over prompts.",
     "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
     " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from itertools import groupby, product
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ SCORES = pa.schema(
 MEAN = "mean"
 HELPFULNESS = "helpfulness"
 ALL = "all"
+# Responses that are no method's: of the backbone and of single policies, both asked for one preference, and of interpolated ones.
+BASE, ADAPTER, FRONT = "base", "adapter", "front"
 
 Row = dict[str, Any]
 Floats = NDArray[np.float64]
@@ -86,6 +89,23 @@ class Scores:
 def read_scores(path: Path | str) -> Scores:
     """Read a judge's scores; raise InputError when the file is no such table or has holes."""
     return Scores(read_parquet(path, SCORES), str(path))
+
+
+def chances(scores: Scores, reference: str) -> Scores:
+    """Return scores that are log-odds as chances, in [0, 1], to be chosen over the answers of method `reference` to the prompt.
+
+    sigmoid(score - mean score of these answers): 1/2 is as good as they are. Source: the Bradley-Terry model, which reward models
+    are trained by. Raises InputError where `reference` has no scores by a criterion.
+    """
+    made = copy(scores)
+    made.cells = {}
+    for (method, combination), cell in scores.cells.items():
+        base = scores.cell(reference, combination)
+        check_paired(base, cell)
+        values = {name: base.score(name, combination).mean(axis=1, keepdims=True) for name in cell.values}
+        odds = {name: 1 / (1 + np.exp(values[name] - own)) for name, own in cell.values.items()}
+        made.cells[method, combination] = replace(cell, values=odds)
+    return made
 
 
 def pooled(combination: str, criterion: str, combinations: Sequence[str]) -> list[str]:

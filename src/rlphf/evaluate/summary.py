@@ -70,7 +70,7 @@ def _methods(rows: Sequence[Row]) -> list[list[str]]:
     combinations = list(dict.fromkeys(row["combination"] for row in rows))
     lines = [(combination_label(c), c, MEAN) for c in combinations] + [("helpfulness, all", ALL, HELPFULNESS)]
     rules = [number for number, (_, combination, _) in enumerate(lines) if combination == ALL][:1]
-    blocks = [["Oracle score on held-out prompts: mean over the combination's preferences [95 % interval]"]]
+    blocks = [["First judge's score on held-out prompts: mean over the combination's preferences [95 % interval]"]]
     per_block = max(1, (WIDTH - len("helpfulness, all")) // (2 + len("0.00 [0.00, 0.00]")))
     for start in range(0, len(names), per_block):
         shown = names[start : start + per_block]

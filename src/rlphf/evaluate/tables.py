@@ -12,7 +12,7 @@ from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.budgets import budgets
 from rlphf.evaluate.judges.comparisons import COMPARISONS, check_comparisons
 from rlphf.evaluate.release_bugs import release_bugs
-from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, read_scores
+from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, chances, read_scores
 from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet
@@ -24,8 +24,6 @@ ADAPTERS = Path("responses") / "adapters" / "responses.parquet"
 MERGES = Path("soups") / "merges.parquet"
 # Judges that compare two responses; the others score them one by one.
 COMPARING = ("llm", "people")
-# The source of the pairs that are made in the run.
-TESTBED = "testbed"
 
 
 def verdicts_of(judge: str, experiment: Experiment, seed_folder: Path) -> Path:
@@ -36,9 +34,12 @@ def verdicts_of(judge: str, experiment: Experiment, seed_folder: Path) -> Path:
 
 
 def judged(
-    experiment: Experiment, seed_folder: Path, oracle: Scores, compared: Sequence[str], bootstrap: Bootstrap
+    experiment: Experiment, seed_folder: Path, first: Scores, compared: Sequence[str], bootstrap: Bootstrap
 ) -> tuple[list[Verdicts], list[Row]]:
-    """Return the verdicts of every judge on the methods `compared`, and the rows of table `swaps`."""
+    """Return the verdicts of every judge on the methods `compared`, and the rows of table `swaps`.
+
+    `first` are the scores of the first judge, as the other tables have them.
+    """
     found: list[Verdicts] = []
     swapped: list[Row] = []
     for judge in experiment.evaluation.judges:
@@ -49,29 +50,36 @@ def judged(
             found.append(from_comparisons(judge, table))
             swapped += swaps(judge, table, bootstrap)
         else:
-            scores = oracle if judge == "oracle" else read_scores(path)
+            scores = first if judge == experiment.evaluation.judges[0] else read_scores(path)
             found.append(from_scores(judge, scores, compared, experiment.combinations))
             swapped.append(swaps_of_scores(found[-1]))
     return found, swapped
+
+
+def first_scores(experiment: Experiment, seed_folder: Path) -> Scores:
+    """Return the scores in [0, 1] of the first judge: the oracle's, or the chances against VB's answers by the gold model."""
+    judge = experiment.evaluation.judges[0]
+    scores = read_scores(verdicts_of(judge, experiment, seed_folder))
+    return scores if judge == "oracle" else chances(scores, "vb")
 
 
 def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]]:
     """Return {table: rows} of everything that the run in `seed_folder` measured."""
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
     names, combinations, preferences = experiment.evaluation.methods, experiment.combinations, experiment.preferences
-    scores = read_scores(seed_folder / ORACLE)
+    scores = first_scores(experiment, seed_folder)
     effects = methods.adapter_effects(scores, bootstrap)
     by_method = methods.methods(scores, names, combinations, bootstrap)
     tokens = methods.lengths(read_parquet(seed_folder / ADAPTERS, RESPONSES))
     curves, timings, data = runs.curves(seed_folder, preferences), runs.timings(seed_folder), runs.data(seed_folder, preferences)
-    pairs = {row["preference"]: row["train"] for row in data if row["source"] == TESTBED}
+    pairs = {row["preference"]: row["train"] for row in data if row["source"] == experiment.prompts.source}
     responses: dict[str, int] = {name: scores.responses(name) for name in names}
     compared = [name for name in winrate.PAPER_METHODS if name in names]
     judges, swapped = judged(experiment, seed_folder, scores, compared, bootstrap)
     shares = {name: weights[experiment.evaluation.front[1]] for name, weights in experiment.front_weights.items()}
     return {
         "data": data,
-        "reward_models": runs.reward_models(seed_folder, preferences, experiment.combination_preferences, bootstrap),
+        "reward_models": runs.reward_models(seed_folder, experiment, bootstrap),
         "adapters": methods.adapters(effects, experiment.seed, tokens, runs.last_values(curves, "ppo", "kl")),
         "adapter_effects": effects,
         "methods": by_method,

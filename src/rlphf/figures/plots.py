@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from rlphf.data.learned import unseen_split
 from rlphf.evaluate.labels import combination_label, method_label, preference_label
-from rlphf.evaluate.runs import unseen_split
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, cell_texts, cell_values, heat_map, reach, separate_last, styled
@@ -72,7 +72,7 @@ def adapters(tables: Path) -> Figure:
     gains = read_table(tables, "adapters")
     _bars(right, gains, "delta", COLOURS[2])
     right.axvline(0, color="black", linewidth=0.8)
-    right.set_xlabel("Change of the own preference's oracle score (0 to 1)")
+    right.set_xlabel("Change of the own preference's score (0 to 1)")
     right.set_title("PPO adapters, held-out prompts", pad=18)
     return figure
 
@@ -99,7 +99,7 @@ def methods(tables: Path) -> Figure:
         )
         axes.set_title(title)
         separate_last(axes, len(combinations))
-        figure.colorbar(image, ax=axes, label="Oracle score", pad=0.015, aspect=12)
+        figure.colorbar(image, ax=axes, label="Score by the first judge", pad=0.015, aspect=12)
     prompts = max((row["n"] for row in rows), default=0)
     grid[-1].set_xlabel(f"Combination of preferences (small print: 95 % interval over {prompts} prompts)")
     return figure
@@ -125,7 +125,7 @@ def criteria(tables: Path) -> Figure:
         axes.set_xticks(range(len(shown)), [preference_label(criterion).replace(" ", "\n") for criterion in shown])
         axes.set_title(PREFERENCES[shown[0]].axis.capitalize())
         axes.set_ylim(0, 1)
-    grid[0].set_ylabel("Oracle score where asked for")
+    grid[0].set_ylabel("Score where asked for")
     grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
     return figure
 
@@ -175,7 +175,7 @@ def front(tables: Path) -> Figure:
             x, [row["ci_low"] for row in found], [row["ci_high"] for row in found], color=COLOURS[i], alpha=0.15, linewidth=0
         )
     left.set_xlabel(f"Weight of {preference_label(ends[1])} (the rest: {preference_label(ends[0])})")
-    left.set_ylabel("Oracle score")
+    left.set_ylabel("Score")
     left.set_ylim(0, 1)
     left.set_title("Soups of two policies (bands: 95 % intervals)")
     left.legend()
@@ -256,7 +256,7 @@ def adapter_effects(tables: Path) -> Figure:
     axes.set_ylabel("Adapter")
     axes.set_title("Adapter minus backbone, both asked for the adapter's preference (small print: 95 % interval)")
     separate_last(axes, len(criteria))
-    figure.colorbar(image, ax=axes, label="Change of the oracle score", pad=0.015)
+    figure.colorbar(image, ax=axes, label="Change of the score", pad=0.015)
     return figure
 
 

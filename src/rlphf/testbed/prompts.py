@@ -1,20 +1,16 @@
 """Prompts and the backbone's corpus of the testbed, out of a seed."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from random import Random
 
 import pyarrow as pa
 
-from rlphf.config import load
 from rlphf.data.records import PROMPTS, SPLITS
 from rlphf.errors import InputError
-from rlphf.files import write_parquet
 from rlphf.preferences import AXES, PREFERENCES, instruction
 from rlphf.seeds import derive
 from rlphf.settings import Testbed
 from rlphf.testbed.language import PHRASINGS, draw_plan, question, realise, topics
-from rlphf.tracking.record import step
 
 
 def topic_splits(settings: Testbed, seed: int) -> dict[str, list[str]]:
@@ -68,12 +64,3 @@ def corpus(settings: Testbed, seed: int) -> Iterator[tuple[str, str]]:
             instruction(question(topic, rng.randrange(settings.train_phrasings)), asked),
             realise(draw_plan(rng, topic, obeyed)),
         )
-
-
-def prompts_step(config: Path, out: Path) -> None:
-    """Write the testbed's prompts with their splits to `out`."""
-    experiment = load(config)
-    with step("prompts", out.parent, experiment, experiment.testbed) as run:
-        table = prompts(experiment.testbed, experiment.seed)
-        write_parquet(out, table)
-        run.output(out)

@@ -57,13 +57,20 @@ def joint_instructions(prompts: Sequence[str], combinations: Sequence[str]) -> l
 
 
 def policy_step(
-    config: Path, preference: Sequence[str], prompts: Path, backbone: Path, reward: Sequence[Path], out: Sequence[Path]
+    config: Path,
+    preference: Sequence[str],
+    prompts: Path,
+    backbone: Path,
+    reward: Sequence[Path],
+    out: Sequence[Path],
+    selector: Path | None = None,
 ) -> None:
     """Train the policy of each preference, or of P-MORL, against its reward model on the training prompts; write `out`/adapter.
 
     `preference`, `reward` and `out` are in the same order: several policies train together, in one process, and each learns what
-    it would alone (`train.ppo`). Goes on from the newest checkpoint in the first `out`/checkpoints, if there is one of the same
-    settings and inputs. Raises InputError where several processes share a training by our PPO.
+    it would alone (`train.ppo`). With `ppo.keep_by: gold`, the reward model in the folder `selector` says which checkpoint of
+    each is kept; it rewards nothing. Goes on from the newest checkpoint in the first `out`/checkpoints, if there is one of the
+    same settings and inputs. Raises InputError where several processes share a training by our PPO.
     """
     experiment = load(config)
     settings = experiment.ppo
@@ -75,10 +82,14 @@ def policy_step(
         raise InputError(f"--preference {' '.join(preference)}: only policies of single preferences train together, by ppo")
     if PMORL in preference:
         settings = settings.model_copy(update={"updates": experiment.pmorl.updates})
+    chooses = settings.keep_by == "gold"
+    if chooses and selector is None:
+        raise InputError("selector: ppo.keep_by is gold; name the folder of the reward model that chooses with --selector")
     with ExitStack() as stack:
         runs = []
         for name, judge, folder in zip(preference, reward, out, strict=True):
             inputs = {"prompts": prompts, "backbone": backbone, "reward": judge}
+            inputs |= {"selector": selector} if chooses and selector else {}
             tags = {"preference": name, "algorithm": settings.algorithm}
             tags |= {"together": " ".join(preference)} if len(preference) > 1 else {}
             runs.append(stack.enter_context(step("ppo", folder, experiment, settings, inputs, tags)))
@@ -122,7 +133,8 @@ def policy_step(
 
             tasks = [Task(*encoded(w), seed, encoded(h)) for w, seed, h in zip(wanted, seeds, held, strict=True)]
             kind = WithoutResponse if experiment.mistakes.reward_without_response else PPOTrainer
-            updates = kind(base, tokenizer, policies, rewards, tasks, settings).train(runs, checkpoints)
+            chooser = RewardModels(base, [selector], digest) if chooses and selector else None
+            updates = kind(base, tokenizer, policies, rewards, tasks, settings, chooser).train(runs, checkpoints)
             for i, folder in enumerate(out):
                 about = {"kind": "policy", **abouts[i], "lora_a_sha256": fresh[i].initial_a_sha256}
                 write_adapter(folder / "adapter", policies.parameters(i), fresh[i].config, str(backbone), about)

@@ -36,7 +36,7 @@ class PPOTrainer:
     """Trains the adapters of `policies`, one for each of the `tasks`, against the reward models of the same order.
 
     `policies` and `rewards` lie on the frozen backbone `model`. All tasks have the same `settings`. Of `keep: best`, the
-    checkpoint is kept whose answers to the prompts of its task's selection score best.
+    checkpoint is kept whose answers to the prompts of its task's selection score best, by its reward model, or by the `selector`.
     """
 
     def __init__(
@@ -47,8 +47,10 @@ class PPOTrainer:
         rewards: RewardModels,
         tasks: Sequence[Task],
         settings: PPO,
+        selector: RewardModels | None = None,
     ):
-        self.model, self.tokenizer, self.policies, self.rewards, self.settings = model, tokenizer, policies, rewards, settings
+        self.model, self.tokenizer, self.policies, self.rewards = model, tokenizer, policies, rewards
+        self.settings, self.selector = settings, selector
         model.eval()
         self.device, self.head = rewards.heads.device, model.get_output_embeddings()
         width = rewards.heads.shape[1]
@@ -62,6 +64,9 @@ class PPOTrainer:
         settings, start = self.settings, self.restore(folder)
         for run in runs:
             run.resume(start)
+        if settings.keep == "best" and settings.max_kl is not None and not start:
+            # There is always one policy within the budget.
+            self.consider(range(len(runs)), runs, None)
         for step in range(start, settings.updates):
             if not (going := [i for i, learner in enumerate(self.learners) if learner.stopped is None]):
                 break
@@ -138,8 +143,7 @@ class PPOTrainer:
         """
         answers, which = _together(responses)
         batch = join(_together(prompts)[0], answers, self.tokenizer.pad_token_id, self.device)
-        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
-            hidden, _ = hidden_states(self.model, batch, rows=rows)
+        hidden = self._policy_states(batch, which)
         # The reference reads the very batches that the policies did: in bfloat16, others would round otherwise, and KL not be 0.
         reference, _ = hidden_states(self.model, batch)
         scores = self.score(_together(judged)[0], answers, which)
@@ -211,8 +215,7 @@ class PPOTrainer:
         """
         which = [i for i, index in chosen.items() for _ in index]
         batch = Batch.of([rollouts[i].batch.rows(index) for i, index in chosen.items()], self.tokenizer.pad_token_id)
-        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
-            hidden, _ = hidden_states(self.model, batch, rows=rows)
+        hidden = self._policy_states(batch, which)
         keep = batch.mask.bool()
         flat = token_logprobs(self.head, hidden[keep], batch.responses[keep], self.settings.temperature)
         logprobs = torch.zeros_like(batch.mask).masked_scatter(keep, flat)
@@ -221,8 +224,11 @@ class PPOTrainer:
             for i, index in _rows(which, self.device)
         }
 
-    def consider(self, considered: Sequence[int], runs: Sequence[Run], step: int) -> None:
-        """Score the answers of policies to the prompts of their selections, drawn alike at every step; each notes its best."""
+    def consider(self, considered: Sequence[int], runs: Sequence[Run], step: int | None) -> None:
+        """Score the answers of policies to the prompts of their selections, drawn alike at every step; each notes its best.
+
+        With `max_kl`, a policy whose answers exceed it is passed over. `step` is None before the first one.
+        """
         if not considered:
             return
         prompts = {i: self.learners[i].task.selection[0] for i in considered}
@@ -230,11 +236,31 @@ class PPOTrainer:
         seeds = {i: derive(self.learners[i].task.seed, "selection") for i in considered}
         responses = self.respond(prompts, seeds, dict.fromkeys(considered, self.settings.max_new_tokens))
         answers, which = _together(responses)
-        scores = self.score(_together(judged)[0], answers, which)
+        if self.selector is None:
+            scores = self.score(_together(judged)[0], answers, which)
+        else:
+            scores = self.selector.score(_together(judged)[0], answers, [0] * len(answers), self.tokenizer.pad_token_id)
+        limit = self.settings.max_kl
+        kl = {} if limit is None else self.divergence(prompts, responses)
+        kind = "start" if step is None else "selection"
         for i, index in _rows(which, self.device):
             score = float(scores[index].mean())
-            runs[i].log({"selection_score": score}, step=step)
-            self.learners[i].consider(score)
+            known = {"score": score} | ({"kl": kl[i]} if kl else {})
+            runs[i].log({f"{kind}_{name}": value for name, value in known.items()}, step=step or 0)
+            if limit is None or kl[i] <= limit:
+                self.learners[i].consider(score)
+
+    @torch.no_grad()
+    def divergence(
+        self, prompts: Mapping[int, Sequence[list[int]]], responses: Mapping[int, Sequence[list[int]]]
+    ) -> dict[int, float]:
+        """Return the KL of each policy to the backbone on its own responses, in nats per response: the mean sum of log-ratios."""
+        answers, which = _together(responses)
+        batch = join(_together(prompts)[0], answers, self.tokenizer.pad_token_id, self.device)
+        own, _ = self._logprobs(self._policy_states(batch, which), batch)
+        reference, _ = self._logprobs(hidden_states(self.model, batch)[0], batch)
+        ratios = ((own - reference) * batch.mask).sum(1)
+        return {i: float(ratios[index].mean()) for i, index in _rows(which, self.device)}
 
     def checkpoint(self, folder: Path, step: int) -> None:
         """Write all that a resumed run needs of every policy."""
@@ -251,6 +277,11 @@ class PPOTrainer:
             own = {name.removeprefix(f"{i}/"): value for name, value in tensors.items() if name.startswith(f"{i}/")}
             learner.restore(own, state["policies"][i])
         return state["step"]
+
+    def _policy_states(self, batch: Batch, which: Sequence[int]) -> Tensor:
+        """Return the hidden states (B, T, H) that predict the responses of a batch whose row i is policy `which[i]`'s."""
+        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
+            return hidden_states(self.model, batch, rows=rows)[0]
 
     def _logprobs(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, float]:
         """Return the log-probabilities (B, T) of the response tokens that `hidden` (B, T, H) predicts, and the mean entropy."""

@@ -1,7 +1,10 @@
 """Reward models: one LoRA with a scalar head per preference on the frozen backbone, trained by TRL's RewardTrainer."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import torch
@@ -13,14 +16,16 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from trl import RewardConfig, RewardTrainer
 
 from rlphf.config import Experiment, load
-from rlphf.data.records import PAIRS
+from rlphf.data.learned import asked_for, learned_splits, sources
+from rlphf.data.records import PAIRS, PROMPTS
+from rlphf.data.splits import group
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.adapters import lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256, loading
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
-from rlphf.preferences import GOLD, PMORL, alone, instruction
+from rlphf.preferences import GOLD, SELECTOR, instruction
 from rlphf.processes import is_first
 from rlphf.seeds import derive
 from rlphf.settings import Reward
@@ -29,9 +34,12 @@ from rlphf.tracking.record import Run, step
 from rlphf.train.arguments import train_in_float32, trainer_arguments
 from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
 from rlphf.train.leak import duplicated
+from rlphf.users.prompts import fit_prompt, prompt_limit
 
-# Of pairs that there are many of, every fourth measures a model: those it has learned from, and for "gold" those it has not.
+# Of pairs that there are many of, every fourth measures a model: those it has learned from, and for gold ones those it has not.
 MEASURED_EVERY = 4
+# Pairs that are encoded at a time, where not all may be needed.
+CHUNK = 256
 SCORED = pa.schema(
     [
         ("id", pa.string()),
@@ -60,15 +68,76 @@ def read_in_float32(head: nn.Module) -> None:
 
 
 def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Load a saved reward model, as plain PEFT does."""
+    """Load a saved reward model, as plain PEFT does; on CUDA where there is one."""
     model, tokenizer = classifier(backbone)
-    return PeftModel.from_pretrained(model, adapter).eval(), tokenizer
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return PeftModel.from_pretrained(model, adapter).eval().to(device), tokenizer
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
     """Return the ids of each whole text, ending in the end token: the form in which PPO scores a response, too."""
     prompts, answers = encode_prompts(tokenizer, instructions), encode_responses(tokenizer, responses)
     return [p + r for p, r in zip(prompts, answers, strict=True)]
+
+
+def fit_text(tokenizer: PreTrainedTokenizerBase, instruction: str, response: str, limit: int) -> tuple[list[int], bool]:
+    """Return the ids of a whole text in at most `limit` tokens, and whether that cut its response.
+
+    A prompt that is too long loses its start, down to half of the tokens: its end, where the response is asked for, stays. A
+    response loses what stands before its end token.
+    """
+    (answer,) = encode_responses(tokenizer, [response])
+    prompt = fit_prompt(tokenizer, instruction, limit=prompt_limit(limit, len(answer)))
+    room = limit - len(prompt)
+    if len(answer) <= room:
+        return prompt + answer, False
+    return prompt + answer[: room - 1] + answer[-1:], True
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A pair, a row of PAIRS, and the ids of its two whole texts."""
+
+    row: dict
+    chosen: list[int]
+    rejected: list[int]
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], preference: str, settings: Reward, seed: int
+) -> list[Encoded]:
+    """Return the pairs as the reward model of `preference` reads them, in their order.
+
+    With `max_length`, a pair of which both responses would be cut is left out: what tells them apart may lie behind the cut.
+    With `max_pairs`, so many of each preference and split are drawn by `seed`.
+    """
+    texts = [instruction(r["prompt"], asked_for(preference, r["preference"])) for r in rows]
+    limit, most = settings.max_length, settings.max_pairs
+    order = list(range(len(rows)))
+    if most is not None:
+        Random(seed).shuffle(order)
+    taken: Counter[tuple[str, str]] = Counter()
+    found: dict[int, Encoded] = {}
+    for start in range(0, len(order), CHUNK):
+        part = [i for i in order[start : start + CHUNK] if most is None or taken[_kind(rows[i])] < most]
+        sides = []
+        for name in ("chosen", "rejected"):
+            responses = [rows[i][name] for i in part]
+            asked = [texts[i] for i in part]
+            if limit is None:
+                sides.append([(ids, False) for ids in encode_texts(tokenizer, asked, responses)] if part else [])
+            else:
+                sides.append([fit_text(tokenizer, *both, limit) for both in zip(asked, responses, strict=True)])
+        for i, (chosen, cut), (rejected, other_cut) in zip(part, *sides, strict=True):
+            if (cut and other_cut) or (most is not None and taken[_kind(rows[i])] >= most):
+                continue
+            taken[_kind(rows[i])] += 1
+            found[i] = Encoded(rows[i], chosen, rejected)
+    return [found[i] for i in sorted(found)]
+
+
+def _kind(row: dict) -> tuple[str, str]:
+    return row["preference"], row["split"]
 
 
 @torch.no_grad()
@@ -118,44 +187,62 @@ def train_reward_model(
     return adapted.eval()
 
 
-def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[Path], out: Path) -> None:
+def chosen_pairs(experiment: Experiment, preference: str, pairs: Sequence[Path], prompts: Path | None) -> list[dict]:
+    """Return the rows of the files `pairs` that the reward model of `preference` is about.
+
+    Raw pairs count where they speak for whom the model learns from, and ask none of the experiment's own `prompts`.
+    """
+    rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
+    raw = sources(preference, experiment)[1]
+    if not raw:
+        return rows
+    own = {group(p) for p in read_parquet(prompts, PROMPTS)["prompt"].to_pylist()} if prompts else set()
+
+    def counts(row: dict) -> bool:
+        return row["source"] == experiment.prompts.source or (row["preference"] in raw and group(row["prompt"]) not in own)
+
+    return [row for row in rows if counts(row)]
+
+
+def reward_step(
+    config: Path, preference: str, backbone: Path, pairs: Sequence[Path], out: Path, prompts: Path | None = None
+) -> None:
     """Train the reward model of a preference; write `out`/adapter, and the scores of pairs to `out`/scores.parquet.
 
     Scored are all pairs that were not trained on, and every fourth of the others. P-MORL's one model is trained on the pairs of
-    all preferences, each asked for its own, and so learns them by their prompts. So is the judge's, "gold", but on the pairs of
-    validation and test prompts, which no policy's reward model learns from; of its many unseen ones it scores every fourth.
+    all preferences, each asked for its own, and so learns them by their prompts. So are the judge's, "gold", and the selector's,
+    but on pairs of prompts that no policy's reward model learns from (`data.learned`); of their many unseen ones every fourth is
+    scored. Raw pairs that ask one of the experiment's own `prompts` are left out.
     """
     experiment: Experiment = load(config)
     settings = experiment.reward
     seed = derive(experiment.seed, "reward", preference)
     inputs = {"backbone": backbone, **{"/".join(path.parts[-2:]): path for path in pairs}}
+    inputs |= {"prompts": prompts} if prompts else {}
     tags = {"preference": preference}
     with (
         step("reward", out, experiment, experiment.reward, inputs, tags) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
-        learns = [(r["split"] == "train") != (preference == GOLD) for r in rows]
-        train, unseen = ([r for r, own in zip(rows, learns, strict=True) if own == wanted] for wanted in (True, False))
+        rows = chosen_pairs(experiment, preference, pairs, prompts)
+        splits = learned_splits(preference, experiment)
+        train, unseen = ([r for r in rows if (r["split"] in splits) == wanted] for wanted in (True, False))
         if not train:
-            wanted = "splits 'validation' and 'test' are" if preference == GOLD else "split 'train' is"
+            wanted = f"split {splits[0]!r} is" if len(splits) == 1 else f"splits {' and '.join(map(repr, splits))} are"
             raise InputError(f"{', '.join(map(str, pairs))}: the {wanted} empty; nothing to train a reward model on")
-        if preference == GOLD:
+        if preference in (GOLD, SELECTOR):
             settings = settings.model_copy(update={"epochs": experiment.evaluation.gold_epochs})
             unseen = unseen[::MEASURED_EVERY]
-        rows = unseen + train[::MEASURED_EVERY]
+        leaked: list[dict] = []
+        measured = train
         if experiment.mistakes.duplicated_pairs:
             settings = settings.model_copy(update={"epochs": 1})
             train, leaked = duplicated(train, derive(seed, "duplicated"))
-            rows += leaked
         model, tokenizer = classifier(backbone)
-
-        def encoded(rows: list[dict], answer: str) -> list[list[int]]:
-            asked = [alone(r["preference"] if preference in (PMORL, GOLD) else preference) for r in rows]
-            texts = [instruction(r["prompt"], ids) for r, ids in zip(rows, asked, strict=True)]
-            return encode_texts(tokenizer, texts, [r[answer] for r in rows])
-
-        data = Dataset.from_dict({"chosen_ids": encoded(train, "chosen"), "rejected_ids": encoded(train, "rejected")})
+        learned = encode_pairs(tokenizer, train, preference, settings, derive(seed, "pairs"))
+        if not learned:
+            raise InputError(f"{', '.join(map(str, pairs))}: no pair fits reward.max_length; raise it")
+        data = Dataset.from_dict({"chosen_ids": [p.chosen for p in learned], "rejected_ids": [p.rejected for p in learned]})
         trained = train_reward_model(model, tokenizer, data, settings, seed, folder, run)
         if not is_first():
             return
@@ -163,10 +250,16 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
         write_adapter(
             out / "adapter", get_peft_model_state_dict(trained), trained.peft_config["default"].to_dict(), str(backbone), about
         )
-        scores = {name: score(trained, encoded(rows, name), tokenizer.pad_token_id) for name in ("chosen", "rejected")}
-        table = pa.table({**{n: [r[n] for r in rows] for n in ("id", "split", "probability")}, **scores}).select(SCORED.names)
-        write_parquet(out / "scores.parquet", table.cast(SCORED))
-        for split in sorted({r["split"] for r in rows}):
-            index = [i for i, r in enumerate(rows) if r["split"] == split]
+        again = encode_pairs(tokenizer, measured, preference, settings, derive(seed, "pairs"))[::MEASURED_EVERY]
+        scored = encode_pairs(tokenizer, unseen, preference, settings, derive(seed, "measured")) + again
+        scored += encode_pairs(tokenizer, leaked, preference, settings, derive(seed, "leaked"))
+        scores = {
+            "chosen": score(trained, [pair.chosen for pair in scored], tokenizer.pad_token_id),
+            "rejected": score(trained, [pair.rejected for pair in scored], tokenizer.pad_token_id),
+        }
+        about_pairs = {name: [pair.row[name] for pair in scored] for name in ("id", "split", "probability")}
+        write_parquet(out / "scores.parquet", pa.table({**about_pairs, **scores}).select(SCORED.names).cast(SCORED))
+        for split in sorted(set(about_pairs["split"])):
+            index = [i for i, name in enumerate(about_pairs["split"]) if name == split]
             run.log({f"{split}_accuracy": sum(scores["chosen"][i] > scores["rejected"][i] for i in index) / len(index)})
         run.output(out / "adapter", out / "scores.parquet")

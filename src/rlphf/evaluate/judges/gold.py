@@ -1,6 +1,6 @@
 """Judge "gold": a reward model of its own, trained on pairs that no policy's reward model has learned from.
 
-One model for all criteria, which it knows by their prompts: rule `reward` trains it, on the pairs of validation and test topics.
+One model for all criteria, which it knows by their prompts: rule `reward` trains it, on the pairs that `data.learned` names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,25 +11,29 @@ import pyarrow as pa
 from rlphf.config import load
 from rlphf.evaluate.judges.comparisons import compared, criteria
 from rlphf.evaluate.judges.inputs import named, read_inputs
-from rlphf.evaluate.scores import HELPFULNESS, SCORES
+from rlphf.evaluate.scores import ADAPTER, BASE, HELPFULNESS, SCORES
 from rlphf.files import write_parquet
 from rlphf.preferences import alone, instruction
 from rlphf.tracking.record import step
 
 
 def asked(
-    prompts: pa.Table, responses: Mapping[str, pa.Table], methods: Sequence[str], combinations: Sequence[str]
+    prompts: pa.Table,
+    responses: Mapping[str, pa.Table],
+    methods: Sequence[str],
+    combinations: Sequence[str],
+    first_alone: bool = True,
 ) -> list[tuple[dict, str, str]]:
     """Return what is to be scored: (row of RESPONSES, criterion, the question as the model has learned it).
 
-    The first response to each prompt is, by its combination's preferences and helpfulness; one that serves all combinations, by
-    the preferences of all. For helpfulness nothing is asked but the question, as in the general pairs.
+    The first response to each prompt is, or every one, by its combination's preferences and helpfulness; one that serves all
+    `combinations`, by the preferences of all. For helpfulness nothing is asked but the question, as in the general pairs.
     """
     texts = dict(zip(prompts["id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
     found = []
     for table in responses.values():
         for row in table.to_pylist():
-            if row["method"] not in methods or row["sample"] != 0:
+            if row["method"] not in methods or (first_alone and row["sample"] != 0):
                 continue
             served = [row["combination"]] if row["combination"] else combinations
             for criterion in dict.fromkeys(name for combination in served for name in criteria(combination)):
@@ -39,13 +43,21 @@ def asked(
 
 
 def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: Path, reward: Path, out: Path) -> None:
-    """Write the scores that the gold reward model in the folder `reward` gives the paper's methods to `out`."""
+    """Write the scores that the gold reward model in the folder `reward` gives the paper's methods to `out`.
+
+    As the first judge it scores all responses of all methods, and those of single policies beside the backbone.
+    """
     from rlphf.train.reward import encode_texts, load_reward_model, score
 
     experiment = load(config)
     inputs = named(prompts, responses) | {"backbone": backbone, "reward": reward}
     with step("judge gold", out.parent, experiment, experiment.evaluation, inputs, {"judge": "gold"}) as run:
-        wanted = asked(*read_inputs(prompts, responses), compared(experiment), experiment.combinations)
+        if experiment.evaluation.judges[0] == "gold":
+            methods = [*experiment.evaluation.methods, BASE, ADAPTER]
+            served = [*experiment.combinations, *experiment.preferences]
+            wanted = asked(*read_inputs(prompts, responses), methods, served, first_alone=False)
+        else:
+            wanted = asked(*read_inputs(prompts, responses), compared(experiment), experiment.combinations)
         model, tokenizer = load_reward_model(backbone, reward)
         texts = encode_texts(tokenizer, [question for _, _, question in wanted], [row["response"] for row, _, _ in wanted])
         scores = score(model, texts, tokenizer.pad_token_id)

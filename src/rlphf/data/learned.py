@@ -1,0 +1,51 @@
+"""Whose pairs each reward model learns from, and of which splits; the others measure it."""
+
+from collections.abc import Sequence
+
+from rlphf.config import Experiment
+from rlphf.preferences import GENERAL, GOLD, PMORL, PREFERENCES, SELECTOR, alone
+
+# Reward models of raw pairs are named after whom these speak for, behind this.
+RAW = "raw-"
+
+
+def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:
+    """Return (whose pairs of rollouts, whose raw pairs) the reward model `name` learns from and is measured on.
+
+    Most have one preference's. P-MORL's has those of all combined ones. The gold ones, judge and selector, have those of all
+    combined ones and of nobody in particular; raw pairs take the place of rollouts' where `evaluation.gold_raw` says so.
+    """
+    combined = experiment.combination_preferences
+    if name.startswith(RAW):
+        return [], [name.removeprefix(RAW)]
+    if name in (GOLD, SELECTOR):
+        raw = experiment.evaluation.gold_raw
+        return [p for p in (*combined, GENERAL) if p not in raw], list(raw)
+    return (list(combined) if name == PMORL else [name]), []
+
+
+def learned_splits(name: str, experiment: Experiment) -> Sequence[str]:
+    """Return the splits whose pairs the reward model `name` learns from.
+
+    Judge and selector learn from pairs that no policy's reward model sees, and share none with each other.
+    """
+    if name == SELECTOR:
+        return ("validation",)
+    if name == GOLD:
+        return ("test",) if experiment.ppo.keep_by == "gold" else ("validation", "test")
+    return ("train",)
+
+
+def unseen_split(name: str) -> str:
+    """Return the split whose pairs measure a reward model: test, and for the gold ones, which learn from others, train."""
+    return "train" if name.partition("/")[0] in (GOLD, SELECTOR) else "test"
+
+
+def asked_for(name: str, speaks_for: str) -> list[str]:
+    """Return the ids that the reward model `name` is asked for in a pair that speaks for `speaks_for`.
+
+    A model of several preferences knows them by their prompts; kinds of users that are no preference ask for nothing.
+    """
+    if name in (GOLD, SELECTOR, PMORL) or name.startswith(RAW):
+        return [speaks_for] if speaks_for in PREFERENCES else []
+    return alone(name)

@@ -1,0 +1,39 @@
+"""Who learns from which pairs: no judge from what rewards or chooses a policy."""
+
+from rlphf.config import Experiment, parse
+from rlphf.data.learned import asked_for, learned_splits, sources, unseen_split
+
+SIX = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"]
+
+
+def experiment(keep_by: str = "reward", gold_raw: tuple[str, ...] = ()) -> Experiment:
+    return parse(
+        {
+            "experiment": "some",
+            "ppo": {"keep": "best", "keep_by": keep_by},
+            "data": {"sources": [{"kind": "alpaca_eval", "path": "raw"}]},
+            "evaluation": {"gold_raw": list(gold_raw)},
+        }
+    )
+
+
+def test_raw_pairs_take_the_place_of_rollouts_for_the_gold_models_alone():
+    made = experiment(gold_raw=("P2A", "P2B", "general"))
+    assert sources("gold", made) == sources("selector", made) == (["P1A", "P1B", "P3A", "P3B"], ["P2A", "P2B", "general"])
+    assert sources("gold", experiment()) == ([*SIX, "general"], [])
+    assert sources("pmorl", made) == (SIX, []) and sources("P2A", made) == (["P2A"], [])
+    assert sources("raw-helpful", made) == ([], ["helpful"])
+
+
+def test_policies_selector_and_judge_learn_from_splits_of_their_own():
+    chosen = experiment("gold")
+    learned = [learned_splits(name, chosen) for name in ("P1A", "selector", "gold")]
+    assert learned == [("train",), ("validation",), ("test",)]
+    assert learned_splits("gold", experiment()) == ("validation", "test")
+    for name in ("P1A", "raw-P2A", "selector", "gold", "gold/P2A"):
+        assert unseen_split(name) not in learned_splits(name.partition("/")[0], chosen)
+
+
+def test_kinds_of_users_that_are_no_preference_ask_for_nothing():
+    assert asked_for("gold", "P2A") == ["P2A"] and asked_for("gold", "general") == asked_for("raw-helpful", "helpful") == []
+    assert asked_for("P2A", "whatever") == ["P2A"] and asked_for("general", "general") == []
