@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rlphf.ablations import ABLATIONS, Value
 from rlphf.errors import InputError
-from rlphf.files import digest, write_text
+from rlphf.files import digest, read_yaml, write_text
 from rlphf.mistakes import ARMS, Mistake
 from rlphf.preferences import PREFERENCES, combinations, members
 from rlphf.settings import (
@@ -172,11 +172,7 @@ def parse(raw: Any, where: str = "config") -> Experiment:
 
 def load(path: Path | str) -> Experiment:
     """Read and validate a YAML file (safe loader)."""
-    try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
-    return parse(raw, str(path))
+    return parse(read_yaml(path)[0], str(path))
 
 
 def save(experiment: Experiment, path: Path | str) -> None:

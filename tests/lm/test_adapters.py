@@ -190,6 +190,18 @@ def test_a_tensor_of_another_shape_is_refused(policy, broken, tiny_backbone: Pat
     )
 
 
+def test_weights_that_are_no_finite_numbers_are_refused(policy, broken, tiny_backbone: Path) -> None:
+    folder = broken(lambda t: t.update({NAME: torch.full((32, 4), float("nan"))}))
+    refused(policy, folder, tiny_backbone, f"{NAME} has values that are no finite numbers")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"r": 0, "lora_alpha": 1, "target_modules": ["q_proj"]}', '{"r": "a"}'])
+def test_a_configuration_that_is_none_is_refused(policy, reward: Path, tiny_backbone: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(reward, tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(text)
+    refused(policy, tmp_path / "adapter", tiny_backbone, "is no LoRA adapter's for this backbone")
+
+
 def test_a_folder_that_nothing_describes_is_refused(policy, tiny_backbone: Path, tmp_path: Path) -> None:
     refused(policy, tmp_path, tiny_backbone, "cannot be read as JSON")
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlphf.errors import InputError
-from rlphf.files import atomic_folder, digest, read_json, write_json
+from rlphf.files import atomic_folder, check_file, digest, read_json, write_json
 from rlphf.lm.sampling import hidden_states, join
 from rlphf.settings import Lora
+from rlphf.soup.adapter import check_numbers, read_about
 
 # The policy goes by PEFT's own default name, the only one under which TRL's trainers find it.
 POLICY, REWARD = "default", "reward"
@@ -70,12 +71,15 @@ def active(model: PeftModel, name: str | None) -> Iterator[None]:
 
 
 def read_tensors(folder: Path | str) -> dict[str, Tensor]:
-    """Read an adapter's tensors; raise InputError unless they are in a sound safetensors file."""
+    """Read an adapter's tensors; raise InputError unless they are finite numbers in a sound safetensors file."""
     path = Path(folder) / WEIGHTS
+    check_file(path)
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors ({error}); pickled adapters are not accepted") from None
+    check_numbers(tensors, path)
+    return tensors
 
 
 def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn.Linear:
@@ -85,7 +89,7 @@ def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn
     exactly what `PeftModel.from_pretrained` on a sequence classifier computes. Raises InputError for an adapter
     of another backbone, without a head, or with other tensors than the model has place for.
     """
-    about = read_json(Path(folder) / "adapter.json")
+    about = read_about(folder, required=True)
     if about.get("backbone_sha256") != backbone_sha256:
         raise InputError(f"{folder}: trained on another backbone; train it again on this one")
     config = read_json(Path(folder) / "adapter_config.json")
@@ -94,8 +98,13 @@ def add_reward(model: PeftModel, folder: Path | str, backbone_sha256: str) -> nn
     if weight is None:
         raise InputError(f"{folder}: has no score head, so it is no reward model")
     # PEFT's adapters of a classifier and of a language model name the layers of the backbone alike.
-    lora = LoraConfig(r=config["r"], lora_alpha=config["lora_alpha"], target_modules=sorted(config["target_modules"]))
-    model.add_adapter(REWARD, lora)
+    try:
+        lora = LoraConfig(r=config["r"], lora_alpha=config["lora_alpha"], target_modules=sorted(config["target_modules"]))
+        model.add_adapter(REWARD, lora)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder}/adapter_config.json: is no LoRA adapter's for this backbone ({error}); train it again"
+        ) from None
     places = {name: value.shape for name, value in get_peft_model_state_dict(model, adapter_name=REWARD).items()}
     shapes = {name: value.shape for name, value in tensors.items()}
     for name in sorted(places.keys() | shapes.keys()):

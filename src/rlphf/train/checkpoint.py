@@ -31,7 +31,13 @@ def own_checkpoints(folder: Path, run: Run) -> Iterator[Path]:
     if folder.exists() and _owner(folder) != owner:
         shutil.rmtree(folder)
     write_json(folder / OWNER, owner)
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        # Input that is refused before anything was trained leaves nothing to go on from.
+        if [path.name for path in folder.iterdir()] == [OWNER]:
+            shutil.rmtree(folder)
+        raise
     shutil.rmtree(folder)
 
 

@@ -12,9 +12,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from trl import RewardConfig, RewardTrainer
 
 from rlphf.config import Experiment, load
-from rlphf.data.records import PAIRS
+from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
-from rlphf.files import read_parquet, write_parquet
+from rlphf.files import write_parquet
 from rlphf.lm.adapters import lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.lm.chat import encode_prompts, encode_responses
@@ -44,15 +44,15 @@ SCORED = pa.schema(
 def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the backbone as a sequence classifier with one output; its head is new until an adapter brings one."""
     model = AutoModelForSequenceClassification.from_pretrained(
-        backbone, num_labels=1, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        backbone, num_labels=1, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
     )
-    return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True)
+    return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
 
 
 def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftModel, PreTrainedTokenizerBase]:
     """Load a saved reward model, as plain PEFT does."""
     model, tokenizer = classifier(backbone)
-    return PeftModel.from_pretrained(model, adapter).eval(), tokenizer
+    return PeftModel.from_pretrained(model, adapter, use_safetensors=True).eval(), tokenizer
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
@@ -123,7 +123,7 @@ def reward_step(config: Path, preference: str, backbone: Path, pairs: Sequence[P
         step("reward", out, experiment, experiment.reward, inputs, tags) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
+        rows = read_pairs(pairs)
         learns = [(r["split"] == "train") != (preference == GOLD) for r in rows]
         train, unseen = ([r for r, own in zip(rows, learns, strict=True) if own == wanted] for wanted in (True, False))
         if not train:
