@@ -10,7 +10,9 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment test test-all lint ui clean
+.PHONY: setup demo ci-experiment test test-all lint fuzz audit licences ui clean
+
+FUZZ_SECONDS ?= 60
 
 setup: $(VENV)/.ready
 
@@ -37,6 +39,20 @@ test-all: setup  ## the test suite with the long tests
 lint: setup  ## style, types and workflow checks
 	$(BIN)/ruff check src tests && $(BIN)/ruff format --check src tests && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python -m pytest -q -k lint tests/workflow/test_dag.py
+
+fuzz: setup  ## the readers of records on random bytes, for FUZZ_SECONDS
+	$(PYTHON) -m venv --system-site-packages $(VENV)/fuzz
+	$(VENV)/fuzz/bin/python -m pip install --quiet --disable-pip-version-check --no-deps atheris==2.3.0
+	PYTHONPATH=src:$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+		$(VENV)/fuzz/bin/python benchmarks/fuzz_records.py -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -rss_limit_mb=4096
+
+audit: setup licences  ## known vulnerabilities of the pinned packages, then their licences; needs a network
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
+
+licences: setup  ## the licence of every installed package
+	@$(BIN)/python benchmarks/licences.py
 
 ui: setup  ## the MLflow UI on this machine alone, http://127.0.0.1:5000
 	@for results in results/*/; do $(BIN)/rlphf track sync --results $${results%/} || true; done

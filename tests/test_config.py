@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from rlphf.config import Experiment, config_hash, load, load_layers, parse, save
 from rlphf.config_file import commented, schema, write_step
 from rlphf.errors import InputError
+from rlphf.preferences import PREFERENCES
 from rlphf.settings import Section
 
 CONFIG = Path(__file__).parent.parent / "config"
@@ -194,7 +197,7 @@ def test_settings_cannot_be_changed_after_they_were_checked():
         parse(base()).ppo.updates = 3
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: !!python/object/apply:os.getcwd []", "\x00"])
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "\x00"])
 def test_file_that_is_no_plain_yaml_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(InputError, match=r"x\.yaml: cannot be read as YAML") as caught:
@@ -271,3 +274,52 @@ def test_personalized_soups_at_the_papers_scale_has_the_releases_settings():
     assert (experiment.reward.lora.rank, experiment.reward.lora.alpha, experiment.reward.lora.dropout) == (8, 32, 0.1)
     assert experiment.reward.batch_size == 8 and experiment.mt.batch_size == 64 and experiment.mt.learning_rate == 1e-5
     assert len(experiment.combinations) == 8 and experiment.data.sources[0].kind == "psoups"
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    rate=st.floats(1e-9, 10, allow_nan=False),
+    updates=st.integers(1, 10**6),
+    chosen=st.lists(st.sampled_from(sorted(PREFERENCES)), min_size=1, unique=True),
+    weights=st.lists(st.floats(-2, 2, allow_nan=False), min_size=8, max_size=8),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_saved_configuration_reads_back_equal(tmp_path_factory, seed, rate, updates, chosen, weights):
+    weighted = dict(zip(chosen, weights, strict=False))
+    raw = {"experiment": "mine", "seed": seed, "preferences": chosen, "combination_preferences": chosen}
+    whole = parse(raw | {"ppo": {"learning_rate": rate, "updates": updates}, "soup": {"weights": weighted}})
+    path = tmp_path_factory.getbasetemp() / "saved.yaml"
+    save(whole, path)
+    assert load(path) == whole and parse(whole.model_dump(mode="json")) == whole
+
+
+@pytest.mark.parametrize(("name", "section"), list(sections(Experiment)))
+@settings(max_examples=10, deadline=None)
+@given(key=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
+def test_a_key_that_no_section_has_is_refused(name, section, key):
+    assume(key not in section.model_fields)
+    change: Any = {key: 1}
+    for part in reversed(name.split(".")[1:]):
+        change = {part: change}
+    with pytest.raises(InputError, match="unknown key"):
+        parse(merged(base(), change))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, -1, 2**31, "many"])
+def test_a_number_that_is_none_is_refused(value):
+    with pytest.raises(InputError, match="ppo.updates"):
+        parse(base(ppo={"updates": value}))
+
+
+def test_a_number_may_be_written_as_text():
+    # YAML 1.1, and so PyYAML, takes 1e-5 for text.
+    assert parse(yaml.safe_load("{experiment: mine, reward: {learning_rate: 1e-5}}")).reward.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &b [*b]", "a: !!str b", "a: !!python/object/apply:os.getcwd []", "seed: 1\nseed: 2", "a: {b: 1, b: 2}"]
+)
+def test_endless_aliases_tags_and_keys_named_twice_are_not_read(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(InputError, match="in what it names|not read|named twice"):
+        load(tmp_path / "mine.yaml")

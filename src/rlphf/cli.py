@@ -333,10 +333,19 @@ def main(arguments: list[str] | None = None) -> int:
         launch(processes, given)
         getattr(import_module(module), function)(**options)
     except InputError as error:
-        if is_first():
-            print(f"rlphf: error: {error}", file=sys.stderr)
-        return 2
+        return _refused(error)
+    except OSError as error:
+        # One that names a file says what to put right; any other is a mistake of ours.
+        if error.filename is None:
+            raise
+        return _refused(InputError(f"{error.filename}: {error.strerror}"))
     return 0
+
+
+def _refused(error: InputError) -> int:
+    if is_first():
+        print(f"rlphf: error: {error}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rlphf.ablations import ABLATIONS, Value
 from rlphf.errors import InputError
-from rlphf.files import digest, write_text
+from rlphf.files import digest, read_yaml, write_text
 from rlphf.mistakes import ARMS, Mistake
 from rlphf.preferences import PREFERENCES, combinations, members
 from rlphf.settings import (
@@ -234,23 +234,16 @@ def check_files(experiment: Experiment) -> None:
 
 def load(path: Path | str) -> Experiment:
     """Read and validate a YAML file (safe loader)."""
-    return parse(_read(path), str(path))
+    return parse(read_yaml(path)[0], str(path))
 
 
 def load_layers(paths: Sequence[Path]) -> Experiment:
     """Read YAML files, each laid over the one before key by key, as Snakemake does with --configfile, and validate the whole."""
     whole: Any = {}
     for path in paths:
-        raw = _read(path)
+        raw = read_yaml(path)[0]
         whole = _laid_over(whole, raw) if isinstance(raw, dict) else raw
     return parse(whole, str(paths[-1]))
-
-
-def _read(path: Path | str) -> Any:
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
 
 
 def _laid_over(base: Any, change: Any) -> Any:

@@ -1,5 +1,7 @@
 """The one exception for input that a person has to correct."""
 
+LONGEST = 1000
+
 
 class InputError(Exception):
     """Data, configuration or an adapter that cannot be used as it is.
@@ -9,4 +11,12 @@ class InputError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(_line(str(message)))
+
+
+def _line(text: str) -> str:
+    """Return a text as one line; what it quotes of the input neither commands a terminal nor fills it."""
+    line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 200]} ... {line[-200:]}"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)

@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rlphf.errors import InputError
+
+LARGEST_YAML, MOST_NODES = 2**20, 10**5
+# Rows of a table that steps exchange; a file may declare more than any memory holds in a few bytes.
+MOST_ROWS = 10**8
 
 
 @contextmanager
@@ -76,12 +82,101 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file; raise InputError when it is missing or broken."""
+def check_file(path: Path | str) -> None:
+    """Raise InputError for what is there and no file: a folder, or a pipe, which would keep its reader waiting for ever."""
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path}: is no file; give the file itself")
+
+
+def read_text(path: Path | str, kind: str, most: int | None = None) -> str:
+    """Read a file of UTF-8 text of `kind`; raise InputError where there is none, or one of more than `most` bytes."""
+    path = Path(path)
+    check_file(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        if most is not None and path.stat().st_size > most:
+            raise InputError(f"{path}: has {path.stat().st_size:,} bytes; {kind} of ours has at most {most:,}")
+        return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as {kind} ({error})") from None
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file; raise InputError when it is missing or broken, or names a key twice."""
+    text = read_text(path, "JSON")
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the mapping of a JSON object's pairs; raise ValueError for a key that is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} is named twice")
+    return found
+
+
+class _NotPlain(yaml.MarkedYAMLError):
+    """Raised for YAML that is none of ours."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads mappings, lists and scalars: no tags, by which a file asks for other things, and no key twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if getattr(event, "tag", None):
+            raise _NotPlain(problem="tags are not read; write a plain value", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                fault = f"{key.value} is named twice; keep one of them"
+                raise _NotPlain(problem=fault, problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return node
+
+
+def _check_size(node: yaml.Node | None) -> None:
+    """Raise ValueError unless a document has at most MOST_NODES values with every alias written out, and none in itself."""
+    sizes: dict[int, int] = {}
+    inside: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in inside:
+            raise ValueError("an alias stands in what it names")
+        if id(node) not in sizes:
+            inside.add(id(node))
+            children = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+            sizes[id(node)] = 1 + sum(map(size, children)) if isinstance(node, yaml.CollectionNode) else 1
+            inside.remove(id(node))
+        return sizes[id(node)]
+
+    if node is not None and size(node) > MOST_NODES:
+        raise ValueError(f"with its aliases written out it has more than {MOST_NODES:,} values")
+
+
+def read_yaml(path: Path | str) -> tuple[Any, yaml.Node | None]:
+    """Read a YAML file of settings as (value, its node, which knows the lines).
+
+    Raises InputError when it is missing, broken or larger than any we write, for tags, a key named twice, and endless aliases.
+    """
+    text = read_text(path, "YAML", LARGEST_YAML)
+    try:
+        loader = _PlainLoader(text)
+        node = loader.get_single_node()
+        _check_size(node)
+        return (None if node is None else loader.construct_document(node)), node
+    except _NotPlain as error:
+        raise InputError(f"{path}: line {error.problem_mark.line + 1}: {error.problem}") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
 
 
 def write_parquet(path: Path | str, table: Any) -> None:
@@ -93,18 +188,26 @@ def write_parquet(path: Path | str, table: Any) -> None:
 
 
 def read_parquet(path: Path | str, schema: Any = None) -> Any:
-    """Read a Parquet file as a pyarrow Table; raise InputError if it is unreadable or not of `schema`."""
+    """Read a Parquet file as a pyarrow Table; raise InputError if it is unreadable, damaged, too long or not of `schema`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_file(path)
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            if file.metadata.num_rows > MOST_ROWS:
+                raise InputError(f"{path}: declares {file.metadata.num_rows:,} rows; tables of ours have at most {MOST_ROWS:,}")
+            table = file.read()
+        # Texts are not looked at by reading alone.
+        table.validate(full=True)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({error})") from None
     if schema is not None:
         missing = [name for name in schema.names if name not in table.column_names]
         if missing:
             raise InputError(f"{path}: column {missing[0]} is missing; expected {', '.join(schema.names)}")
+        if len(set(table.column_names)) < len(table.column_names):
+            raise InputError(f"{path}: two columns have one name; expected {', '.join(schema.names)}")
         try:
             table = table.select(schema.names).cast(schema)
         except (pa.ArrowException, ValueError) as error:

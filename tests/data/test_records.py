@@ -1,8 +1,21 @@
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs, check_prompts, check_responses, pair_id, prompt_id
+from rlphf.data.records import (
+    PAIRS,
+    PROMPTS,
+    RESPONSES,
+    check_pairs,
+    check_prompts,
+    check_responses,
+    pair_id,
+    prompt_id,
+    read_pairs,
+)
 from rlphf.errors import InputError
+from rlphf.files import write_parquet
 
 PAIR = {
     "id": "a",
@@ -86,3 +99,25 @@ def test_ids_depend_on_content_and_nothing_else():
     }
     assert len(different | {pair_id("q", "a", "b", "P1A", 1)}) == 5
     assert prompt_id("q") != prompt_id("Q")
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS, TEXTS, st.none() | st.integers(0, 2**53), st.none() | st.floats(0.001, 1)), max_size=5))
+def test_pairs_read_back_as_they_were(tmp_path_factory, rows):
+    path = tmp_path_factory.getbasetemp() / "pairs.parquet"
+    made = {}
+    for prompt, chosen, rejected, user, probability in rows:
+        if chosen != rejected:
+            name = pair_id(prompt, chosen, rejected, "P1A", user)
+            texts = {"id": name, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+            made[name] = PAIR | texts | {"user": user, "probability": probability}
+    write_parquet(path, table(PAIRS, *made.values()))
+    assert read_pairs([path]) == list(made.values())
+
+
+@given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=2, max_size=6, unique=True))
+def test_pairs_that_say_different_things_have_different_ids(rows):
+    assert len({pair_id(*row, "P1A") for row in rows}) == len({pair_id(*row, "P1A", 1) for row in rows}) == len(rows)

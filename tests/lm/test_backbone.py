@@ -1,5 +1,6 @@
 """Loading a backbone: frozen, safetensors alone, and with a padding token of its own."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -38,8 +39,20 @@ def test_a_pickled_backbone_is_not_loaded(tiny_backbone: Path, tmp_path: Path) -
     shutil.copytree(tiny_backbone, tmp_path / "backbone")
     (tmp_path / "backbone" / "model.safetensors").unlink()
     torch.save(load_backbone(tiny_backbone)[0].state_dict(), tmp_path / "backbone" / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(InputError, match="cannot be loaded as a backbone .*safetensors"):
         load_backbone(tmp_path / "backbone")
+
+
+def test_code_of_a_backbone_is_not_run_and_nobody_is_asked_to_run_it(tiny_backbone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny_backbone, folder)
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\nclass Own: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    changed = {"model_type": "own", "auto_map": {"AutoConfig": "code.Own", "AutoModelForCausalLM": "code.Own"}}
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(InputError, match="cannot be loaded as a backbone"):
+        load_backbone(folder)
+    assert not (tmp_path / "owned").exists()
 
 
 def test_a_backbone_is_named_by_its_weights(tiny_backbone: Path, tmp_path: Path) -> None:

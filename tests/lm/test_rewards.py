@@ -119,6 +119,18 @@ def test_a_layer_without_factors_is_refused(broken, tiny_backbone: Path) -> None
     refused(broken(change), tiny_backbone, r"layers\.1\.self_attn\.v_proj has no factors")
 
 
+def test_weights_that_are_no_finite_numbers_are_refused(broken, tiny_backbone: Path) -> None:
+    folder = broken(lambda t: t.update({NAME: torch.full((32, 4), float("nan"))}))
+    refused(folder, tiny_backbone, f"{NAME} has values that are no finite numbers")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"r": 0, "lora_alpha": 1, "target_modules": ["q_proj"]}', '{"r": "a"}'])
+def test_a_configuration_that_is_none_is_refused(rewards, tiny_backbone: Path, tmp_path: Path, text: str) -> None:
+    shutil.copytree(rewards[0], tmp_path / "adapter")
+    (tmp_path / "adapter" / "adapter_config.json").write_text(text)
+    refused(tmp_path / "adapter", tiny_backbone, "is no configuration of a PEFT LoRA adapter")
+
+
 def test_a_folder_that_nothing_describes_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
     refused(tmp_path, tiny_backbone, "cannot be read as JSON")
 

@@ -309,3 +309,12 @@ def test_delta_soup_is_linear_in_its_weights_in_any_order(seed, weights, factor,
     permuted = merge(recipe_of({name: named[name] for name in order}), adapters).modules[Q]
     sorted_ = merge(recipe_of(named), adapters).modules[Q]
     assert torch.equal(permuted[0], sorted_[0]) and torch.equal(permuted[1], sorted_[1])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.sampled_from("abc"))
+def test_soup_of_one_adapter_of_weight_one_is_that_adapter(seed, name):
+    adapters = in_memory(seed)
+    soup = merge(recipe_of({name: 1.0}), adapters)
+    assert all(torch.equal(made, own) for made, own in zip(soup.modules[Q], adapters[name].modules[Q], strict=True))
+    assert soup.results.relative_error == 0

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rlphf.errors import InputError
 from rlphf.soup.recipe import make_recipe, read_recipe, write_recipe
@@ -74,3 +76,25 @@ def test_file_that_is_no_recipe_is_refused(tmp_path, text):
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="none.yaml"):
         read_recipe(tmp_path / "none.yaml")
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=10)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.dictionaries(NAMES, st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
+def test_any_finite_weights_read_back_as_they_were(tmp_path_factory, weights):
+    folder = tmp_path_factory.mktemp("recipe")
+    recipe = make_recipe(weights, {name: f"x/{number}" for number, name in enumerate(weights)})
+    write_recipe(recipe, folder)
+    assert read_recipe(folder / "recipe.yaml") == recipe
+
+
+@given(st.lists(st.sampled_from(["..", ".", "a", "b/c", ""]), min_size=1, max_size=6))
+def test_a_path_stays_in_the_working_directory_or_is_refused(parts):
+    path = "/".join(parts)
+    try:
+        kept = make_recipe({"a": 1.0}, {"a": path}).paths["a"]
+    except InputError:
+        return
+    assert Path("/home", kept).resolve().is_relative_to("/home") and not kept.startswith("/")

@@ -177,7 +177,7 @@ def test_a_truncated_file_is_one_line_and_leaves_no_backbone(
     assert main(["backbone", "--config", str(configure(tmp_path, name=str(path))), "--out", str(out)]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"rlphf: error: {path}: cannot be read as a GGUF language model (") and "get the file again" in last
-    assert {p.name for p in out.parent.iterdir()} == {"checkpoints", "metrics.jsonl", "record.json"}
+    assert {p.name for p in out.parent.iterdir()} == {"metrics.jsonl", "record.json"}
 
 
 def test_other_bytes_and_missing_weights_are_refused(tiny_backbone: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ rule reward:
         prompts=lambda wildcards, input: ["--prompts", str(input.prompts)] if input.prompts else [],
         folder=subpath(output.adapter, parent=True),
     shell:
-        "rlphf --processes {resources.gpu} reward train --config {params.config:q} --preference {wildcards.preference:q}"
+        "rlphf --processes {resources.gpu:q} reward train --config {params.config:q} --preference {wildcards.preference:q}"
         " --backbone {input.backbone:q} --pairs {input.pairs:q} {params.prompts:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
@@ -78,7 +78,7 @@ rule ppo:
         selector=lambda wildcards, input: ["--selector", str(input.selector)] if input.selector else [],
         folder=subpath(output[0], parent=True),
     shell:
-        "rlphf --processes {resources.gpu} policy train --config {params.config:q} --preference {wildcards.preference:q}"
+        "rlphf --processes {resources.gpu:q} policy train --config {params.config:q} --preference {wildcards.preference:q}"
         " --prompts {input.prompts:q} --backbone {input.backbone:q} --reward {input.reward:q} {params.selector:q}"
         " --out {params.folder:q} > {log:q} 2>&1"
 
@@ -130,7 +130,7 @@ rule mt:
         config=CONFIG,
         folder=subpath(output[0], parent=True),
     shell:
-        "rlphf --processes {resources.gpu} mt train --config {params.config:q} --backbone {input.backbone:q}"
+        "rlphf --processes {resources.gpu:q} mt train --config {params.config:q} --backbone {input.backbone:q}"
         " --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
 
 

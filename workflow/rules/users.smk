@@ -64,7 +64,7 @@ rule user_model:
         config=CONFIG,
         folder=subpath(output[0], parent=True),
     shell:
-        "rlphf --processes {resources.gpu} users train --config {params.config:q} --model {wildcards.model:q}"
+        "rlphf --processes {resources.gpu:q} users train --config {params.config:q} --model {wildcards.model:q}"
         " --pairs {input.pairs:q} --backbone {input.backbone:q} --users {input.users:q} --out {params.folder:q} > {log:q} 2>&1"
 
 

@@ -20,5 +20,5 @@ QUARANTINED = "set aside as malformed"
 def quarantined(bad: Bad, source: str, file: str) -> tuple[str, str, int, str, str, str]:
     """Return the row of QUARANTINE for a record of `source` in `file`, as outputs call them."""
     # Broken UTF-8 is kept visible, as \udc80 and the like.
-    record = bad.record.encode("utf-8", "backslashreplace").decode()[:2000]
-    return source, file, bad.place.number, bad.field, bad.reason, record
+    field, reason, record = (text.encode("utf-8", "backslashreplace").decode() for text in (bad.field, bad.reason, bad.record))
+    return source, file, bad.place.number, field, reason, record[:2000]

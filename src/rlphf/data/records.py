@@ -1,12 +1,13 @@
 """The three tables that steps exchange: prompts, pairs and responses, as Arrow schemas with their rules and ids."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from rlphf.errors import InputError
-from rlphf.files import digest
+from rlphf.files import digest, read_parquet
 
 SPLITS = ("train", "validation", "test")
 
@@ -79,6 +80,16 @@ def check_pairs(table: pa.Table, where: str) -> None:
     # NaN compares false with everything, so it is refused too.
     outside = pc.invert(pc.and_(pc.greater(probability, 0.0), pc.less_equal(probability, 1.0)))
     refuse(outside, where, "probability", "is not in (0, 1]; use null where it is not known")
+
+
+def read_pairs(paths: Sequence[Path]) -> list[dict]:
+    """Return the rows of all files of PAIRS; raise InputError as `check_pairs` does."""
+    rows = []
+    for path in paths:
+        table = read_parquet(path, PAIRS)
+        check_pairs(table, str(path))
+        rows += table.to_pylist()
+    return rows
 
 
 def check_responses(table: pa.Table, where: str) -> None:

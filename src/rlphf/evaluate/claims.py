@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 from scipy.stats import t as student
 
@@ -21,6 +20,7 @@ from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.tables import all_tables
 from rlphf.evaluate.user_tables import user_tables
+from rlphf.files import read_yaml
 from rlphf.settings import Section
 from rlphf.tracking.record import step
 
@@ -40,10 +40,7 @@ class Claim(Section):
 def read_claims(path: Path | str) -> list[Claim]:
     """Read a ledger; raise InputError naming the claim and what is wrong with it."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        claims = TypeAdapter(list[Claim]).validate_python(raw)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
+        claims = TypeAdapter(list[Claim]).validate_python(read_yaml(path)[0])
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{path}: claim {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

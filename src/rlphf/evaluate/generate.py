@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlphf.config import Experiment, load
 from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
-from rlphf.files import read_json, read_parquet, write_parquet
+from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.mixing import Mixture, mixture
 from rlphf.lm.rounding import round_weights
@@ -20,6 +20,7 @@ from rlphf.lm.sampling import answer
 from rlphf.lm.stack import read_stack
 from rlphf.preferences import GENERAL, MT, PMORL, PREFERENCES, instruction, members
 from rlphf.seeds import derive
+from rlphf.soup.adapter import read_about, read_adapter
 from rlphf.tracking.record import step
 
 
@@ -128,7 +129,9 @@ def generate_step(config: Path, method: str, prompts: Path, backbone: Path, mode
             round_weights(model, 8 if folders else 4)
         digest = backbone_sha256(backbone)
         for folder in folders:
-            if read_json(folder / "adapter.json").get("backbone_sha256") != digest:
+            # PEFT would load whatever it finds; compared are plain LoRA adapters of finite numbers.
+            read_adapter(folder)
+            if read_about(folder, required=True).get("backbone_sha256") != digest:
                 raise InputError(f"{folder}: made for another backbone; train it again on this one")
         table: list[dict] = []
         for arm in wanted:

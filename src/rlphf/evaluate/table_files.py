@@ -12,6 +12,9 @@ from rlphf.evaluate.schemas import CAPTIONS, SCHEMAS
 from rlphf.evaluate.scores import Row
 from rlphf.files import read_parquet, write_parquet, write_text
 
+# What a spreadsheet takes for the beginning of a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
 
 def formatted(value: Any) -> str:
     """Return a table's value as text: numbers to 4 places, nothing for null."""
@@ -23,12 +26,23 @@ def formatted(value: Any) -> str:
     return str(value)
 
 
+def as_text(cell: str) -> str:
+    """Return a cell that no spreadsheet runs as a formula: with an apostrophe in front where it would."""
+    return f"'{cell}" if cell.startswith(FORMULA) else cell
+
+
+def from_text(cell: str) -> str:
+    """Return what `as_text` was given."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+
+
 def as_csv(table: pa.Table) -> str:
     """Return a table as CSV with a header."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(table.column_names)
-    writer.writerows([formatted(value) for value in row.values()] for row in table.to_pylist())
+    for row in table.to_pylist():
+        writer.writerow([as_text(value) if isinstance(value, str) else formatted(value) for value in row.values()])
     return stream.getvalue()
 
 

@@ -15,10 +15,11 @@ from rlphf.config import Experiment, load
 from rlphf.data.records import PAIRS, PROMPTS
 from rlphf.errors import InputError
 from rlphf.evaluate.generate import serving
-from rlphf.files import read_json, read_parquet, write_parquet
+from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.adapters import POLICY, add_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.seeds import derive
+from rlphf.soup.adapter import read_about
 from rlphf.tracking.record import step
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.user_files import write_margins
@@ -144,7 +145,7 @@ def answers_step(
         digest = backbone_sha256(backbone)
         wanted = servings(method, ids, models or backbone)
         for served in wanted:
-            if served.adapter and read_json(served.adapter / "adapter.json").get("backbone_sha256") != digest:
+            if served.adapter and read_about(served.adapter, required=True).get("backbone_sha256") != digest:
                 raise InputError(f"{served.adapter}: made for another backbone; train it again on this one")
         base, tokenizer = load_backbone(backbone)
         asked = spread(rows, experiment.user_evaluation.prompts) if spec.model != PRM else []

@@ -49,13 +49,17 @@ def loading(folder: Path | str, dtype: torch.dtype) -> dict[str, Any]:
 def load_backbone(folder: Path | str, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a backbone, frozen and in evaluation mode, and its tokenizer; on CUDA where there is one.
 
-    A backbone that is made for 4 bits is loaded in 4 bits whatever `dtype` says, and computes in bfloat16.
+    A backbone that is made for 4 bits is loaded in 4 bits whatever `dtype` says, and computes in bfloat16. Raises InputError for
+    a folder that holds none, or none that needs no code of its own; nothing is unpickled.
     """
     if not (Path(folder) / "config.json").exists():
         raise InputError(f"{folder}: holds no backbone (config.json is missing)")
     arguments = loading(folder, dtype)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, **arguments)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **arguments)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # The library passes on whatever a broken file leads its many parts to.
+        raise InputError(f"{folder}: cannot be loaded as a backbone ({error or type(error).__name__})") from None
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise InputError(f"{folder}: the tokenizer needs a padding token that is not its end token")
     model.requires_grad_(False)

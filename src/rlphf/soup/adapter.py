@@ -5,7 +5,8 @@ Neither transformers nor peft is imported: this costs little more than reading t
 
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from rlphf.errors import InputError
-from rlphf.files import read_json
+from rlphf.files import check_file, read_json
 
 CONFIG, WEIGHTS, ABOUT = "adapter_config.json", "adapter_model.safetensors", "adapter.json"
 # The scalar head of a reward model, and the setting by which PEFT keeps it beside the factors.
@@ -31,6 +32,7 @@ UNSUPPORTED = (
 )
 # Initialisations that leave the backbone's weights as they are; the others (PiSSA, OLoRA, ...) change them.
 PLAIN_INITS = (True, False, None, "gaussian", "orthogonal", "eva")
+NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # Settings that decide which layers of which model an adapter belongs to: alike in all adapters of a soup.
 SHARED = (
     *("base_model_name_or_path", "revision", "task_type", "target_modules", "exclude_modules", "fan_in_fan_out"),
@@ -59,12 +61,18 @@ class Adapter:
         return f"adapter {self.name} ({self.folder})"
 
 
-def read_about(folder: Path | str) -> dict[str, Any]:
-    """Return what adapter.json says of an adapter, or {} for a folder without one (PEFT itself writes none)."""
+def read_about(folder: Path | str, required: bool = False) -> dict[str, Any]:
+    """Return what adapter.json says of an adapter, or {} for a folder without one (PEFT itself writes none).
+
+    Raises InputError for one that is broken, and for a folder without where it is `required`.
+    """
     path = Path(folder) / ABOUT
-    about = read_json(path) if path.exists() else {}
+    about = read_json(path) if required or path.exists() else {}
     if not isinstance(about, dict):
         raise InputError(f"{path}: expected an object, got {type(about).__name__}")
+    for name, value in about.items():
+        if not isinstance(value, str):
+            raise InputError(f"{path}: {name}: expected text, got {type(value).__name__}; save the adapter again")
     return about
 
 
@@ -88,7 +96,7 @@ def read_adapter(folder: Path | str, name: str | None = None) -> Adapter:
 def read_reward_model(folder: Path | str) -> tuple[Adapter, Tensor]:
     """Read a reward model's LoRA and its scalar head (1, H); raise InputError as `read_adapter` does, and without a head."""
     folder = Path(folder)
-    about = read_about(folder)
+    about = read_about(folder, required=True)
     config = _read_config(folder / CONFIG, [key for key in UNSUPPORTED if key != KEPT])
     tensors = read_tensors(folder)
     head = tensors.pop(HEAD, None)
@@ -98,14 +106,17 @@ def read_reward_model(folder: Path | str) -> tuple[Adapter, Tensor]:
 
 
 def read_tensors(folder: Path | str) -> dict[str, Tensor]:
-    """Read an adapter's tensors; raise InputError unless they are in a sound safetensors file."""
+    """Read an adapter's tensors; raise InputError unless they are finite numbers in a sound safetensors file."""
     path = Path(folder) / WEIGHTS
+    check_file(path)
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: is missing; save the adapter as safetensors, pickled ones are not accepted") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors ({error}); pickled adapters are not accepted") from None
+    check_numbers(tensors, path)
+    return tensors
 
 
 def check_alike(adapters: Sequence[Adapter], same_rank: bool = False) -> None:
@@ -137,6 +148,13 @@ def check_alike(adapters: Sequence[Adapter], same_rank: bool = False) -> None:
             raise InputError(f"{both} differ in rank or scaling ({shapes}), in every module; use rule delta")
 
 
+def check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise InputError unless all `tensors` of the file `path` hold finite numbers of 16, 32 or 64 bits."""
+    for key, tensor in sorted(tensors.items()):
+        if tensor.dtype not in NUMBERS or not torch.isfinite(tensor).all():
+            raise InputError(f"{path}: tensor {key} has values that are no finite numbers; train the adapter again")
+
+
 def _comparable(value: Any) -> Any:
     """Lists of names are sets to PEFT, and an unset setting may be left out of the file."""
     return sorted(map(str, value)) if value and isinstance(value, list) else value or None
@@ -160,13 +178,17 @@ def _read_config(path: Path, unsupported: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"{path}: {key} is set ({json.dumps(config[key])}); only plain LoRA adapters can be merged")
     if config.get("bias", "none") != "none":
         raise InputError(f"{path}: bias is {config['bias']!r}; only adapters with bias none can be merged")
+    mapping = config.get("auto_mapping") or {}
+    # PEFT imports the module that is named here.
+    if not isinstance(mapping, dict) or str(mapping.get("parent_library", "transformers")).split(".")[0] != "transformers":
+        raise InputError(f"{path}: auto_mapping names code that is not of transformers; remove it, or take another adapter")
     init = config.get("init_lora_weights")
     if init not in PLAIN_INITS:
         raise InputError(f"{path}: init_lora_weights is {init!r}, which changes the backbone; convert it first")
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
+    if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank < 2**31:
         raise InputError(f"{path}: r is {rank!r}; expected a positive whole number")
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not math.isfinite(alpha):
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not abs(alpha) <= sys.float_info.max:
         raise InputError(f"{path}: lora_alpha is {alpha!r}; expected a number")
     return config
 
@@ -177,8 +199,6 @@ def _factors(path: Path, state: dict[str, Tensor], rank: int) -> Factors:
         module, _, factor = key.removesuffix(".weight").rpartition(".")
         if factor not in ("lora_A", "lora_B") or not key.endswith(".weight") or tensor.ndim != 2:
             raise InputError(f"{path}: tensor {key} is no LoRA factor of a linear layer; only those can be merged")
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise InputError(f"{path}: tensor {key} has values that are no finite numbers; train the adapter again")
         found.setdefault(module, {})[factor] = tensor
     if not found:
         raise InputError(f"{path}: holds no tensors; save the adapter again")

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rlphf.errors import InputError
-from rlphf.files import write_text
+from rlphf.files import read_yaml, write_text
 
 RECIPE = "recipe.yaml"
 Weight = Annotated[float, Field(allow_inf_nan=False)]
@@ -32,7 +32,7 @@ class Recipe(BaseModel):
     rule: Literal["delta", "factor"] = Field("delta", description="`delta` sums the products B.A; `factor` sums A and B apart.")
     weights: dict[str, Weight] = Field(description="Weight per adapter, any finite number; they need not sum to 1.")
     paths: dict[str, str] = Field(description="Folder per adapter, relative to the working directory.")
-    svd_rank: Annotated[int, Field(gt=0)] | None = Field(None, description="Truncate a `delta` soup to this rank.")
+    svd_rank: Annotated[int, Field(gt=0, lt=2**31)] | None = Field(None, description="Truncate a `delta` soup to this rank.")
     results: Results | None = Field(None, description="Left by the merge.")
 
     @field_validator("weights", "paths")
@@ -48,6 +48,8 @@ class Recipe(BaseModel):
     @classmethod
     def _relative(cls, paths: dict[str, str]) -> dict[str, str]:
         for name, path in paths.items():
+            if "\0" in path:
+                raise ValueError(f"the path of adapter {name!r} holds a NUL; give the adapter's folder")
             if not path.strip():
                 raise ValueError(f"the path of adapter {name!r} is empty; give the adapter's folder")
             if PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute():
@@ -76,16 +78,7 @@ def read_recipe(path: Path | str) -> Recipe:
 
     Raises InputError naming file, line and field for anything that is no recipe, an adapter named twice included.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        tree, raw = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML ({error})") from None
-    for node in (tree, _child(tree, "weights"), _child(tree, "paths")):
-        keys = [key for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
-        for i, key in enumerate(keys):
-            if key.value in [earlier.value for earlier in keys[:i]]:
-                raise InputError(f"{path}: line {key.start_mark.line + 1}: {key.value} is named twice; keep one of them")
+    raw, tree = read_yaml(path)
     return _parse(raw, str(path), tree)
 
 

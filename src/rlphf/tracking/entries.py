@@ -24,11 +24,12 @@ Point = tuple[str, float, int, int]
 
 @dataclass(frozen=True)
 class Entry:
-    """A record file; `home` is the step's folder, `earlier` whether the record was set aside by a later start."""
+    """A record file below `results`; `home` is the step's folder, `earlier` whether the record was set aside by a later start."""
 
     path: Path
     home: Path
     earlier: bool
+    results: Path
 
     @property
     def folder(self) -> Path:
@@ -48,7 +49,7 @@ def entries(results: Path) -> list[Entry]:
         for name in (WORKFLOW, RECORD):
             if name in files:
                 earlier = Path(folder).parent.name == EARLIER
-                found.append(Entry(Path(folder, name), Path(folder).parents[1] if earlier else Path(folder), earlier))
+                found.append(Entry(Path(folder, name), Path(folder).parents[1] if earlier else Path(folder), earlier, results))
     return sorted(found, key=lambda e: (e.path.name != WORKFLOW, e.path))
 
 
@@ -155,7 +156,7 @@ def batches(data: bytes, most: int, path: Path, problems: list[str]) -> Iterator
         try:
             row = json.loads(line)
             new = [(name, float(value), int(row["time"]), int(row["step"])) for name, value in row["metrics"].items()]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             problems.append(f"{path}: a line is no metrics line and is left out: {line[:80]!r}")
             new = []
         if points and len(points) + len(new) > most:
@@ -168,7 +169,10 @@ def batches(data: bytes, most: int, path: Path, problems: list[str]) -> Iterator
 
 
 def artifacts(entry: Entry, record: Mapping[str, Any], status: str) -> Iterator[tuple[Path, str]]:
-    """Yield (file, folder among the run's artifacts) of a record's small files, those of its own included."""
+    """Yield (file, folder among the run's artifacts) of a record's small files, those of its own included.
+
+    Whatever a record names, nothing outside of the experiment's results is sent.
+    """
     own = [SAMPLES] if status == "running" else [SAMPLES, entry.path.name]
     for path in (entry.folder / name for name in own):
         if path.exists() and path.stat().st_size <= LARGEST_ARTIFACT:
@@ -177,6 +181,8 @@ def artifacts(entry: Entry, record: Mapping[str, Any], status: str) -> Iterator[
         named = entry.home / name
         root = Path(named.name if ".." in Path(name).parts else name)
         for path in sorted(p for p in named.rglob("*") if not p.name.startswith(".")) if named.is_dir() else [named]:
+            if not path.resolve().is_relative_to(entry.results.resolve()):
+                continue
             if path.is_file() and path.stat().st_size <= LARGEST_ARTIFACT and not _replaced(path, entry, record):
                 place = (root / path.relative_to(named)).parent.as_posix()
                 yield path, "" if place == "." else place

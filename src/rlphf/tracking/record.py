@@ -176,9 +176,15 @@ def step(
     previous = signal.signal(signal.SIGTERM, _terminate) if handled else None
     try:
         for key, path in (inputs or {}).items():
+            where = f"step {name}: input {key}: {path}"
             if not Path(path).exists():
-                raise InputError(f"step {name}: input {key}: {path} does not exist; run the step that makes it")
-            record["inputs"][key] = {"path": display(path), **described(Path(path))}
+                raise InputError(f"{where} does not exist; run the step that makes it")
+            if not (Path(path).is_file() or Path(path).is_dir()):
+                raise InputError(f"{where} is neither a file nor a folder; give one of them")
+            try:
+                record["inputs"][key] = {"path": display(path), **described(Path(path))}
+            except OSError as error:
+                raise InputError(f"{where} cannot be read ({error})") from None
         run.save()
         if resume_from is not None:
             run.resume(resume_from)

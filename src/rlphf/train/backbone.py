@@ -27,7 +27,7 @@ from rlphf.errors import InputError
 from rlphf.files import atomic_folder
 from rlphf.lm.backbone import write_loading
 from rlphf.lm.chat import TEMPLATE, encode_prompts, encode_responses
-from rlphf.lm.package import gguf_file
+from rlphf.lm.package import check_header, gguf_file
 from rlphf.lm.sampling import pad
 from rlphf.seeds import derive
 from rlphf.settings import Backbone
@@ -186,10 +186,15 @@ def hub_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTokeniz
     """Load a causal language model from a folder or, by name, from the Hugging Face hub; safetensors only."""
     name = settings.name or ""
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise InputError(f"backbone.name: {name} cannot be loaded ({error})") from None
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # The library passes on whatever a broken file leads its many parts to.
+        raise InputError(f"backbone.name: {name} cannot be loaded ({error or type(error).__name__})") from None
+    model, loaded = found
+    if loaded["missing_keys"]:
+        raise InputError(f"backbone.name: {name} lacks the weights {min(loaded['missing_keys'])}; get the model again")
     give_padding(model, tokenizer, f"backbone.name: {name}", settings.padding)
     return model, tokenizer
 
@@ -200,6 +205,7 @@ def package_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTok
     with TemporaryDirectory() as folder:
         path = gguf_file(settings, Path(folder))
         try:
+            check_header(path)
             found: Any = AutoModelForCausalLM.from_pretrained(
                 path.parent,
                 gguf_file=path.name,
@@ -207,8 +213,11 @@ def package_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTok
                 quantization_config=GgufConfig(dequantize=True),
                 local_files_only=True,
                 output_loading_info=True,
+                trust_remote_code=False,
             )
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # The readers of GGUF pass on whatever a broken file leads them to.
             reason = str(error) or type(error).__name__
             raise InputError(f"{name}: cannot be read as a GGUF language model ({reason}); get the file again") from None

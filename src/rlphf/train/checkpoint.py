@@ -31,7 +31,13 @@ def own_checkpoints(folder: Path, *runs: Run) -> Iterator[Path]:
     if is_first():
         _take(folder, runs)
     wait()
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        # Input that is refused before anything was trained leaves nothing to go on from.
+        if is_first() and [path.name for path in folder.iterdir()] == [OWNER]:
+            shutil.rmtree(folder)
+        raise
     if is_first():
         shutil.rmtree(folder)
 

@@ -17,7 +17,7 @@ from trl import RewardConfig, RewardTrainer
 
 from rlphf.config import Experiment, load
 from rlphf.data.learned import asked_for, learned_splits, sources
-from rlphf.data.records import PAIRS, PROMPTS
+from rlphf.data.records import PROMPTS, read_pairs
 from rlphf.data.splits import group
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
@@ -56,9 +56,10 @@ def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokeniz
 
     The head computes in float32, as PPO's does, also where the backbone is in 4 bits.
     """
-    model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, **loading(backbone, torch.float32))
+    arguments = loading(backbone, torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, trust_remote_code=False, **arguments)
     read_in_float32(model.score)
-    return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True)
+    return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
 
 
 def read_in_float32(head: nn.Module) -> None:
@@ -71,7 +72,7 @@ def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftMo
     """Load a saved reward model, as plain PEFT does; on CUDA where there is one."""
     model, tokenizer = classifier(backbone)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return PeftModel.from_pretrained(model, adapter).eval().to(device), tokenizer
+    return PeftModel.from_pretrained(model, adapter, use_safetensors=True).eval().to(device), tokenizer
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
@@ -192,7 +193,7 @@ def chosen_pairs(experiment: Experiment, preference: str, pairs: Sequence[Path],
 
     Raw pairs count where they speak for whom the model learns from, and ask none of the experiment's own `prompts`.
     """
-    rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
+    rows = read_pairs(pairs)
     raw = sources(preference, experiment)[1]
     if not raw:
         return rows

@@ -10,9 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from rlphf.config import load
-from rlphf.data.records import PAIRS
+from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
-from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import encode_prompts, encode_responses
@@ -74,7 +73,7 @@ def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> 
         step("mt", out, experiment, experiment.mt, inputs, {"method": "mt"}) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist() if row["split"] == "train"]
+        rows = [row for row in read_pairs(pairs) if row["split"] == "train"]
         if not rows:
             raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to imitate")
         dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rlphf.data.records import PAIRS
+from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.backbone import load_backbone
@@ -62,7 +62,7 @@ def read_material(
     who are not trained where `users.unknown` is an error.
     """
     texts = read_texts(users, people)
-    rows = [row for path in pairs for row in read_parquet(path, PAIRS).to_pylist()]
+    rows = read_pairs(pairs)
     where = ", ".join(map(str, pairs))
     if not any(row["split"] == "train" for row in rows):
         raise InputError(f"{where}: the split 'train' is empty; nothing to train on")

@@ -46,7 +46,7 @@ def differences(rows: Sequence[Mapping[str, Any]], rewards: Mapping[str, Path], 
     model, tokenizer = load_reward_model(backbone, next(iter(rewards.values())))
     for column, (name, folder) in enumerate(rewards.items()):
         if column:
-            model.load_adapter(folder, adapter_name=name)
+            model.load_adapter(folder, adapter_name=name, use_safetensors=True)
             model.set_adapter(name)
         questions = [instruction(prompt, alone(name)) for prompt, _ in texts]
         encoded = encode_texts(tokenizer, questions, [response for _, response in texts])

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rlphf.errors import InputError
-from rlphf.files import atomic_file, read_json, sha256, write_json
+from rlphf.files import atomic_file, check_file, read_json, sha256, write_json
 from rlphf.seeds import derive
 from rlphf.settings_users import Users
 from rlphf.users.records import ABOUT, TENSORS
@@ -225,6 +225,7 @@ def load_user_model(
     folder = Path(folder)
     about = read_json(folder / ABOUT)
     path = folder / TENSORS
+    check_file(path)
     if not isinstance(about, dict) or about.get("backbone_sha256") != backbone_sha256:
         raise InputError(f"{folder}: user model of another backbone; train it again on this one")
     try:

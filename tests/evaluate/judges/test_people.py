@@ -178,3 +178,9 @@ def test_a_sheet_that_may_be_filled_in_is_not_written_over(inputs, filled):
     with pytest.raises(InputError, match="ratings.csv: exists, and may be filled in"):
         export_step(inputs.config, inputs.prompts, inputs.responses, filled)
     assert (filled / "ratings.csv").read_bytes() == before
+
+
+def test_no_id_in_the_key_is_run_as_a_formula_and_ids_come_back_as_they_were(filled):
+    text = (filled / "key.csv").read_text().replace(",q0,", ",'=cmd(),")
+    (filled / "key.csv").write_text(text)
+    assert "=cmd()" in {row["prompt_id"] for row in back(filled)}

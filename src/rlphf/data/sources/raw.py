@@ -1,7 +1,7 @@
 """What every reader of a source yields, and the checks of single fields that readers share."""
 
 import json
-import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -118,8 +118,8 @@ def number(record: dict[str, Any], field: str) -> float:
             pass
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadField(field, _instead(record, field, "a number"))
-    if not math.isfinite(value):
-        raise BadField(field, f"is {value}, which is no number to work with")
+    if not abs(value) <= sys.float_info.max:
+        raise BadField(field, "is not finite, or larger than any number to work with")
     return float(value)
 
 

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +18,14 @@ import pyarrow.parquet as pq
 
 from rlphf.data.sources.raw import Bad, Place, Row
 from rlphf.errors import InputError
+from rlphf.files import unique_keys
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 _CHUNK = 1 << 20  # Characters read at a time.
-_LONGEST = 1 << 26  # Characters of one record beyond which a file is taken to be broken.
-_DECODER = json.JSONDecoder()
+_LONGEST = 1 << 24  # Characters of one record beyond which a file is taken to be broken.
+_TOO_LONG = f"is longer than {_LONGEST:,} characters, as no record is"
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def stem(path: Path) -> str:
@@ -83,12 +87,14 @@ def _json(path: Path) -> Iterator[Row | Bad]:
 
 def _lines(path: Path) -> Iterator[Row | Bad]:
     with _text(path) as stream:
-        for n, line in enumerate(stream, 1):
+        for n, line in enumerate(iter(lambda: stream.readline(_LONGEST + 1), ""), 1):
+            if len(line) > _LONGEST:
+                raise InputError(f"{path}, line {n}: {_TOO_LONG}; correct the file")
             if line.isspace():
                 continue
             place = Place(str(path), "line", n)
             try:
-                record = json.loads(line)
+                record = _DECODER.decode(line)
             except (ValueError, RecursionError) as error:
                 yield Bad(place, "", f"is not JSON ({error})", line)
             else:
@@ -120,8 +126,7 @@ class _Scanner:
     def char(self) -> str:
         """Return the next character that is no space, without taking it; "" at the end."""
         while True:
-            while self.at < len(self.buffer) and self.buffer[self.at] in " \t\r\n":
-                self.at += 1
+            self.at = _SPACE.match(self.buffer, self.at).end()  # type: ignore[union-attr]
             if self.at < len(self.buffer):
                 return self.buffer[self.at]
             if not self._more():
@@ -145,7 +150,9 @@ class _Scanner:
                 problem = ValueError("the list does not end")
             except ValueError as error:
                 problem = error
-            if len(self.buffer) - self.at > _LONGEST or not self._more():
+            if len(self.buffer) - self.at > _LONGEST:
+                raise ValueError(_TOO_LONG)
+            if not self._more():
                 raise problem
 
     def _more(self) -> bool:
@@ -158,13 +165,15 @@ class _Scanner:
 def _csv(path: Path) -> Iterator[Row | Bad]:
     csv.field_size_limit(_LONGEST)
     with _text(path, newline="") as stream:
-        reader = csv.reader(stream, strict=True)
+        lines = _Lines(stream)
+        reader = csv.reader(lines, strict=True)
         try:
             names = next(reader, [])
             if len(set(names)) < len(names):
                 raise InputError(f"{path}, line 1: two columns have one name; rename one")
             line = reader.line_num + 1
             for cells in reader:
+                lines.taken = 0
                 place = Place(str(path), "line", line)
                 line = reader.line_num + 1
                 if cells and len(cells) != len(names):
@@ -175,11 +184,33 @@ def _csv(path: Path) -> Iterator[Row | Bad]:
             raise InputError(f"{path}, line {reader.line_num}: is not CSV ({error}); correct the file") from None
 
 
+class _Lines:
+    """The lines of a CSV file, as long as they make no endless record; `taken` are the characters since it was set to 0."""
+
+    def __init__(self, stream: IO[str]):
+        self.stream = stream
+        self.taken = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self.stream.readline(_LONGEST + 1)
+        self.taken += len(line)
+        if self.taken > _LONGEST:
+            raise csv.Error(_TOO_LONG)
+        if not line:
+            raise StopIteration
+        return line
+
+
 def _parquet(path: Path) -> Iterator[Row | Bad]:
     with _binary(path) as stream:
         whole = io.BytesIO(stream.read()) if path.suffix == ".gz" else stream
-        n = 0
-        for batch in pq.ParquetFile(whole, pre_buffer=False).iter_batches(1024):
+        n, file = 0, pq.ParquetFile(whole, pre_buffer=False)
+        if len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
+            raise InputError(f"{path}: two columns have one name; rename one")
+        for batch in file.iter_batches(1024):
             for record in batch.to_pylist():
                 n += 1
                 yield Place(str(path), "record", n), record

@@ -15,6 +15,7 @@ from rlphf.errors import InputError
 from rlphf.evaluate.judges.comparisons import ASKED, COMPARISONS, ORDERS, Question, check_comparisons, questions, row, table_of
 from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.judges.templates.texts import criterion
+from rlphf.evaluate.table_files import as_text, from_text
 from rlphf.files import write_parquet, write_text
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
@@ -23,8 +24,6 @@ RATINGS = ("item", "question", "criterion", "response_1", "response_2", "verdict
 KEY = ("item", *ASKED)
 # About response_1 against response_2.
 VERDICTS = {"1": 1, "2": -1, "tie": 0}
-# What a spreadsheet takes for the beginning of a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Line = tuple[int, dict[str, str]]
 
@@ -46,13 +45,8 @@ def sheets(found: Sequence[Question], seed: int) -> tuple[list[dict[str, Any]], 
         item, (first, second) = f"item-{number:0{len(str(len(drawn)))}d}", question.shown
         texts = map(as_text, (question.prompt, criterion(question.criterion), first, second))
         ratings.append(dict(zip(RATINGS, (item, *texts, ""), strict=True)))
-        key.append({"item": item} | question.about)
+        key.append({"item": item} | {name: as_text(str(value)) for name, value in question.about.items()})
     return ratings, key
-
-
-def as_text(cell: str) -> str:
-    """Return a cell that no spreadsheet runs as a formula: with an apostrophe in front where it would."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
 
 
 def comparisons(key: Path, ratings: Path) -> pa.Table:
@@ -67,7 +61,7 @@ def comparisons(key: Path, ratings: Path) -> pa.Table:
             raise InputError(f"{key}: line {line}, item: {item!r} occurs twice; export the sheet again")
         if not re.fullmatch("[0-9]{1,9}", sample):
             raise InputError(f"{key}: line {line}, sample: {sample!r} is no number; export the sheet again")
-        items[item] = cells | {"sample": int(sample)}
+        items[item] = {name: from_text(cell) for name, cell in cells.items()} | {"sample": int(sample)}
     rated: dict[str, int] = {}
     for line, cells in _lines(ratings, RATINGS):
         item, verdict = cells["item"], cells["verdict"].strip().lower()
