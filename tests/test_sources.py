@@ -155,7 +155,7 @@ def test_every_rule_carries_the_digest_of_the_command_that_it_runs():
                 continue  # A target.
             rules[name] = (
                 re.findall(r'source=source_digest\("([^"]+)"\)', body),
-                re.search(r'"rlphf (?:--processes \{resources\.gpu\} )?([a-z]+(?: [a-z][a-z-]*)?)', body),
+                re.search(r'"rlphf (?:--processes \{resources\.gpu:q\} )?([a-z]+(?: [a-z][a-z-]*)?)', body),
             )
     assert len(rules) >= 26
     for name, (carried, command) in rules.items():

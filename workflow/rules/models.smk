@@ -94,7 +94,7 @@ for part in TOGETHER:
             rewards=made("reward", rules.reward.output.adapter, preference=part),
             selector=made("reward", rules.reward.output.adapter, preference=SELECTORS),
         output:
-            expand(rules.ppo.output, preference=part, allow_missing=True),
+            [directory(f"{SEED}/ppo/{name}/adapter") for name in part],
         log:
             f"{SEED}/logs/ppo/{'+'.join(part)}.log",
         benchmark:

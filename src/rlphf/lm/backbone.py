@@ -27,7 +27,7 @@ def loading(folder: Path | str, dtype: torch.dtype) -> dict[str, Any]:
 
     Raises InputError for 4 bits without CUDA or without bitsandbytes. Source of the format: Dettmers et al. 2023, QLoRA.
     """
-    shared = {"use_safetensors": True, "local_files_only": True}
+    shared = {"local_files_only": True}
     if not (Path(folder) / LOADING).exists():
         return {"dtype": dtype, **shared}
     asked = read_json(Path(folder) / LOADING)["quantization"]
@@ -56,7 +56,7 @@ def load_backbone(folder: Path | str, dtype: torch.dtype = torch.float32) -> tup
         raise InputError(f"{folder}: holds no backbone (config.json is missing)")
     arguments = loading(folder, dtype)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **arguments)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **arguments)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # The library passes on whatever a broken file leads its many parts to.
         raise InputError(f"{folder}: cannot be loaded as a backbone ({error or type(error).__name__})") from None

@@ -57,7 +57,9 @@ def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokeniz
     The head computes in float32, as PPO's does, also where the backbone is in 4 bits.
     """
     arguments = loading(backbone, torch.float32)
-    model = AutoModelForSequenceClassification.from_pretrained(backbone, num_labels=1, trust_remote_code=False, **arguments)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        backbone, num_labels=1, use_safetensors=True, trust_remote_code=False, **arguments
+    )
     read_in_float32(model.score)
     return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
 
