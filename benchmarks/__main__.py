@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import fit_soup, users
+from benchmarks import fit_soup, ppo, users
 from benchmarks.harness import ROOT, Options
 from benchmarks.table import PAGE, RESULTS, store, write_page
 from rlphf.errors import InputError
@@ -13,6 +13,7 @@ from rlphf.errors import InputError
 # What a trial finds: sizes too small to say anything of speed.
 TRIAL_RESULTS, TRIAL_PAGE = (ROOT / "benchmarks" / f".trial.{kind}" for kind in ("json", "md"))
 SCRIPTS = {
+    "ppo": ppo.rows,
     "users": users.rows,
     "fit_soup": fit_soup.rows,
 }
