@@ -78,6 +78,20 @@ def test_a_benchmark_that_fails_is_one_line_and_the_others_go_on(options, tmp_pa
     assert "not measured: a test" in (tmp_path / "page.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rounds", "0"], "--rounds: '0' is no whole number above zero"),
+        (["--smollm2", "nowhere"], "--smollm2: nowhere: holds no model"),
+        (["--only", "tokens"], "invalid choice: 'tokens'"),
+    ],
+)
+def test_a_wrong_option_ends_the_suite_before_it_measures(arguments, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        suite.main(arguments)
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_an_environment_that_cannot_be_installed_is_one_line_and_not_taken_for_ready(tmp_path, monkeypatch):
     def run(command: list[str], **_) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(command, 1 if "pip" in command else 0, "", "first\nERROR: no such release\n")
