@@ -10,7 +10,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment test test-all lint fuzz audit licences ui clean
+.PHONY: setup demo ci-experiment test test-all bench lint fuzz audit licences ui clean
 
 FUZZ_SECONDS ?= 60
 
@@ -36,8 +36,11 @@ test: setup  ## the test suite
 test-all: setup  ## the test suite with the long tests
 	$(BIN)/python -m pytest
 
+bench: setup  ## speed and memory against others, hours on an idle machine; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks $(ARGS)
+
 lint: setup  ## style, types and workflow checks
-	$(BIN)/ruff check src tests && $(BIN)/ruff format --check src tests && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff check src tests benchmarks && $(BIN)/ruff format --check src tests benchmarks && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python -m pytest -q -k lint tests/workflow/test_dag.py
 
 fuzz: setup  ## the readers of records on random bytes, for FUZZ_SECONDS

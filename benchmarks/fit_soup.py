@@ -1,99 +1,95 @@
 """From a person's pairs to weights: seconds of the fit for 5 to 1000 pairs and eight preferences, and of scoring these pairs.
 
-Scored are 128 pairs of the testbed's corpus, by eight reward models with new adapters on the configuration's small Llama. Run it
-on an idle machine; it needs no files but the configuration:
-
-    OMP_NUM_THREADS=1 python benchmarks/fit_soup.py config/config.yaml
+Scored are pairs of the testbed's corpus, by eight reward models with random adapters on the demo's small Llama.
 """
 
-import argparse
-import tempfile
-import time
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
-import numpy as np
-import torch
-import transformers
-from peft import get_peft_model
-from peft.utils import get_peft_model_state_dict
-
-from rlphf.config import Experiment, load
-from rlphf.lm.adapters import lora_config, write_adapter
-from rlphf.lm.backbone import backbone_sha256
+from benchmarks.child import timed
+from benchmarks.harness import Answer, Options, Side, interleaved, machine, versions_of
+from benchmarks.models import CONFIG, SMALL, Prepared, prepared
+from benchmarks.table import Figure, Row
+from rlphf.files import read_json, write_json
 from rlphf.preferences import PREFERENCES
-from rlphf.testbed.prompts import corpus
-from rlphf.train.backbone import small_llama, train_tokenizer
-from rlphf.train.reward import classifier
-from rlphf.users.differences import differences
-from rlphf.users.weights import DRAWS, asked, described, fit, recipe_weights
 
 PAIRS = (5, 10, 30, 100, 300, 1000)
 SCORED = 128
 REPEATS = 20
+ABOUT = "adapter.json"
 
 
-def fitting(count: int) -> tuple[float, float]:
-    """Return the median seconds of a fit on `count` pairs, and of that with draws, shares, intervals and what is asked for."""
+def rows(options: Options) -> Iterator[Row]:
+    """Measure the fit, and the scoring of one and of SCORED pairs."""
+    made = prepared(SMALL, options)
+    repeats, scored = (2, 2) if options.small else (REPEATS, SCORED)
+    fit = Side("fit", "benchmarks.fit_soup:fitting", {"repeats": repeats})
+    arguments = {"backbone": str(made.model), "rewards": str(_rewards(made, options.work / "rewards"))}
+    sides = [Side("scores", "benchmarks.fit_soup:scoring", arguments | {"pairs": pairs}) for pairs in (scored, 1)]
+    found = machine(options)
+    fits, many, one = interleaved([fit, *sides], options)
+    settings = {"preferences": len(PREFERENCES), "repetitions": repeats, "rounds": options.rounds}
+    versions = {"ours": versions_of(fits[0], "torch", "numpy")}
+    row = Row("fit-soup", "A person's weights", [], settings, versions, found)
+    figures = [
+        Figure(f"{what}, {pairs} pairs", "ms", [1000 * median(answer[kind][str(pairs)]) for answer in fits])
+        for pairs in PAIRS
+        for kind, what in (("alone", "fit"), ("whole", "fit with intervals and what is asked for"))
+    ]
+    times = [[answer["seconds"][0] for answer in answers] for answers in (many, one)]
+    figures.append(Figure(f"scoring {scored} pairs by {len(PREFERENCES)} reward models", "s", times[0], "one pair", times[1]))
+    yield replace(row, figures=figures)
+
+
+def fitting(repeats: int) -> Answer:
+    """Side: seconds of fits by number of pairs, `alone`, and `whole` with draws, shares, intervals and what is asked for."""
+    import numpy as np
+
+    from rlphf.users.weights import DRAWS, asked, described, fit, recipe_weights
+
     names = list(PREFERENCES)
-    rng = np.random.default_rng(count)
-    true = rng.dirichlet(np.ones(len(names)))
-    alone, whole = [], []
-    for seed in range(REPEATS):
-        found = rng.normal(size=(count, len(names))) * 4
-        found *= np.where(rng.random(count) < 1 / (1 + np.exp(-found @ true)), 1, -1)[:, None]
-        start = time.perf_counter()
-        posterior = fit(found, names, 0.5)
-        alone.append(time.perf_counter() - start)
-        draws = posterior.draws(DRAWS, seed)
-        described(posterior, draws), asked(posterior, draws), recipe_weights(posterior, draws)
-        whole.append(time.perf_counter() - start)
-    return float(np.median(alone)), float(np.median(whole))
+    answer: Answer = {"alone": {}, "whole": {}}
+    for pairs in PAIRS:
+        rng = np.random.default_rng(pairs)
+        true = rng.dirichlet(np.ones(len(names)))
+        differences = rng.normal(size=(pairs, len(names))) * 4
+        differences *= np.where(rng.random(pairs) < 1 / (1 + np.exp(-differences @ true)), 1, -1)[:, None]
+
+        def alone(differences: np.ndarray = differences):
+            return fit(differences, names, 0.5)
+
+        def whole(differences: np.ndarray = differences) -> None:
+            posterior = fit(differences, names, 0.5)
+            draws = posterior.draws(DRAWS, 0)
+            described(posterior, draws), asked(posterior, draws), recipe_weights(posterior, draws)
+
+        answer["alone"][pairs] = timed(alone, repeats)["seconds"]
+        answer["whole"][pairs] = timed(whole, repeats)["seconds"]
+    return answer
 
 
-def scoring(experiment: Experiment, folder: Path) -> tuple[float, float]:
-    """Return the seconds of scoring few pairs and SCORED ones by all reward models, loading included."""
-    documents = list(islice(corpus(experiment.testbed, 1), 2 * SCORED))
-    tokenizer = train_tokenizer([f"{a}\n{b}" for a, b in documents], 1000)
-    backbone = folder / "backbone"
-    small_llama(experiment.backbone, tokenizer, 0).save_pretrained(backbone)
-    tokenizer.save_pretrained(backbone)
-    rewards = {}
-    for name in PREFERENCES:
-        model = get_peft_model(classifier(backbone)[0], lora_config(experiment.reward.lora, task_type="SEQ_CLS"))
-        about = {"kind": "reward", "preference": name, "backbone_sha256": backbone_sha256(backbone)}
-        rewards[name] = folder / name
-        config = model.peft_config["default"].to_dict()
-        write_adapter(rewards[name], get_peft_model_state_dict(model), config, str(backbone), about)
+def scoring(backbone: str, rewards: str, pairs: int) -> Answer:
+    """Side: seconds of scoring pairs by a reward model per preference, their loading included."""
+    from rlphf.config import load
+    from rlphf.testbed.prompts import corpus
+    from rlphf.users.differences import differences
+
+    documents = list(islice(corpus(load(CONFIG).testbed, 1), 2 * pairs))
     rows = [
         {"prompt": prompt, "chosen": one, "rejected": other}
         for (prompt, one), (_, other) in zip(documents[::2], documents[1::2], strict=True)
     ]
-    seconds = []
-    for count in (1, SCORED):
-        start = time.perf_counter()
-        differences(rows[:count], rewards, backbone)
-        seconds.append(time.perf_counter() - start)
-    return seconds[0], seconds[1]
+    folders = {name: Path(rewards) / name for name in PREFERENCES}
+    return timed(lambda: differences(rows, folders, Path(backbone)), 1, warm=0)
 
 
-def main() -> None:
-    """Print the seconds of the fit by number of pairs, and those of scoring."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    print(f"pairs  fit (s)  with shares, intervals and what is asked for (s); {len(PREFERENCES)} preferences")
-    for count in PAIRS:
-        alone, whole = fitting(count)
-        print(f"{count:5}  {alone:7.4f}  {whole:7.4f}")
-    with tempfile.TemporaryDirectory() as folder:
-        first, last = scoring(load(options.config), Path(folder))
-    print(f"scoring by {len(PREFERENCES)} reward models: 1 pair {first:.2f} s, {SCORED} pairs {last:.2f} s,", end=" ")
-    print(f"{(last - first) / (SCORED - 1) * 1000:.0f} ms for each further pair")
-
-
-if __name__ == "__main__":
-    main()
+def _rewards(made: Prepared, folder: Path) -> Path:
+    """Copy the one reward model for every preference: speed does not depend on what it likes."""
+    for name in PREFERENCES:
+        shutil.copytree(made.reward, folder / name)
+        write_json(folder / name / ABOUT, read_json(made.reward / ABOUT) | {"preference": name})
+    return folder
