@@ -36,9 +36,14 @@ def theirs(
 
     libraries = resident_mb()
     kind = getattr(torch, dtype)
-    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
-    policy = AutoModelForCausalLM.from_pretrained(model, dtype=kind)
-    reward, value = (AutoModelForSequenceClassification.from_pretrained(classifier, num_labels=1, dtype=kind) for _ in range(2))
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left", trust_remote_code=False)
+    policy = AutoModelForCausalLM.from_pretrained(model, dtype=kind, use_safetensors=True, trust_remote_code=False)
+    reward, value = (
+        AutoModelForSequenceClassification.from_pretrained(
+            classifier, num_labels=1, dtype=kind, use_safetensors=True, trust_remote_code=False
+        )
+        for _ in range(2)
+    )
     if critic == "frozen":
         value.requires_grad_(False)
         value.score.requires_grad_(True)

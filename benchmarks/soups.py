@@ -94,7 +94,9 @@ def theirs(folder: str, kind: str, repeats: int, model: str) -> Answer:
     from rlphf.lm.backbone import load_backbone
 
     # The first adapter makes the model and stays, so that each repetition can load all anew.
-    adapted = PeftModel.from_pretrained(load_backbone(model)[0], Path(folder) / ADAPTERS[0], adapter_name="held")
+    adapted = PeftModel.from_pretrained(
+        load_backbone(model)[0], Path(folder) / ADAPTERS[0], adapter_name="held", use_safetensors=True
+    )
     settings = {"svd_rank": LORA["rank"], "svd_full_matrices": False} if kind == "svd" else {}
     found: Answer = {"seconds": [], "cpu_seconds": []}
 

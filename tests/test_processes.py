@@ -54,7 +54,7 @@ def test_a_further_process_leaves_no_record(second: None, tmp_path: Path) -> Non
 
 def test_only_steps_of_trainers_of_libraries_can_be_shared(capsys: pytest.CaptureFixture) -> None:
     assert {c.name for c in COMMANDS if c.shared} == {"reward train", "mt train", "policy train", "users train"}
-    assert main(["--processes", "2", "data", "testbed", "--config", "a", "--out", "b"]) == 2
+    assert main(["--processes", "2", "data", "prompts", "--config", "a", "--out", "b"]) == 2
     assert capsys.readouterr().err == "rlphf: error: --processes: this step runs in one process; leave it out\n"
 
 

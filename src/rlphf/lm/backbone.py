@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from rlphf.errors import InputError
 from rlphf.files import read_json, sha256, write_json
@@ -14,6 +15,9 @@ from rlphf.processes import local_rank
 # In the backbone's folder: how its weights are to be loaded. A file of the backbone and no option of a step, so that no step can
 # load it in another precision than the others.
 LOADING = "loading.json"
+
+# Weights are read in a second or two; the library's bar would only stand before the line that says what is wrong.
+disable_progress_bar()
 
 
 def write_loading(folder: Path, quantization: str) -> None:
