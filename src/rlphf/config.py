@@ -106,6 +106,8 @@ class Experiment(Section):
         if self.backbone.quantization != "none":
             if self.backbone.source not in ("path", "hub"):
                 raise ValueError(f"backbone.quantization: a model of source {self.backbone.source} is not quantized; set none")
+            if self.backbone.training_dtype != "float32":
+                raise ValueError("backbone.training_dtype: weights of 4 bits compute in bfloat16 as they are; leave it out")
             if self.mistakes.low_precision_baselines or "low_precision_baselines" in self.priced:
                 raise ValueError("mistakes.low_precision_baselines: rounds weights, and those of 4 bits cannot be; set none")
         if self.ppo.keep == "best" and self.ppo.algorithm != "ppo":

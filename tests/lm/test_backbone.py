@@ -10,7 +10,15 @@ from transformers import AutoTokenizer
 
 from rlphf.errors import InputError
 from rlphf.lm import backbone
-from rlphf.lm.backbone import backbone_sha256, load_backbone, loading, write_loading
+from rlphf.lm.backbone import (
+    backbone_sha256,
+    load_backbone,
+    loading,
+    sampled_in_float32,
+    training_dtype,
+    write_loading,
+)
+from rlphf.settings import Backbone
 from rlphf.train.reward import classifier
 
 
@@ -68,7 +76,7 @@ def test_a_backbone_is_named_by_its_weights(tiny_backbone: Path, tmp_path: Path)
 def four_bits(tiny_backbone: Path, tmp_path: Path) -> Path:
     """A copy of the tiny backbone that is to be loaded in 4 bits."""
     shutil.copytree(tiny_backbone, tmp_path / "backbone")
-    write_loading(tmp_path / "backbone", "4bit")
+    write_loading(tmp_path / "backbone", Backbone(quantization="4bit"))
     return tmp_path / "backbone"
 
 
@@ -100,5 +108,27 @@ def test_four_bits_are_the_backbones_own_and_leave_heads_as_they_are(
 
 
 def test_nothing_is_noted_for_a_backbone_that_is_not_quantized(tmp_path: Path) -> None:
-    write_loading(tmp_path, "none")
+    write_loading(tmp_path, Backbone())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_backbone_says_in_what_it_trains_on_a_cpu(tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny_backbone, folder)
+    write_loading(folder, Backbone(training_dtype="bfloat16"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training_dtype(tiny_backbone) == torch.float32 and training_dtype(folder) == torch.bfloat16
+    assert load_backbone(folder)[0].dtype == torch.float32 and classifier(folder)[0].dtype == torch.bfloat16
+    assert classifier(folder)[0].score.weight.dtype == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert training_dtype(tiny_backbone) == torch.bfloat16 and training_dtype(folder, torch.float32) == torch.float32
+
+
+def test_weights_are_in_float32_while_a_cpu_samples_and_as_they_were_afterwards(tiny_backbone: Path) -> None:
+    model = load_backbone(tiny_backbone, torch.bfloat16)[0].to("cpu")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(KeyError), sampled_in_float32(model):
+        assert all(torch.equal(value, before[name].float()) for name, value in model.state_dict().items())
+        assert model.dtype == torch.float32 and model.lm_head.weight is model.get_input_embeddings().weight
+        raise KeyError
+    assert all(torch.equal(value, before[name]) and value.dtype == torch.bfloat16 for name, value in model.state_dict().items())

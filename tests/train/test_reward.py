@@ -17,10 +17,10 @@ from rlphf.data.annotate import model_utilities
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.backbone import backbone_sha256, load_backbone, write_loading
 from rlphf.lm.rewards import RewardModels
 from rlphf.preferences import instruction
-from rlphf.settings import Lora, Reward
+from rlphf.settings import Backbone, Lora, Reward
 from rlphf.tracking.record import read_metrics
 from rlphf.train.reward import SCORED, classifier, encode_texts, load_reward_model, reward_step, score, train_reward_model
 
@@ -105,6 +105,21 @@ def test_batches_and_their_padding_do_not_change_scores(trained: Path, tiny_back
     model, tokenizer = load_reward_model(tiny_backbone, trained / "adapter")
     for size in (1, 5, 64):
         assert score(model, texts, tokenizer.pad_token_id, batch_size=size) == pytest.approx(in_memory, abs=1e-4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on CUDA the reward models' weights are float32")
+def test_on_a_backbone_in_bfloat16_it_learns_and_adapter_and_head_stay_in_float32(tiny_backbone: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    write_loading(tmp_path / "backbone", Backbone(training_dtype="bfloat16"))
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(pairs(), PAIRS))
+    (tmp_path / "config.yaml").write_text(CONFIG.format(epochs=6, rate=0.01))
+    reward_step(tmp_path / "config.yaml", "P3A", tmp_path / "backbone", [tmp_path / "pairs.parquet"], tmp_path / "P3A")
+    rows = read_parquet(tmp_path / "P3A" / "scores.parquet", SCORED).to_pylist()
+    assert sum(r["chosen"] > r["rejected"] for r in rows) > 0.95 * len(rows)
+    model, _ = load_reward_model(tmp_path / "backbone", tmp_path / "P3A" / "adapter")
+    kinds = {name: value.dtype for name, value in model.named_parameters()}
+    assert {kind for name, kind in kinds.items() if "lora" in name or "score" in name} == {torch.float32}
+    assert {kind for name, kind in kinds.items() if "lora" not in name and "score" not in name} == {torch.bfloat16}
 
 
 def test_it_learns_a_separable_preference_also_on_other_prompts(trained: Path) -> None:

@@ -1,16 +1,20 @@
 """Loading a backbone: the one frozen base language model that every adapter sits on."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from rlphf.errors import InputError
 from rlphf.files import read_json, sha256, write_json
 from rlphf.processes import local_rank
+from rlphf.settings import Backbone
 
 # In the backbone's folder: how its weights are to be loaded. A file of the backbone and no option of a step, so that no step can
 # load it in another precision than the others.
@@ -20,10 +24,24 @@ LOADING = "loading.json"
 disable_progress_bar()
 
 
-def write_loading(folder: Path, quantization: str) -> None:
-    """Note in a backbone's folder in which precision every step loads it; nothing is noted for "none"."""
-    if quantization != "none":
-        write_json(folder / LOADING, {"quantization": quantization})
+def write_loading(folder: Path, settings: Backbone) -> None:
+    """Note in a backbone's folder in which precision steps load it; nothing is noted where all is as usual."""
+    noted = {"quantization": settings.quantization} if settings.quantization != "none" else {}
+    noted |= {"training_dtype": settings.training_dtype} if settings.training_dtype != "float32" else {}
+    if noted:
+        write_json(folder / LOADING, noted)
+
+
+def _noted(folder: Path | str) -> dict[str, str]:
+    path = Path(folder) / LOADING
+    return read_json(path) if path.exists() else {}
+
+
+def training_dtype(folder: Path | str, on_cuda: torch.dtype = torch.bfloat16) -> torch.dtype:
+    """Return the type of a backbone's frozen weights where adapters are trained and texts scored; with CUDA, `on_cuda`."""
+    if torch.cuda.is_available():
+        return on_cuda
+    return torch.bfloat16 if _noted(folder).get("training_dtype") == "bfloat16" else torch.float32
 
 
 def loading(folder: Path | str, dtype: torch.dtype) -> dict[str, Any]:
@@ -32,9 +50,9 @@ def loading(folder: Path | str, dtype: torch.dtype) -> dict[str, Any]:
     Raises InputError for 4 bits without CUDA or without bitsandbytes. Source of the format: Dettmers et al. 2023, QLoRA.
     """
     shared = {"local_files_only": True}
-    if not (Path(folder) / LOADING).exists():
+    asked = _noted(folder).get("quantization")
+    if asked is None:
         return {"dtype": dtype, **shared}
-    asked = read_json(Path(folder) / LOADING)["quantization"]
     if not torch.cuda.is_available():
         raise InputError(f"backbone.quantization: {asked} needs a CUDA device, and there is none here; run on one, or set none")
     if find_spec("bitsandbytes") is None:
@@ -70,6 +88,21 @@ def load_backbone(folder: Path | str, dtype: torch.dtype = torch.float32) -> tup
     if "quantization_config" not in arguments:
         model.to(f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu")
     return model.eval(), tokenizer
+
+
+@contextmanager
+def sampled_in_float32(model: nn.Module) -> Iterator[None]:
+    """Hold the weights of `model` in float32 on a CPU, which decodes faster so: a product with one token per row has to
+    rearrange bfloat16 weights first. They keep their rounding, and are put back to the bit.
+    """
+    before = {p: p.data for p in model.parameters() if p.dtype == torch.bfloat16 and p.device.type == "cpu"}
+    try:
+        for parameter in before:
+            parameter.data = parameter.data.float()
+        yield
+    finally:
+        for parameter, data in before.items():
+            parameter.data = data
 
 
 def backbone_sha256(folder: Path | str) -> str:

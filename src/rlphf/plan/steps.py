@@ -67,7 +67,8 @@ class _Plan:
     def __init__(self, experiment: Experiment, shape: Shape, place: Place):
         self.experiment, self.shape, self.place = experiment, shape, place
         quantized = experiment.backbone.quantization != "none"
-        # As the steps load it: float32, but bfloat16 where a policy is trained on a GPU, and all in 4 bits alike.
+        # As the steps load it: float32, but bfloat16 where a policy is trained on a GPU, and all in 4 bits alike. On a CPU a
+        # backbone that trains in bfloat16 samples in float32, and the latter needs the more.
         self.loaded = FOUR_BITS if quantized else FULL
         self.training = FOUR_BITS if quantized else HALF if place.on_gpu else FULL
         self.quantized = quantized

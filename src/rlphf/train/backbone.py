@@ -263,5 +263,5 @@ def backbone_step(config: Path, out: Path) -> None:
         with atomic_folder(out) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
-            write_loading(temporary, settings.quantization)
+            write_loading(temporary, settings)
         run.output(out)

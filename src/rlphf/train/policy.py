@@ -12,7 +12,7 @@ from rlphf.data.records import PROMPTS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, initial_a_digest, new_policy, write_adapter, write_policy
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.rewards import RewardModels
 from rlphf.lm.stack import Stack
@@ -111,7 +111,7 @@ def policy_step(
             instructions(name, seed, chosen) if settings.keep == "best" else []
             for name, seed in zip(preference, seeds, strict=True)
         ]
-        base, tokenizer = load_backbone(backbone, torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+        base, tokenizer = load_backbone(backbone, training_dtype(backbone))
         digest = backbone_sha256(backbone)
         # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
         other_starts = experiment.mistakes.other_starts

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlphf.lm.backbone import sampled_in_float32
 from rlphf.lm.chat import decode_response
 from rlphf.lm.logprobs import logprobs_and_entropies, token_logprobs
 from rlphf.lm.rewards import RewardModels
@@ -122,12 +123,13 @@ class PPOTrainer:
         longest = max(limits.values())
         decoding = Decoding(temperature=self.settings.temperature, max_new_tokens=longest, batch_size=len(asked))
         eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
-        if len(self.policies) == 1 and self.model.dtype == torch.float32:
-            with self.policies.merged(0):
-                found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()))
-        else:
-            with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
-                found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), rows=rows)
+        with sampled_in_float32(self.model):
+            if len(self.policies) == 1 and self.model.dtype == torch.float32:
+                with self.policies.merged(0):
+                    found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()))
+            else:
+                with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
+                    found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), rows=rows)
         return {i: [row[: limits[i]] for row, owner in zip(found, which, strict=True) if owner == i] for i in prompts}
 
     @torch.no_grad()

@@ -22,7 +22,7 @@ from rlphf.data.splits import group
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.adapters import lora_config, write_adapter
-from rlphf.lm.backbone import backbone_sha256, loading
+from rlphf.lm.backbone import backbone_sha256, loading, training_dtype
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
 from rlphf.preferences import GOLD, SELECTOR, instruction
@@ -54,9 +54,9 @@ SCORED = pa.schema(
 def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the backbone as a sequence classifier with one output; its head is new until an adapter brings one.
 
-    The head computes in float32, as PPO's does, also where the backbone is in 4 bits.
+    The head computes in float32, as PPO's does, also where the backbone does not.
     """
-    arguments = loading(backbone, torch.float32)
+    arguments = loading(backbone, training_dtype(backbone, on_cuda=torch.float32))
     model = AutoModelForSequenceClassification.from_pretrained(
         backbone, num_labels=1, use_safetensors=True, trust_remote_code=False, **arguments
     )

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
@@ -13,7 +12,7 @@ from rlphf.config import load
 from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
 from rlphf.lm.adapters import add_policy, initial_a_digest, write_policy
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.preferences import MT as MT_POLICY
 from rlphf.preferences import alone, instruction
@@ -76,8 +75,7 @@ def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> 
         rows = [row for row in read_pairs(pairs) if row["split"] == "train"]
         if not rows:
             raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to imitate")
-        dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        base, tokenizer = load_backbone(backbone, dtype)
+        base, tokenizer = load_backbone(backbone, training_dtype(backbone))
         model = add_policy(base, experiment.mt.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(model)
         steps = train_sft(model, tokenizer, examples(tokenizer, rows), experiment.mt, derive(experiment.seed, "mt"), folder, run)

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
-from rlphf.lm.backbone import load_backbone
+from rlphf.lm.backbone import load_backbone, training_dtype
 from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train.users import Pair, PairTrainer, encode_pairs
@@ -66,8 +65,7 @@ def read_material(
     where = ", ".join(map(str, pairs))
     if not any(row["split"] == "train" for row in rows):
         raise InputError(f"{where}: the split 'train' is empty; nothing to train on")
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-    base, tokenizer = load_backbone(backbone, dtype)
+    base, tokenizer = load_backbone(backbone, training_dtype(backbone))
     encoded = encode_pairs(tokenizer, rows, users, settings, base.config.max_position_embeddings, texts)
     known = [pair.user for row, pair in zip(rows, encoded, strict=True) if row["split"] == "train" and pair.user]
     vocabulary: Any = base.get_input_embeddings().weight
