@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from rlphf import __version__
-from rlphf.cli import COMMANDS, Command, main, parser
+from rlphf.cli import main, parser
+from rlphf.commands import COMMANDS, Command
 from rlphf.config import load
 
 SOURCE = Path(__file__).parent.parent / "src"

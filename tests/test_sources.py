@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rlphf import sources
-from rlphf.cli import COMMANDS
+from rlphf.commands import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PRINT = "import json; from rlphf.sources import *; print(json.dumps({c.name: source_digest(c.name) for c in COMMANDS}))"

@@ -4,7 +4,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from rlphf.cli import COMMANDS
+from rlphf.commands import COMMANDS
 from rlphf.files import digest, sha256
 
 ROOT = Path(__file__).parent.parent
