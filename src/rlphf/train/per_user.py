@@ -11,6 +11,7 @@ from pathlib import Path
 from peft import set_peft_model_state_dict
 from peft.utils import get_peft_model_state_dict
 
+from rlphf.cards import adapter_card
 from rlphf.config import load
 from rlphf.files import atomic_folder
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
@@ -52,7 +53,7 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
                 for number in range(len(trainer.order)):
                     run.log(trainer.update(number), step=done + number)
                 done += len(trainer.order)
-                write_policy(policy, folder / str(user), str(backbone), about)
+                write_policy(policy, folder / str(user), str(backbone), about, adapter_card(run, experiment, about, backbone))
                 index = [i for i, (_, pair) in enumerate(held) if pair.user == user]
                 found, _ = trainer.evaluate([held[i][1] for i in index])
                 for i, value in zip(index, found, strict=True):
@@ -85,7 +86,7 @@ def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path,
         if not is_first():
             return
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
-        write_policy(policy, out / "adapter", str(backbone), about)
+        write_policy(policy, out / "adapter", str(backbone), about, adapter_card(run, experiment, about, backbone))
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         plain = experiment.dpo.model_copy(update={"beta": 1.0})
         scorer = DPOTrainer(policy.eval(), material.tokenizer, material.users, [], plain, seed)
