@@ -18,6 +18,7 @@ from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import GENERAL
 from rlphf.processes import is_first
+from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
@@ -44,8 +45,9 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         margins, done = [0.0] * len(held), 0
         # As a whole, so that no adapter of an earlier population is left.
-        with atomic_folder(out / "adapters") as folder:
-            for user in sorted({pair.user for pair in material.train} - {0}):
+        users_trained = sorted({pair.user for pair in material.train} - {0})
+        with atomic_folder(out / "adapters") as folder, bar(len(users_trained), "users") as through:
+            for user in users_trained:
                 set_peft_model_state_dict(policy, start, adapter_name=POLICY)
                 own = [pair for pair in material.train if pair.user == user]
                 trainer = DPOTrainer(policy, material.tokenizer, material.users, own, settings, seed)
@@ -58,6 +60,7 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
                 found, _ = trainer.evaluate([held[i][1] for i in index])
                 for i, value in zip(index, found, strict=True):
                     margins[i] = value
+                through(1)
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], margins, [0.0] * len(held), run)
         run.tag(pairs=len(material.train), updates=done)
         run.output(out / "adapters", scores)

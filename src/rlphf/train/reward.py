@@ -28,6 +28,7 @@ from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
 from rlphf.preferences import GOLD, SELECTOR, instruction
 from rlphf.processes import is_first
+from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.settings import Reward
 from rlphf.tracking.callback import TrainerLog
@@ -149,11 +150,13 @@ def score(model: PreTrainedModel | PeftModel, texts: Sequence[list[int]], pad_id
     """Return the reward model's score of each encoded text."""
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
     scores = [0.0] * len(texts)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        tokens, mask = pad([texts[i] for i in chosen], pad_id, model.device)
-        for i, value in zip(chosen, model(input_ids=tokens, attention_mask=mask).logits.squeeze(-1).tolist(), strict=True):
-            scores[i] = value
+    with bar(len(texts), "texts scored") as done:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            tokens, mask = pad([texts[i] for i in chosen], pad_id, model.device)
+            for i, value in zip(chosen, model(input_ids=tokens, attention_mask=mask).logits.squeeze(-1).tolist(), strict=True):
+                scores[i] = value
+            done(len(chosen))
     return scores
 
 
