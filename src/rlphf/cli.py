@@ -18,8 +18,8 @@ _KINDS: dict[str, dict] = {
     "text": {"type": str},
     "integer": {"type": int},
     "number": {"type": float},
-    "paths": {"type": Path, "nargs": "+"},
-    "texts": {"type": str, "nargs": "+"},
+    "paths": {"type": Path, "nargs": "+", "action": "extend"},
+    "texts": {"type": str, "nargs": "+", "action": "extend"},
     "switch": {"action": "store_true"},
 }
 

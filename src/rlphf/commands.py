@@ -1,29 +1,7 @@
 """The table of the command line: each command, the function that does it, and its options. No step is imported here."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Option:
-    """A flag of a command: `kind` is a path, a text, an integer, a number, a switch, or several paths or texts."""
-
-    flag: str
-    help: str
-    kind: str = "path"
-    required: bool = True
-
-
-@dataclass(frozen=True)
-class Command:
-    """A sub-command and the function that does it, as "module:function"."""
-
-    name: str
-    target: str
-    help: str
-    options: tuple[Option, ...] = ()
-    shared: bool = False
-    """Whether several processes can share it (`rlphf.processes`)."""
-
+from rlphf.command import Command, Option
+from rlphf.commands_use import USE
 
 CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
 OUT = Option("out", "file or folder to write")
@@ -273,4 +251,5 @@ COMMANDS = (
         "write a configuration with all keys and comments, and its JSON schema",
         (Option("config", "configuration to read"), OUT),
     ),
+    *USE,
 )

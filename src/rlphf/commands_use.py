@@ -1,0 +1,37 @@
+"""The part of the table of commands that is for a person's own use, beside the steps of the workflow."""
+
+from rlphf.command import Command, Option
+
+RESULTS = Option("results", "results/<experiment>, or one of its seeds' folders (results/demo)", required=False)
+DECODING = (
+    Option("temperature", "sampling temperature, 0 for greedy (evaluation.decoding)", "number", required=False),
+    Option("max-new-tokens", "longest answer in tokens (evaluation.decoding)", "integer", required=False),
+    Option("seed", "seed of the answers (the run's own)", "integer", required=False),
+)
+
+USE = (
+    Command(
+        "chat",
+        "rlphf.use.chat:chat_step",
+        "talk with a soup of a finished run; through a pipe, a question and an answer per line",
+        (
+            Option("soup", 'weights of preferences, such as P1A=0.5,P2B=0.5, or "plain"', "text", required=False),
+            RESULTS,
+            *DECODING,
+        ),
+    ),
+    Command(
+        "sample",
+        "rlphf.use.sample:sample_step",
+        "answer a file of prompts by soups of a finished run",
+        (
+            Option("prompts", "prompts: .txt with one per line, or JSON, JSONL, CSV or Parquet with a field prompt"),
+            Option("soup", 'soups, each as weights of preferences or "plain"', "texts", required=False),
+            Option("soup-folder", "folders of merged soups", "paths", required=False),
+            Option("unprompted", "ask for no preference behind the prompts", "switch", required=False),
+            RESULTS,
+            *DECODING,
+            Option("out", "file of JSON lines to write"),
+        ),
+    ),
+)
