@@ -34,4 +34,15 @@ USE = (
             Option("out", "file of JSON lines to write"),
         ),
     ),
+    Command(
+        "doctor",
+        "rlphf.use.doctor:doctor_step",
+        "say what this machine, the installed packages and the configuration lack",
+        (
+            Option(
+                "config", "config/config.yaml and the experiment's file, the later one over the earlier", "paths", required=False
+            ),
+            Option("profile", "folder of a Snakemake profile (workflow/profiles/default)", required=False),
+        ),
+    ),
 )
