@@ -35,6 +35,26 @@ USE = (
         ),
     ),
     Command(
+        "new-preference",
+        "rlphf.use.new_preference:new_preference_step",
+        "add a preference of your own to an experiment's file",
+        (
+            Option("id", "P1, P2 or P3 for the axis, and a letter from E on, such as P3E", "text"),
+            Option("axis", "expertise (P1), informativeness (P2) or style (P3)", "text"),
+            Option("name", "a word for it", "text"),
+            Option("prompt", "the sentence that asks for it", "text"),
+            Option(
+                "words", "words that its sentences hold: the rule by which it is labelled and judged", "texts", required=False
+            ),
+            Option("measure", "another rule: words (their number), readability or polarity", "text", required=False),
+            Option("direction", "more (the default) or less of the rule's measure", "text", required=False),
+            Option("judge", "what the judges llm and people are told of it", "text", required=False),
+            Option("combine", "evaluate its combinations, too", "switch", required=False),
+            Option("config", "files that the experiment is laid over (config/config.yaml)", "paths", required=False),
+            Option("experiment", "file of the experiment, such as config/experiments/mine.yaml; made if it is not there"),
+        ),
+    ),
+    Command(
         "doctor",
         "rlphf.use.doctor:doctor_step",
         "say what this machine, the installed packages and the configuration lack",

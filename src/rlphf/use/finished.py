@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlphf.config import Experiment, load
 from rlphf.errors import InputError
-from rlphf.preferences import PREFERENCES, preference
+from rlphf.preferences import AXES, axis_of
 
 RESULTS = Path("results/demo")
 # Weights as people write them, such as three of 0.33, may miss 1 by this.
@@ -93,9 +93,9 @@ def asked(weights: Mapping[str, float]) -> list[str]:
     """
     by_axis: dict[str, list[str]] = {}
     for name in sorted(name for name, weight in weights.items() if weight > 0):
-        by_axis.setdefault(preference(name).axis, []).append(name)
+        by_axis.setdefault(axis_of(name), []).append(name)
     found = []
-    for axis in dict.fromkeys(p.axis for p in PREFERENCES.values()):
+    for axis in AXES:
         most = max((weights[name] for name in by_axis.get(axis, [])), default=0.0)
         heaviest = [name for name in by_axis.get(axis, []) if weights[name] == most]
         found += heaviest if len(heaviest) == 1 else []
