@@ -55,6 +55,18 @@ USE = (
         ),
     ),
     Command(
+        "hub push",
+        "rlphf.use.push:push_step",
+        "send an adapter, reward model, soup or backbone with its card to the Hugging Face hub",
+        (
+            Option("folder", "folder of the model"),
+            Option("repo", "repository of the hub, made if it is not there", "text"),
+            Option("base-model", "repository of the adapter's backbone, where that is not of the hub", "text", required=False),
+            Option("private", "make the repository private", "switch", required=False),
+            Option("dry-run", "list what would be sent", "switch", required=False),
+        ),
+    ),
+    Command(
         "doctor",
         "rlphf.use.doctor:doctor_step",
         "say what this machine, the installed packages and the configuration lack",
