@@ -107,6 +107,13 @@ def test_batches_and_their_padding_do_not_change_scores(trained: Path, tiny_back
         assert score(model, texts, tokenizer.pad_token_id, batch_size=size) == pytest.approx(in_memory, abs=1e-4)
 
 
+def test_its_card_has_the_accuracy_of_every_split(trained: Path) -> None:
+    logged = read_metrics(trained / "metrics.jsonl")
+    accuracies = {name: value for line in logged for name, value in line["metrics"].items() if name.endswith("_accuracy")}
+    card = (trained / "adapter" / "README.md").read_text()
+    assert len(accuracies) > 1 and all(f"| `{name}` | {value:.4g} |" in card for name, value in accuracies.items())
+
+
 def test_it_learns_a_separable_preference_also_on_other_prompts(trained: Path) -> None:
     metrics = {k: v for line in read_metrics(trained / "metrics.jsonl") for k, v in line["metrics"].items()}
     assert metrics["train_accuracy"] > 0.95 and metrics["test_accuracy"] > 0.95
