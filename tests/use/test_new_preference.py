@@ -118,6 +118,15 @@ def test_a_broken_file_is_left_as_it_is(capsys):
     assert MINE.read_text() == "experiment: [\n" and "cannot be read as YAML" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "text", ["{experiment: mine}\n", "preferences: &ids [P1A, P3B]\ncombination_preferences: *ids\nevaluation: {front: []}\n"]
+)
+def test_a_file_whose_form_leaves_no_room_is_left_as_it_is(capsys, text):
+    MINE.write_text(text)
+    assert add(*POETIC, *WORDS) == 2
+    assert MINE.read_text() == text and "give each key a line of its own" in capsys.readouterr().err
+
+
 def test_a_judge_that_has_to_be_told_needs_to_be_told(capsys):
     MINE.write_text("evaluation: {judges: [oracle, llm]}\n")
     assert add(*POETIC, *WORDS, "--combine") == 2

@@ -73,14 +73,20 @@ def new_preference_step(
     own = {"axis": axis, "name": name, "prompt": prompt}
     own |= {"rule": rule} if words or measure else {}
     own |= {"judge": judge} if judge else {}
-    # What is laid over a mapping keeps its other keys, but the file has to be read by itself, too.
     mine = (settings or {}).get("own_preferences") or {}
     changes: dict[str, Any] = {"own_preferences": {**mine, id: own}, "preferences": [*now.preferences, id]}
     changes |= {"combination_preferences": [*now.combination_preferences, id]} if combine else {}
-    layered([*raws, {**(settings or {}), **changes}], str(experiment))
+    wanted = {**(settings or {}), **changes}
+    layered([*raws, wanted], str(experiment))
     text = experiment.read_text(encoding="utf-8") if experiment.exists() else HEADER.format(base=below[-1])
-    for key, value in changes.items():
-        text = with_value(text, key, value)
+    try:
+        for key, value in changes.items():
+            text = with_value(text, key, value)
+        sound = yaml.safe_load(text) == wanted
+    except yaml.YAMLError:
+        sound = False
+    if not sound:
+        raise InputError(f"{experiment}: is written in a form that cannot be added to; give each key a line of its own")
     write_text(experiment, text)
     print(f"{experiment}: {id} {name} is a preference of experiment {now.experiment}; see what it trains:")
     files = shlex.join(map(str, [*(path for path in below if path != BASE), experiment]))
