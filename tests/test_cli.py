@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from rlphf import __version__
-from rlphf.cli import COMMANDS, Command, main, parser
+from rlphf.cli import main, parser
+from rlphf.commands import COMMANDS, Command
 from rlphf.config import load
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -19,7 +20,7 @@ HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "mlflow", "accelera
 # Commands that work on texts, tables and records alone, and so have to start without any of the above.
 LIGHT = ("data prepare", "data prompts", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
 LIGHT += ("judge oracle", "judge rules", "judge llm", "judge export", "judge import", "judge users")
-LIGHT += ("users import", "users tables", "claims")
+LIGHT += ("users import", "users tables", "claims", "chat", "sample", "new-preference", "hub push", "doctor")
 # Commands that read tensors and no model.
 WITH_TORCH_ALONE = ("soup all", "soup merge")
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from rlphf import processes
-from rlphf.cli import COMMANDS, main
+from rlphf.cli import main
+from rlphf.commands import COMMANDS
 from rlphf.data.records import PAIRS, PROMPTS
 from rlphf.errors import InputError
 from rlphf.files import read_json, write_parquet

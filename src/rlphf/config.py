@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rlphf.ablations import ABLATIONS, Value
 from rlphf.errors import InputError
 from rlphf.files import digest, read_yaml, write_text
 from rlphf.mistakes import ARMS, Mistake
-from rlphf.preferences import PREFERENCES, combinations, members
+from rlphf.preferences import AXES, PREFERENCES, Preference, axis_of, combinations, declare, members
 from rlphf.settings import (
     MT,
     PPO,
@@ -33,6 +33,7 @@ from rlphf.settings import (
     Testbed,
     Tracking,
 )
+from rlphf.settings_own import OwnId, OwnPreference, TextRule
 from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, UserEvaluation, UserModels
 
 
@@ -43,6 +44,9 @@ class Experiment(Section):
     seed: int = Field(1103, ge=0, lt=2**31, description="Everything random comes out of it.")
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
         [], description="Seeds that claims are evaluated over, each a whole run; [] for the seed alone."
+    )
+    own_preferences: dict[OwnId, OwnPreference] = Field(
+        {}, description="Preferences beside the paper's eight, by id; `rlphf new-preference` writes them."
     )
     preferences: list[str] = Field(list(PREFERENCES), description="Preferences that get a reward model and an adapter.")
     combination_preferences: list[str] = Field(
@@ -76,10 +80,11 @@ class Experiment(Section):
 
     @field_validator("preferences", "combination_preferences")
     @classmethod
-    def _known(cls, ids: list[str]) -> list[str]:
+    def _known(cls, ids: list[str], info: ValidationInfo) -> list[str]:
+        known = [*PREFERENCES, *info.data.get("own_preferences", {})]
         for name in ids:
-            if name not in PREFERENCES:
-                raise ValueError(f"preference {name!r} is unknown; choose from {', '.join(PREFERENCES)}")
+            if name not in known:
+                raise ValueError(f"preference {name!r} is unknown; choose from {', '.join(known)}")
         if len(set(ids)) != len(ids) or not ids:
             raise ValueError("name at least one preference, and each only once")
         return ids
@@ -133,10 +138,27 @@ class Experiment(Section):
                 raise ValueError(f"{own[0]} is about the testbed's users, and user_data names others")
         if self.annotator.kind == "reward_model" and not self.annotator.model:
             raise ValueError("annotator.model: needed for kind reward_model")
-        for fault in (self._real_text(), self._gold()):
+        for fault in (self._own(), self._real_text(), self._gold()):
             if fault:
                 raise ValueError(fault)
         return self
+
+    def _own(self) -> str:
+        """Return what the experiment's own preferences lack; "" for nothing."""
+        for name, own in self.own_preferences.items():
+            where = f"own_preferences.{name}"
+            if own.axis != axis_of(name):
+                return (
+                    f"{where}.axis: ids of axis {own.axis} begin with P{AXES.index(own.axis) + 1}; {name} is of {axis_of(name)}"
+                )
+            if own.rule is None and self.annotator.kind != "reward_model":
+                return f"{where}.rule: needed, because annotator.kind {self.annotator.kind} cannot choose its pairs"
+            if "oracle" in self.evaluation.judges and (own.rule is None or own.rule.measure != "sentences_with"):
+                return f"{where}.rule: the oracle's scores lie in [0, 1], and so do those of measure sentences_with alone; set it"
+            told = [judge for judge in ("llm", "people") if judge in self.evaluation.judges]
+            if told and own.judge is None and name in self.combination_preferences:
+                return f"{where}.judge: needed, because the judge {told[0]} has to be told of it"
+        return ""
 
     def _real_text(self) -> str:
         """Return what does not go together with the source of the prompts; "" for nothing."""
@@ -190,9 +212,24 @@ class Experiment(Section):
 
     @property
     def together(self) -> list[list[str]]:
-        """The preferences in parts whose policies train in one process each (`ppo.together`)."""
-        size = self.ppo.together
-        return [self.preferences[i : i + size] for i in range(0, len(self.preferences), size)]
+        """The preferences in parts whose policies train in one process each (`ppo.together`).
+
+        The experiment's own train alone: a further one leaves the parts of the others as they are.
+        """
+        size, shared = self.ppo.together, self.shared_preferences
+        parts = [shared[i : i + size] for i in range(0, len(shared), size)]
+        return [*parts, *([name] for name in self.preferences if name in self.own_preferences)]
+
+    @property
+    def own_rules(self) -> dict[str, TextRule]:
+        """The rules of those of the preferences that are the experiment's own and have one."""
+        found = {name: self.own_preferences[name].rule for name in self.preferences if name in self.own_preferences}
+        return {name: rule for name, rule in found.items() if rule is not None}
+
+    @property
+    def shared_preferences(self) -> list[str]:
+        """The preferences that are the paper's: those that the testbed's users know."""
+        return [name for name in self.preferences if name not in self.own_preferences]
 
     @property
     def front_weights(self) -> dict[str, dict[str, float]]:
@@ -210,16 +247,23 @@ class Experiment(Section):
 
 
 def parse(raw: Any, where: str = "config") -> Experiment:
-    """Validate a mapping; raise InputError naming the key, what is wrong with it and the file."""
+    """Validate a mapping, and declare its own preferences; raise InputError naming the key, what is wrong and the file."""
     if not isinstance(raw, dict):
         raise InputError(f"{where}: expected a mapping of settings, got {type(raw).__name__}")
     try:
-        return Experiment.model_validate(raw)
+        experiment = Experiment.model_validate(raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         reason = "unknown key; remove it or see config/config.yaml" if first["type"] == "extra_forbidden" else first["msg"]
         raise InputError(f"{where}: {key + ': ' if key else ''}{reason.removeprefix('Value error, ')}") from None
+    declare(
+        {
+            name: Preference(name, own.axis, own.prompt, own.name, own.judge or "")
+            for name, own in experiment.own_preferences.items()
+        }
+    )
+    return experiment
 
 
 def check_files(experiment: Experiment) -> None:
@@ -241,11 +285,15 @@ def load(path: Path | str) -> Experiment:
 
 def load_layers(paths: Sequence[Path]) -> Experiment:
     """Read YAML files, each laid over the one before key by key, as Snakemake does with --configfile, and validate the whole."""
+    return layered([read_yaml(path)[0] for path in paths], str(paths[-1]))
+
+
+def layered(raws: Sequence[Any], where: str) -> Experiment:
+    """Return the experiment of settings that are each laid over those before."""
     whole: Any = {}
-    for path in paths:
-        raw = read_yaml(path)[0]
+    for raw in raws:
         whole = _laid_over(whole, raw) if isinstance(raw, dict) else raw
-    return parse(whole, str(paths[-1]))
+    return parse(whole, where)
 
 
 def _laid_over(base: Any, change: Any) -> Any:

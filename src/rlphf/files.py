@@ -15,6 +15,8 @@ import yaml
 from rlphf.errors import InputError
 
 LARGEST_YAML, MOST_NODES = 2**20, 10**5
+# The model card of a folder (`rlphf.cards`), as the hub calls it.
+CARD = "README.md"
 # Rows of a table that steps exchange; a file may declare more than any memory holds in a few bytes.
 MOST_ROWS = 10**8
 

@@ -1,6 +1,11 @@
-"""The preferences of Personalized Soups (Table 1): ids, axes, canonical prompts, and combinations of them."""
+"""The preferences of Personalized Soups (Table 1): ids, axes, prompts, and combinations of them; and an experiment's own.
 
-from collections.abc import Iterable
+A process works on one experiment. Whoever reads its configuration declares its own preferences, so that all that goes by ids
+knows them as it knows the paper's.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from random import Random
@@ -10,11 +15,16 @@ from rlphf.errors import InputError
 
 @dataclass(frozen=True)
 class Preference:
-    """One preference of a user: `prompt` is the string that asks a policy for it."""
+    """One preference of a user: `prompt` is the string that asks a policy for it.
+
+    One of an experiment's own has its word (`name`) and what a judge is told of it with it; the paper's have them elsewhere.
+    """
 
     id: str
     axis: str
     prompt: str
+    name: str = ""
+    judge: str = ""
 
 
 PREFERENCES: dict[str, Preference] = {
@@ -47,11 +57,36 @@ SELECTOR = "selector"
 FORMS = ("nothing", "own", "all")
 
 
+# Those of the experiment that this process works on; set by `declare` alone.
+_own: dict[str, Preference] = {}
+
+
+def declare(own: Mapping[str, Preference]) -> None:
+    """Make an experiment's own preferences known to this process, in place of those of any other."""
+    _own.clear()
+    _own.update(own)
+
+
+def known() -> dict[str, Preference]:
+    """Return all preferences by id: the paper's, and then the experiment's own."""
+    return {**PREFERENCES, **_own}
+
+
 def preference(name: str) -> Preference:
     """Return the preference with id `name`; raise InputError if there is none."""
-    if name not in PREFERENCES:
-        raise InputError(f"preference {name!r} is unknown; choose from {', '.join(PREFERENCES)}")
-    return PREFERENCES[name]
+    if name not in known():
+        raise InputError(f"preference {name!r} is unknown; choose from {', '.join(known())}")
+    return known()[name]
+
+
+def is_id(name: str) -> bool:
+    """Whether `name` is formed like a preference's id, also one of an experiment that is not at hand."""
+    return re.fullmatch(r"P[1-3][A-Z]", name) is not None
+
+
+def axis_of(name: str) -> str:
+    """Return the axis of a preference, which the number in its id says; raise InputError for what is no id."""
+    return AXES[int(name[1]) - 1] if is_id(name) else preference(name).axis
 
 
 def combinations(ids: Iterable[str]) -> list[str]:
@@ -59,15 +94,15 @@ def combinations(ids: Iterable[str]) -> list[str]:
 
     Six core preferences give 8 combinations, all eight give 16. An axis without a preference is left out.
     """
-    known = [preference(i) for i in ids]
-    by_axis = [[p.id for p in known if p.axis == axis] for axis in AXES]
+    found = [preference(i) for i in ids]
+    by_axis = [[p.id for p in found if p.axis == axis] for axis in AXES]
     return ["-".join(choice) for choice in product(*filter(None, by_axis))]
 
 
 def members(combination: str) -> list[str]:
     """Return the preference ids of a combination's name; raise InputError for two of one axis."""
     ids = combination.split("-")
-    axes = [preference(i).axis for i in ids]
+    axes = [axis_of(i) for i in ids]
     for axis in axes:
         if axes.count(axis) > 1:
             raise InputError(f"combination {combination!r} has two preferences of the axis {axis!r}; choose one")
@@ -87,12 +122,12 @@ def alone(name: str) -> list[str]:
 def request(name: str, form: str, rng: Random) -> list[str]:
     """Return the ids that a question asks for when it is to serve preference `name` in one of the FORMS.
 
-    "nothing": none; "own": the preference alone; "all": it among one of every other axis, drawn by `rng` from all that there
-    are (so that an experiment's choice of preferences changes nothing), in the order of the axes. "general" asks for nothing.
+    "nothing": none; "own": the preference alone; "all": it among one of every other axis, drawn by `rng` from all of the paper's
+    (so that an experiment's choice of preferences changes nothing), in the order of the axes. "general" asks for nothing.
     """
     if form == "nothing" or name == GENERAL:
         return []
     if form == "own":
         return alone(name)
     by_axis = [[p.id for p in PREFERENCES.values() if p.axis == axis] for axis in AXES]
-    return [name if name in ids else rng.choice(ids) for ids in by_axis]
+    return [name if axis_of(name) == axis else rng.choice(ids) for axis, ids in zip(AXES, by_axis, strict=True)]

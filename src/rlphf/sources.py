@@ -4,11 +4,11 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from rlphf.cli import COMMANDS
+from rlphf.commands import COMMANDS
 from rlphf.files import digest, sha256
 
 ROOT = Path(__file__).parent.parent
-UNCOUNTED = ("rlphf.tracking", "rlphf.config", "rlphf.settings", "rlphf.errors")
+UNCOUNTED = ("rlphf.tracking", "rlphf.config", "rlphf.settings", "rlphf.errors", "rlphf.cards", "rlphf.progress")
 DATA = ("*.yaml", "*.txt")
 
 
@@ -46,8 +46,8 @@ def imports(module: str) -> frozenset[str]:
 def closure(module: str) -> tuple[str, ...]:
     """Return the modules of this package that a module depends on, itself included, sorted.
 
-    What computes nothing is left out, so that editing it repeats no experiment: the records of runs, and the
-    configuration's models, whose values are parameters of the rules.
+    What computes nothing is left out, so that editing it repeats no experiment: the records of runs, bars, the
+    words of model cards, and the configuration's models, whose values are parameters of the rules.
     """
     seen, waiting = set(), [module]
     while waiting:

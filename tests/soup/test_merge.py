@@ -237,7 +237,7 @@ def test_soup_folder_says_what_it_is(make_adapter):
         make_adapter(f"adapters/{name}", seed=seed, about={"kind": "policy", "backbone_sha256": "x"})
     save_soup("soup", recipe_of({"a": 0.5, "b": 0.5}))
     names = sorted(path.name for path in Path("soup").iterdir())
-    assert names == ["adapter.json", "adapter_config.json", "adapter_model.safetensors", "recipe.yaml"]
+    assert names == ["README.md", "adapter.json", "adapter_config.json", "adapter_model.safetensors", "recipe.yaml"]
     assert json.loads(Path("soup/adapter.json").read_text()) == {"kind": "soup", "backbone_sha256": "x"}
     assert json.loads(Path("soup/adapter_config.json").read_text())["base_model_name_or_path"] == "backbone"
     text = yaml.safe_load(Path("soup/recipe.yaml").read_text())

@@ -52,6 +52,7 @@ def test_a_users_adapter_is_that_of_dpo_on_the_users_pairs_alone(seed_folder, us
 def test_who_was_not_trained_has_no_adapter_and_margins_of_0(user_models) -> None:
     folder = user_models("per_user")
     assert {path.name for path in (folder / "adapters").iterdir()} == {"1", "2"}
+    assert all((folder / "adapters" / user / "README.md").exists() for user in ("1", "2"))
     found = scores(folder)
     assert list(found) == [row["id"] for row in HELD]
     assert [found[row["id"]] for row in HELD if row["user"] == 8] == [0.0, 0.0]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from rlphf.data.records import PROMPTS
 from rlphf.errors import InputError
-from rlphf.files import read_json, sha256, write_parquet
+from rlphf.files import CARD, read_json, sha256, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.preferences import instruction
 from rlphf.train.policy import joint_instructions, policy_step, training_instructions
@@ -67,6 +67,8 @@ def test_it_writes_an_adapter_for_plain_peft_and_the_record_of_it(train, tiny_ba
     assert (
         about["kind"] == "policy" and about["preference"] == "P1A" and about["backbone_sha256"] == backbone_sha256(tiny_backbone)
     )
+    card = (folder / "adapter" / CARD).read_text()
+    assert "P1A (policy)" in card and "| `score` |" in card and "| `kl` |" in card and str(tiny_backbone.parent) not in card
     record = read_json(folder / "record.json")
     assert record["status"] == "finished" and record["tags"]["updates"] == "4" and record["tags"]["algorithm"] == algorithm
 

@@ -122,6 +122,13 @@ def test_on_a_backbone_in_bfloat16_it_learns_and_adapter_and_head_stay_in_float3
     assert {kind for name, kind in kinds.items() if "lora" not in name and "score" not in name} == {torch.bfloat16}
 
 
+def test_its_card_has_the_accuracy_of_every_split(trained: Path) -> None:
+    logged = read_metrics(trained / "metrics.jsonl")
+    accuracies = {name: value for line in logged for name, value in line["metrics"].items() if name.endswith("_accuracy")}
+    card = (trained / "adapter" / "README.md").read_text()
+    assert len(accuracies) > 1 and all(f"| `{name}` | {value:.4g} |" in card for name, value in accuracies.items())
+
+
 def test_it_learns_a_separable_preference_also_on_other_prompts(trained: Path) -> None:
     metrics = {k: v for line in read_metrics(trained / "metrics.jsonl") for k, v in line["metrics"].items()}
     assert metrics["train_accuracy"] > 0.95 and metrics["test_accuracy"] > 0.95

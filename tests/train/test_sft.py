@@ -79,6 +79,7 @@ def test_it_imitates_the_chosen_and_not_the_rejected(tiny_backbone: Path, files:
     record = read_json(tmp_path / "mt" / "record.json")
     assert record["status"] == "finished" and record["tags"]["responses"] == "16" and record["tags"]["updates"] == "16"
     assert read_json(tmp_path / "mt" / "adapter" / "adapter.json")["kind"] == "policy"
+    assert "| `loss` |" in (tmp_path / "mt" / "adapter" / "README.md").read_text()
 
 
 def test_the_same_step_gives_the_same_bytes(tiny_backbone: Path, files: list[Path], tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from rlphf.users.differences import differences
 NAMES = ["P1A", "P1B", "P3A"]
 ANSWERS = ["Yes, bees do it.", "No.", "Cats are tired. They sleep.", "Some do, and some do not.", "Rivers run to the sea."]
 PROMPTS = ["Bees?", "Why do cats sleep?", "Tell me about rivers.", "What is rain?", "Explain salt."]
-FILES = {"adapter_model.safetensors", "adapter_config.json", "adapter.json", "recipe.yaml", "weights.json"}
+FILES = {"adapter_model.safetensors", "adapter_config.json", "adapter.json", "recipe.yaml", "weights.json", "README.md"}
 
 
 @pytest.fixture(scope="module")

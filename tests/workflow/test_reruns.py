@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.workflow.conftest import CI
 
 pytestmark = pytest.mark.workflow
 
@@ -117,6 +118,28 @@ def test_another_preference_trains_its_own_models_and_what_serves_all_at_once(fi
     assert jobs.pop("reward") == ["P3C", "gold", "pmorl"]
     assert jobs.pop("generate") == ["adapters", "front", "mod", "mt", "pmorl", "pp", "psoups"]
     assert set(jobs) == {*JUDGED, *AFTER_SCORES}
+
+
+OWN = """\
+own_preferences: {P3E: {axis: style, name: poetic, prompt: Answer as a poet would., rule: {words: [lovely]}}}
+preferences: [P1A, P3A, P3B, P3E]
+"""
+
+
+def test_a_preference_of_ones_own_trains_its_own_models_and_nothing_else(pretended, plan, tmp_path):
+    (tmp_path / "base.yaml").write_text("evaluation: {front: []}\n")
+    before = (*CI[:2], str(tmp_path / "base.yaml"))
+    folder = pretended(*before)
+    (tmp_path / "own.yaml").write_text(OWN)
+    jobs = plan(folder, *before, str(tmp_path / "own.yaml"))
+    assert jobs.pop("rollouts") == jobs.pop("annotate") == jobs.pop("reward") == jobs.pop("ppo") == ["P3E"]
+    # Its answers stand beside the other single policies', and are judged; users of the testbed do not know it.
+    assert jobs.pop("generate") == ["adapters"]
+    assert jobs == {"oracle": [""], "text_rules": [""], **AFTER_SCORES}
+    (tmp_path / "own.yaml").write_text(OWN + "combination_preferences: [P1A, P3A, P3E]\n")
+    jobs = plan(folder, *before, str(tmp_path / "own.yaml"))
+    assert jobs.pop("ppo") == ["P3E", "pmorl"] and jobs.pop("reward") == ["P3E", "gold", "pmorl"]
+    assert jobs["mt"] == jobs["soups"] == [""] and not {"backbone", "prompts", "user_pairs", "user_model"} & set(jobs)
 
 
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):

@@ -39,6 +39,8 @@ FIGURES = f"{RESULTS}/figures"
 RAW = [source.path for source in EXPERIMENT.data.sources if source.kind != "hub"]
 PROMPT_FILES = [path for path in (EXPERIMENT.prompts.path, EXPERIMENT.prompts.test_path) if path]
 PREFERENCES = EXPERIMENT.preferences
+# Those that the testbed's users know: the paper's.
+SHARED = EXPERIMENT.shared_preferences
 COMBINED = EXPERIMENT.combination_preferences
 METHODS = EXPERIMENT.evaluation.methods
 # Responses that are no method's: of single policies, and of interpolated ones.
@@ -71,6 +73,12 @@ def settings(*names, experiment=EXPERIMENT):
     return values
 
 
+def own(field, *names):
+    """Return what a job reads of the experiment's own preferences among `names`; nothing where all are the paper's."""
+    found = settings("own_preferences")["own_preferences"]
+    return {f"own_preferences.{name}.{field}": found[name][field] for name in names if name in found}
+
+
 def made(step, output, **chosen):
     """Return what gives a job the `output` of a step: its own run's, or its seed's where the run's mistake leaves that as it is."""
 
@@ -90,9 +98,11 @@ def answer_settings(method):
         "front": ["evaluation.front", "evaluation.front_points"],
         "mod": ["combination_preferences", "soup.weights"],
     }
-    own = special.get(method, ["combination_preferences"])
+    sections = special.get(method, ["combination_preferences"])
     mistakes = ["mistakes.low_precision_baselines"]
-    return settings("evaluation.split", "evaluation.samples", "evaluation.decoding", *mistakes, *own)
+    read = settings("evaluation.split", "evaluation.samples", "evaluation.decoding", *mistakes, *sections)
+    asked = {"preferences": PREFERENCES, "combination_preferences": COMBINED, "evaluation.front": EXPERIMENT.evaluation.front}
+    return read | own("prompt", *(name for section in sections for name in asked.get(section, [])))
 
 
 def needed_models(wildcards):

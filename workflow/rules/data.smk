@@ -49,7 +49,7 @@ rule rollouts:
     benchmark:
         f"{SEED}/benchmarks/rollouts/{{preference}}.tsv"
     params:
-        settings=settings("rollouts"),
+        settings=lambda wildcards: settings("rollouts") | own("prompt", wildcards.preference),
         source=source_digest("rollouts"),
         config=CONFIG,
     shell:
@@ -69,7 +69,7 @@ rule annotate:
     benchmark:
         f"{SEED}/benchmarks/annotate/{{preference}}.tsv"
     params:
-        settings=settings("annotator"),
+        settings=lambda wildcards: settings("annotator") | own("rule", wildcards.preference),
         source=source_digest("annotate"),
         config=CONFIG,
     shell:

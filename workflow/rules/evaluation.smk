@@ -33,6 +33,7 @@ rule oracle:
     benchmark:
         f"{SEED}/benchmarks/judge/oracle.tsv"
     params:
+        settings=own("rule", *PREFERENCES),
         source=source_digest("judge oracle"),
         config=CONFIG,
     shell:
@@ -51,7 +52,7 @@ rule text_rules:
     benchmark:
         f"{SEED}/benchmarks/judge/rules.tsv"
     params:
-        settings=settings("evaluation.methods"),
+        settings=settings("evaluation.methods") | own("rule", *PREFERENCES),
         source=source_digest("judge rules"),
         config=CONFIG,
     shell:
@@ -91,7 +92,7 @@ rule llm:
     benchmark:
         f"{SEED}/benchmarks/judge/llm.tsv"
     params:
-        settings=settings("evaluation.llm", "combination_preferences"),
+        settings=settings("evaluation.llm", "combination_preferences") | own("judge", *COMBINED),
         source=source_digest("judge llm"),
         config=CONFIG,
     shell:

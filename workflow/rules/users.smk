@@ -7,7 +7,7 @@ USER_FIGURES = "users_accuracy users_win_rates users_length users_map cold_start
 rule user_pairs:
     input:
         prompts=made("prompts", rules.prompts.output),
-        responses=made("rollouts", rules.rollouts.output, preference=PREFERENCES),
+        responses=made("rollouts", rules.rollouts.output, preference=SHARED),
     output:
         users=f"{SEED}/users/pairs/users.parquet",
         pairs=f"{SEED}/users/pairs/pairs.parquet",
@@ -17,7 +17,7 @@ rule user_pairs:
     benchmark:
         f"{SEED}/benchmarks/users/pairs.tsv"
     params:
-        settings=lambda wildcards: varied(wildcards.seed, "population", "annotator", "preferences", "cold_start.pairs"),
+        settings=lambda wildcards: varied(wildcards.seed, "population", "annotator", "cold_start.pairs") | {"preferences": SHARED},
         source=source_digest("users pairs"),
         config=CONFIG,
         folder=subpath(output.pairs, parent=True),
@@ -72,8 +72,8 @@ rule user_soups:
     input:
         unpack(users_of),
         backbone=rules.backbone.output,
-        rewards=expand(rules.reward.output.adapter, preference=PREFERENCES, allow_missing=True),
-        policies=expand(rules.ppo.output, preference=PREFERENCES, allow_missing=True),
+        rewards=expand(rules.reward.output.adapter, preference=SHARED, allow_missing=True),
+        policies=expand(rules.ppo.output, preference=SHARED, allow_missing=True),
     output:
         declared=f"{SEED}/users/soups/declared/scores.parquet",
         inferred=f"{SEED}/users/soups/inferred/scores.parquet",
@@ -82,7 +82,8 @@ rule user_soups:
     benchmark:
         f"{SEED}/benchmarks/users/soups.tsv"
     params:
-        settings=settings("soup", "preferences", "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split"),
+        settings=settings("soup", "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split")
+        | {"preferences": SHARED},
         source=source_digest("users soups"),
         config=CONFIG,
         models=subpath(output.declared, ancestor=4),
@@ -143,8 +144,8 @@ rule cold_start:
         unpack(users_of),
         new=rules.user_pairs.output.new,
         backbone=rules.backbone.output,
-        rewards=expand(rules.reward.output.adapter, preference=PREFERENCES, allow_missing=True),
-        policies=expand(rules.ppo.output, preference=PREFERENCES, allow_missing=True),
+        rewards=expand(rules.reward.output.adapter, preference=SHARED, allow_missing=True),
+        policies=expand(rules.ppo.output, preference=SHARED, allow_missing=True),
         model=expand(rules.user_model.output, model="individual", allow_missing=True),
     output:
         f"{SEED}/users/cold_start/scores.parquet",
@@ -154,9 +155,10 @@ rule cold_start:
         f"{SEED}/benchmarks/users/cold_start.tsv"
     params:
         settings=settings(
-            *("cold_start", "soup", "preferences", "user_evaluation.prompts"),
+            *("cold_start", "soup", "user_evaluation.prompts"),
             *("evaluation.split", "evaluation.samples", "evaluation.decoding"),
-        ),
+        )
+        | {"preferences": SHARED},
         source=source_digest("users cold-start"),
         config=CONFIG,
         models=subpath(output[0], ancestor=3),

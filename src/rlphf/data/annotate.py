@@ -8,12 +8,14 @@ from random import Random
 import pyarrow as pa
 
 from rlphf.config import load
+from rlphf.data.own_rules import own_score
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import digest, read_parquet, write_parquet
 from rlphf.preferences import GENERAL, alone, instruction
 from rlphf.seeds import derive
 from rlphf.settings import Annotator
+from rlphf.settings_own import TextRule
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
 
@@ -42,6 +44,11 @@ def rule_utility(preference: str) -> Utility:
         raise InputError(f"annotator.kind: there is no text rule for {preference!r}; rules know {', '.join(RULES)}")
     rule, sign = RULES[preference]
     return lambda prompt, response: sign * rule(response)
+
+
+def own_utility(rule: TextRule) -> Utility:
+    """Return the score of a text by the rule of an experiment's own preference."""
+    return lambda prompt, response: own_score(rule, response)
 
 
 def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]]) -> Utility:
@@ -108,14 +115,22 @@ def annotate(
 
 
 def annotate_step(config: Path, preference: str, prompts: Path, responses: Path, backbone: Path, out: Path) -> None:
-    """Write the pairs that the experiment's annotator makes of rollouts to `out`."""
+    """Write the pairs that the experiment's annotator makes of rollouts to `out`.
+
+    Those of a preference of the experiment's own are chosen by its own rule, as by `annotator.kind: rule`, unless a reward model
+    annotates.
+    """
     experiment = load(config)
     settings = experiment.annotator
     inputs = {"prompts": prompts, "responses": responses}
     with step("annotate", out.parent, experiment, settings, inputs, {"preference": preference}) as run:
+        own = experiment.own_preferences.get(preference)
         prompt_rows = read_parquet(prompts, PROMPTS).to_pylist()
         rows = read_parquet(responses, RESPONSES).to_pylist()
-        if settings.kind == "simulated":
+        if own is not None and own.rule is not None and settings.kind != "reward_model":
+            # Neither the oracle nor the paper's rules know it.
+            settings, utility = settings.model_copy(update={"kind": "rule"}), own_utility(own.rule)
+        elif settings.kind == "simulated":
             utility = oracle_utility(preference)
         elif settings.kind == "rule":
             utility = rule_utility(preference)
@@ -126,9 +141,8 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         seed = derive(experiment.seed, "annotator", preference)
         table = annotate(prompt_rows, rows, preference, settings, utility, seed)
         if not len(table):
-            raise InputError(
-                f"{responses}: no two responses differ, so there is nothing to choose; raise rollouts.decoding.temperature"
-            )
+            reason = "no rule tells two responses apart" if settings.kind == "rule" else "no two responses differ"
+            raise InputError(f"{responses}: {reason}, so there is nothing to choose; raise rollouts.decoding.temperature")
         write_parquet(out, table)
         run.log({"pairs": len(table), "dropped": len(rows) // 2 - len(table)})
         run.output(out)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from rlphf.config import Experiment
-from rlphf.preferences import GENERAL, GOLD, PMORL, PREFERENCES, SELECTOR, alone
+from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR, alone, known
 
 # Reward models of raw pairs are named after whom these speak for, behind this.
 RAW = "raw-"
@@ -47,5 +47,5 @@ def asked_for(name: str, speaks_for: str) -> list[str]:
     A model of several preferences knows them by their prompts; kinds of users that are no preference ask for nothing.
     """
     if name in (GOLD, SELECTOR, PMORL) or name.startswith(RAW):
-        return [speaks_for] if speaks_for in PREFERENCES else []
+        return [speaks_for] if speaks_for in known() else []
     return alone(name)

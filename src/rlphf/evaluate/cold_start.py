@@ -51,7 +51,7 @@ class Cold:
 
 def by_soups(cold: Cold, run: Run) -> Iterator[Found]:
     """Yield answers by soups: inferred from so many pairs of each user, and declared, whatever the pairs."""
-    experiment, names = cold.experiment, cold.experiment.preferences
+    experiment, names = cold.experiment, cold.experiment.shared_preferences
     known = [row for user in cold.users for row in cold.pairs[user["id"]][: cold.counts[-1]]]
     scored = differences(known, reward_folders(experiment, cold.models), cold.backbone)
     base, tokenizer = load_backbone(cold.backbone)

@@ -18,7 +18,7 @@ from rlphf.lm.mixing import Mixture, mixture
 from rlphf.lm.rounding import round_weights
 from rlphf.lm.sampling import answer
 from rlphf.lm.stack import read_stack
-from rlphf.preferences import GENERAL, MT, PMORL, PREFERENCES, instruction, members
+from rlphf.preferences import GENERAL, MT, PMORL, axis_of, instruction, members
 from rlphf.seeds import derive
 from rlphf.soup.adapter import read_about, read_adapter
 from rlphf.tracking.record import step
@@ -58,7 +58,7 @@ def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
             yield Arm("adapter", preference, [preference], {policies / preference / "adapter": 1.0})
     elif method == "front":
         ids = experiment.evaluation.front
-        asked = ids if len({PREFERENCES[name].axis for name in ids}) == len(ids) else []
+        asked = ids if len({axis_of(name) for name in ids}) == len(ids) else []
         for name in experiment.front_weights:
             yield Arm("front", name, asked, {models / "soups" / "front" / name: 1.0})
     else:

@@ -1,6 +1,6 @@
 """Short names of preferences, methods, mistakes and settings for tables in a terminal and for figures."""
 
-from rlphf.preferences import members
+from rlphf.preferences import known, members
 
 PREFERENCE_LABELS = {
     "P1A": "elementary",
@@ -64,8 +64,13 @@ SETTING_LABELS = {
 
 
 def preference_label(name: str) -> str:
-    """Return "P1A elementary" for a preference, a method's name for a model that goes by it, and anything else as it is."""
-    return f"{name} {PREFERENCE_LABELS[name]}" if name in PREFERENCE_LABELS else method_label(name)
+    """Return "P1A elementary" for a preference, a method's name for a model that goes by it, and anything else as it is.
+
+    One of an experiment's own is told in full where the experiment is known, which it is not by its tables alone.
+    """
+    own = known()[name].name if name in known() else ""
+    label = PREFERENCE_LABELS.get(name, own)
+    return f"{name} {label}" if label else method_label(name)
 
 
 def method_label(name: str) -> str:

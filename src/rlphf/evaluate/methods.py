@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from rlphf.evaluate.bootstrap import Bootstrap, mean
 from rlphf.evaluate.scores import ADAPTER, ALL, BASE, FRONT, HELPFULNESS, MEAN, Row, Scores, asked_for, check_paired, pooled
-from rlphf.preferences import PREFERENCES
+from rlphf.preferences import known as known_preferences
 
 
 def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
@@ -22,7 +22,7 @@ def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], b
         for combination in (*combinations, ALL):
             asked = asked_for(combination, combinations)
             known = {} if combination == ALL else scores.cell(name, combination).values
-            others = [p for p in PREFERENCES if p in known and p not in asked]
+            others = [p for p in known_preferences() if p in known and p not in asked]
             for criterion in (*asked, MEAN, HELPFULNESS, *others):
                 found = [scores.cell(name, c).score(criterion, c) for c in pooled(combination, criterion, combinations)]
                 values = np.concatenate(found, axis=1).mean(axis=1)
@@ -44,7 +44,7 @@ def adapter_effects(scores: Scores, bootstrap: Bootstrap) -> list[Row]:
     for preference in scores.combinations(ADAPTER):
         before, after = scores.cell(BASE, preference), scores.cell(ADAPTER, preference)
         check_paired(before, after)
-        for criterion in [name for name in (*PREFERENCES, HELPFULNESS) if name in before.values]:
+        for criterion in [name for name in (*known_preferences(), HELPFULNESS) if name in before.values]:
             old, new = (cell.score(criterion, preference).mean(axis=1) for cell in (before, after))
             low, high = bootstrap.interval(new - old)
             rows.append(

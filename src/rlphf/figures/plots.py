@@ -12,7 +12,7 @@ from rlphf.evaluate.labels import combination_label, method_label, preference_la
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, cell_texts, cell_values, heat_map, reach, separate_last, styled
-from rlphf.preferences import AXES, PREFERENCES, members
+from rlphf.preferences import AXES, axis_of, is_id, members
 
 CURVES = {
     "score": "Reward-model score",
@@ -27,7 +27,7 @@ def curves(tables: Path) -> Figure:
     """Draw reward, KL and length against PPO's outer steps: one column per axis, one line per preference."""
     rows = [row for row in read_table(tables, "curves") if row["kind"] == "ppo" and row["metric"] in CURVES]
     trained = sorted({row["preference"] for row in rows})
-    axes_of = {p: PREFERENCES[p].axis if p in PREFERENCES else "other" for p in trained}
+    axes_of = {p: axis_of(p) if is_id(p) else "other" for p in trained}
     columns = [axis for axis in (*AXES, "other") if axis in axes_of.values()] or [*AXES]
     figure = Figure(figsize=(3.1 * len(columns), 6.2))
     grid = figure.subplots(len(CURVES), len(columns), sharex="col", sharey="row", squeeze=False)
@@ -108,9 +108,10 @@ def methods(tables: Path) -> Figure:
 @styled
 def criteria(tables: Path) -> Figure:
     """Draw every preference's score by method, with intervals, over the combinations that ask for it; one panel per axis."""
-    rows = [row for row in read_table(tables, "methods") if row["combination"] == ALL and row["criterion"] in PREFERENCES]
+    rows = [row for row in read_table(tables, "methods") if row["combination"] == ALL and is_id(row["criterion"])]
     names = list(dict.fromkeys(row["method"] for row in rows))
-    panels = [p for axis in AXES if (p := [c for c in PREFERENCES if PREFERENCES[c].axis == axis and _has(rows, c)])]
+    ids = sorted({row["criterion"] for row in rows})
+    panels = [p for axis in AXES if (p := [c for c in ids if axis_of(c) == axis])]
     figure = Figure(figsize=(2.0 + 3.2 * max(1, len(panels)), 3.4))
     grid = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
     width = 0.8 / max(1, len(names))
@@ -123,7 +124,7 @@ def criteria(tables: Path) -> Figure:
                 places, [row["mean"] for row in found], yerr=reach(found, "mean"), fmt="none", ecolor="black", elinewidth=0.8
             )
         axes.set_xticks(range(len(shown)), [preference_label(criterion).replace(" ", "\n") for criterion in shown])
-        axes.set_title(PREFERENCES[shown[0]].axis.capitalize())
+        axes.set_title(axis_of(shown[0]).capitalize())
         axes.set_ylim(0, 1)
     grid[0].set_ylabel("Score where asked for")
     grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
@@ -258,10 +259,6 @@ def adapter_effects(tables: Path) -> Figure:
     separate_last(axes, len(criteria))
     figure.colorbar(image, ax=axes, label="Change of the score", pad=0.015)
     return figure
-
-
-def _has(rows: list[Row], criterion: str) -> bool:
-    return any(row["criterion"] == criterion for row in rows)
 
 
 def _bars(axes: Axes, rows: list[Row], value: str, colour: str) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlphf.errors import InputError
-from rlphf.files import atomic_folder, digest, write_json
+from rlphf.files import CARD, atomic_folder, digest, write_json, write_text
 from rlphf.settings import Lora
 from rlphf.soup.adapter import WEIGHTS, Factors
 
@@ -89,16 +89,21 @@ def active(model: PeftModel, name: str | None) -> Iterator[None]:
             parameter.requires_grad_(flags[key])
 
 
-def write_policy(model: PeftModel, folder: Path | str, backbone: str, about: dict[str, str]) -> None:
+def write_policy(model: PeftModel, folder: Path | str, backbone: str, about: dict[str, str], card: str | None = None) -> None:
     """Write the policy as a PEFT adapter, with `about` in adapter.json; `backbone` is the base model's relative path."""
     state = get_peft_model_state_dict(model, adapter_name=POLICY)
-    write_adapter(folder, state, model.peft_config[POLICY].to_dict(), backbone, {"kind": "policy", **about})
+    write_adapter(folder, state, model.peft_config[POLICY].to_dict(), backbone, {"kind": "policy", **about}, card)
 
 
 def write_adapter(
-    folder: Path | str, state: Mapping[str, Tensor], config: dict[str, Any], backbone: str, about: dict[str, str]
+    folder: Path | str,
+    state: Mapping[str, Tensor],
+    config: dict[str, Any],
+    backbone: str,
+    about: dict[str, str],
+    card: str | None = None,
 ) -> None:
-    """Write an adapter folder atomically: PEFT's two files, and adapter.json."""
+    """Write an adapter folder atomically: PEFT's two files, adapter.json, and its model card (`rlphf.cards`), if there is one."""
     plain = {key: _plain(value) for key, value in config.items()}
     plain |= {"base_model_name_or_path": backbone, "inference_mode": True}
     with atomic_folder(folder) as temporary:
@@ -106,6 +111,8 @@ def write_adapter(
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         write_json(temporary / "adapter_config.json", plain)
         write_json(temporary / "adapter.json", about)
+        if card is not None:
+            write_text(temporary / CARD, card)
 
 
 def _plain(value):

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rlphf.lm.cache import RoomyCache
 from rlphf.lm.chat import decode_response, encode_prompts
 from rlphf.lm.stack import Rows
+from rlphf.progress import bar
 from rlphf.settings import Decoding
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 # Returns the input embeddings (b, S, H) of the rows (b,) whose token ids (b, S) and attention mask (b, S) are given, where a
 # model is to be given more than the embeddings of these ids (`users.embed`).
 Embed = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# Is told (number of the prompt, token) of each token as it is sampled.
+Hear = Callable[[int, int], None]
 
 # Texts per forward pass on a CPU.
 ROWS = 16
@@ -130,13 +134,14 @@ def sample(
     seed: int | Sequence[int],
     embed: Embed | None = None,
     rows: Rows | None = None,
+    hear: Hear | None = None,
 ) -> list[list[int]]:
     """Sample one response per prompt; each ends with its end token, or at the length limit.
 
     Prompts are batched by length, and results come back in the order of the prompts. The same seed and prompts give the same
     responses on one kind of machine, whatever the batches, but for rounding; equal blocks of the prompts may have a `seed` each,
     and are answered as if alone. With `embed` the model reads its embeddings of the prompts in place of the tokens' own; `rows`
-    is told which prompts it goes on with.
+    is told which prompts it goes on with, and `hear` each token as it comes.
     """
     seeds = [seed] if isinstance(seed, int) else seed
     shape = (decoding.max_new_tokens, len(prompts) // len(seeds))
@@ -145,12 +150,15 @@ def sample(
     uniform = torch.cat([torch.rand(shape, generator=generator, device=model.device) for generator in generators], 1)
     order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
     results: list[list[int]] = [[] for _ in prompts]
-    for start in range(0, len(order), decoding.batch_size):
-        chosen = order[start : start + decoding.batch_size]
-        numbers = torch.tensor(chosen, device=model.device)
-        parts = _sample_batch(model, [prompts[i] for i in chosen], decoding, eos_id, pad_id, uniform, embed, rows, numbers)
-        for i, row in zip(chosen, parts, strict=True):
-            results[i] = row
+    with bar(len(prompts), "responses") as done:
+        for start in range(0, len(order), decoding.batch_size):
+            chosen = order[start : start + decoding.batch_size]
+            numbers = torch.tensor(chosen, device=model.device)
+            asked = [prompts[i] for i in chosen]
+            parts = _sample_batch(model, asked, decoding, eos_id, pad_id, uniform, embed, rows, numbers, hear)
+            for i, row in zip(chosen, parts, strict=True):
+                results[i] = row
+            done(len(chosen))
     return results
 
 
@@ -164,6 +172,7 @@ def _sample_batch(
     embed: Embed | None,
     select: Rows | None,
     numbers: Tensor,
+    hear: Hear | None,
 ) -> list[list[int]]:
     tokens, mask = pad(prompts, pad_id, model.device, left=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -183,6 +192,8 @@ def _sample_batch(
         for row, token, over in zip(held.tolist(), chosen.tolist(), finished.tolist(), strict=True):
             if not over:
                 rows[row].append(token)
+                if hear:
+                    hear(int(numbers[row]), token)
         finished |= chosen == eos_id
         if finished.all():
             break
@@ -226,9 +237,11 @@ def answer(
     tokenizer: PreTrainedTokenizerBase,
     instructions: Sequence[str],
     decoding: Decoding,
-    seed: int,
+    seed: int | Sequence[int],
+    rows: Rows | None = None,
+    hear: Hear | None = None,
 ) -> list[tuple[str, int, bool]]:
-    """Sample a response to each instruction; return (text, number of tokens, whether it ended by itself)."""
+    """Sample a response to each instruction, as `sample` does; return (text, number of tokens, whether it ended by itself)."""
     prompts = encode_prompts(tokenizer, instructions)
-    sampled = sample(model, prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed)
+    sampled = sample(model, prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, rows=rows, hear=hear)
     return [(text, len(ids), done) for ids in sampled for text, done in [decode_response(tokenizer, ids)]]

@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from rlphf.cards import soup_card
 from rlphf.config import load
 from rlphf.errors import InputError
-from rlphf.files import atomic_folder, write_json, write_parquet
+from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_text
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
 from rlphf.soup.recipe import RECIPE, Recipe, Results, make_recipe, read_recipe, write_recipe
 from rlphf.tracking.record import step
@@ -64,7 +65,7 @@ def merge(recipe: Recipe, adapters: Mapping[str, Adapter] | None = None) -> Soup
 
 
 def save_soup(folder: Path | str, recipe: Recipe, adapters: Mapping[str, Adapter] | None = None) -> Soup:
-    """Merge and write a soup: PEFT's two files, recipe.yaml with the results, adapter.json; all or nothing.
+    """Merge and write a soup: PEFT's two files, recipe.yaml with the results, adapter.json, its card; all or nothing.
 
     An older soup in `folder` is replaced. Raises InputError as `merge` does, and for a folder that holds anything else.
     """
@@ -77,12 +78,13 @@ def save_soup(folder: Path | str, recipe: Recipe, adapters: Mapping[str, Adapter
 
 
 def write_soup(folder: Path, soup: Soup) -> None:
-    """Write a soup's four files into a folder, one after the other; `save_soup` does it all or nothing."""
+    """Write a soup's five files into a folder, one after the other; `save_soup` does it all or nothing."""
     state = {f"{module}.lora_A.weight": a.contiguous() for module, (a, _) in soup.modules.items()}
     state |= {f"{module}.lora_B.weight": b.contiguous() for module, (_, b) in soup.modules.items()}
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     write_json(folder / CONFIG, soup.config)
     write_json(folder / ABOUT, soup.about)
+    write_text(folder / CARD, soup_card(soup.recipe, soup.config, soup.about))
     write_recipe(soup.recipe, folder)
 
 

@@ -218,7 +218,7 @@ def users_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path
     params = {"population": settings.model_dump(mode="json"), "annotator": experiment.annotator.model_dump(mode="json")}
     with step("users", out, experiment, params, inputs) as run:
         seed = derive(experiment.seed, "population")
-        users = population(settings, experiment.preferences, seed)
+        users = population(settings, experiment.shared_preferences, seed)
         rows = [row for path in responses for row in read_parquet(path, RESPONSES).to_pylist()]
         asked = read_parquet(prompts, PROMPTS).to_pylist()
         held_out = {"validation": settings.validation_pairs, "test": settings.test_pairs}

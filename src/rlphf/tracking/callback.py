@@ -1,9 +1,12 @@
-"""Writes what a transformers Trainer logs into a step's record."""
+"""Writes what a transformers Trainer logs into a step's record, and shows on a terminal how far it is."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from rlphf.progress import bar
 from rlphf.tracking.record import Run
 
 
@@ -12,11 +15,22 @@ class TrainerLog(TrainerCallback):
 
     def __init__(self, run: Run):
         self.run = run
+        self.shown = ExitStack()
+        self.done: Callable[[int], object] = lambda more: None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Take over the metrics up to the checkpoint that the Trainer starts from."""
         if state.is_world_process_zero:
             self.run.resume(state.global_step + 1 if state.global_step else 0)
+            self.done = self.shown.enter_context(bar(state.max_steps, "steps", state.global_step))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Show that another step is done."""
+        self.done(1)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Take the bar away."""
+        self.shown.close()
 
     def on_log(
         self,

@@ -53,6 +53,11 @@ class Run:
         for sample in samples:
             self._append(SAMPLES, {"step": int(step), **sample})
 
+    def latest(self, *names: str) -> dict[str, float]:
+        """Return the last logged value of each of the metrics `names`, in their order; of those that were logged."""
+        found = {name: value for line in read_metrics(self.folder / METRICS) for name, value in line["metrics"].items()}
+        return {name: found[name] for name in names if name in found}
+
     def resume(self, start: int) -> None:
         """Take over metrics and samples of steps < `start` from the attempt before, as the step goes on from a checkpoint.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rlphf.cards import adapter_card
 from rlphf.config import load
 from rlphf.lm.adapters import active, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
@@ -76,5 +77,5 @@ def dpo_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, pe
         trainer.train(run, folder)
         digest = backbone_sha256(backbone)
         about = {"preference": "users", "backbone_sha256": digest, "lora_a_sha256": initial}
-        write_policy(policy, out / "adapter", str(backbone), about)
+        write_policy(policy, out / "adapter", str(backbone), about, adapter_card(run, experiment, about, backbone))
         run.output(out / "adapter", *write_results(trainer, material, users, digest, out, run))

@@ -11,12 +11,14 @@ from pathlib import Path
 from peft import set_peft_model_state_dict
 from peft.utils import get_peft_model_state_dict
 
+from rlphf.cards import adapter_card
 from rlphf.config import load
 from rlphf.files import atomic_folder
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import GENERAL
 from rlphf.processes import is_first
+from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
@@ -43,8 +45,9 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         margins, done = [0.0] * len(held), 0
         # As a whole, so that no adapter of an earlier population is left.
-        with atomic_folder(out / "adapters") as folder:
-            for user in sorted({pair.user for pair in material.train} - {0}):
+        users_trained = sorted({pair.user for pair in material.train} - {0})
+        with atomic_folder(out / "adapters") as folder, bar(len(users_trained), "users") as through:
+            for user in users_trained:
                 set_peft_model_state_dict(policy, start, adapter_name=POLICY)
                 own = [pair for pair in material.train if pair.user == user]
                 trainer = DPOTrainer(policy, material.tokenizer, material.users, own, settings, seed)
@@ -52,11 +55,12 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
                 for number in range(len(trainer.order)):
                     run.log(trainer.update(number), step=done + number)
                 done += len(trainer.order)
-                write_policy(policy, folder / str(user), str(backbone), about)
+                write_policy(policy, folder / str(user), str(backbone), about, adapter_card(run, experiment, about, backbone))
                 index = [i for i, (_, pair) in enumerate(held) if pair.user == user]
                 found, _ = trainer.evaluate([held[i][1] for i in index])
                 for i, value in zip(index, found, strict=True):
                     margins[i] = value
+                through(1)
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], margins, [0.0] * len(held), run)
         run.tag(pairs=len(material.train), updates=done)
         run.output(out / "adapters", scores)
@@ -85,7 +89,7 @@ def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path,
         if not is_first():
             return
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
-        write_policy(policy, out / "adapter", str(backbone), about)
+        write_policy(policy, out / "adapter", str(backbone), about, adapter_card(run, experiment, about, backbone))
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         plain = experiment.dpo.model_copy(update={"beta": 1.0})
         scorer = DPOTrainer(policy.eval(), material.tokenizer, material.users, [], plain, seed)

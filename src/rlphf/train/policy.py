@@ -7,6 +7,7 @@ from random import Random
 
 import torch
 
+from rlphf.cards import adapter_card
 from rlphf.config import load
 from rlphf.data.records import PROMPTS
 from rlphf.errors import InputError
@@ -137,7 +138,8 @@ def policy_step(
             updates = kind(base, tokenizer, policies, rewards, tasks, settings, chooser).train(runs, checkpoints)
             for i, folder in enumerate(out):
                 about = {"kind": "policy", **abouts[i], "lora_a_sha256": fresh[i].initial_a_sha256}
-                write_adapter(folder / "adapter", policies.parameters(i), fresh[i].config, str(backbone), about)
+                card = adapter_card(runs[i], experiment, about, backbone)
+                write_adapter(folder / "adapter", policies.parameters(i), fresh[i].config, str(backbone), about, card)
         else:
             from rlphf.train.rloo import train_rloo
 
@@ -146,7 +148,8 @@ def policy_step(
             updates = [train_rloo(model, tokenizer, rewards, wanted[0], settings, seeds[0], runs[0], checkpoints)]
             if not is_first():
                 return
-            write_policy(model, out[0] / "adapter", str(backbone), {**abouts[0], "lora_a_sha256": initial})
+            card = adapter_card(runs[0], experiment, abouts[0], backbone)
+            write_policy(model, out[0] / "adapter", str(backbone), {**abouts[0], "lora_a_sha256": initial}, card)
         for run, folder, done in zip(runs, out, updates, strict=True):
             run.tag(updates=done)
             run.output(folder / "adapter")

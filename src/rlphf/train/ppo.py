@@ -23,6 +23,7 @@ from rlphf.lm.logprobs import logprobs_and_entropies, token_logprobs
 from rlphf.lm.rewards import RewardModels
 from rlphf.lm.sampling import Batch, hidden_states, join, sample
 from rlphf.lm.stack import Stack, one_each
+from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.settings import PPO, Decoding
 from rlphf.tracking.record import Run
@@ -68,22 +69,24 @@ class PPOTrainer:
         if settings.keep == "best" and settings.max_kl is not None and not start:
             # There is always one policy within the budget.
             self.consider(range(len(runs)), runs, None)
-        for step in range(start, settings.updates):
-            if not (going := [i for i, learner in enumerate(self.learners) if learner.stopped is None]):
-                break
-            last = step == settings.updates - 1
-            results = self.update(step, going)
-            for i, (metrics, samples) in results.items():
-                runs[i].log(metrics, step=step)
-                if step % settings.sample_every == 0 or last:
-                    runs[i].log_samples(samples, step=step)
-                if settings.max_kl is not None and metrics["kl"] > settings.max_kl:
-                    self.learners[i].stopped = step + 1
-            due = (step + 1) % settings.checkpoint_every == 0 or last
-            if settings.keep == "best":
-                self.consider([i for i in going if due or self.learners[i].stopped], runs, step)
-            if due or all(learner.stopped for learner in self.learners):
-                self.checkpoint(folder, step + 1)
+        with bar(settings.updates, "updates", start) as done:
+            for step in range(start, settings.updates):
+                if not (going := [i for i, learner in enumerate(self.learners) if learner.stopped is None]):
+                    break
+                last = step == settings.updates - 1
+                results = self.update(step, going)
+                for i, (metrics, samples) in results.items():
+                    runs[i].log(metrics, step=step)
+                    if step % settings.sample_every == 0 or last:
+                        runs[i].log_samples(samples, step=step)
+                    if settings.max_kl is not None and metrics["kl"] > settings.max_kl:
+                        self.learners[i].stopped = step + 1
+                due = (step + 1) % settings.checkpoint_every == 0 or last
+                if settings.keep == "best":
+                    self.consider([i for i in going if due or self.learners[i].stopped], runs, step)
+                if due or all(learner.stopped for learner in self.learners):
+                    self.checkpoint(folder, step + 1)
+                done(1)
         for learner in self.learners:
             if learner.best.policy:
                 learner.take(learner.best.policy)

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
+from rlphf.cards import adapter_card
 from rlphf.config import Experiment, load
 from rlphf.data.learned import asked_for, learned_splits, sources
 from rlphf.data.records import PROMPTS, read_pairs
@@ -27,6 +28,7 @@ from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
 from rlphf.preferences import GOLD, SELECTOR, instruction
 from rlphf.processes import is_first
+from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.settings import Reward
 from rlphf.tracking.callback import TrainerLog
@@ -148,11 +150,13 @@ def score(model: PreTrainedModel | PeftModel, texts: Sequence[list[int]], pad_id
     """Return the reward model's score of each encoded text."""
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
     scores = [0.0] * len(texts)
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        tokens, mask = pad([texts[i] for i in chosen], pad_id, model.device)
-        for i, value in zip(chosen, model(input_ids=tokens, attention_mask=mask).logits.squeeze(-1).tolist(), strict=True):
-            scores[i] = value
+    with bar(len(texts), "texts scored") as done:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            tokens, mask = pad([texts[i] for i in chosen], pad_id, model.device)
+            for i, value in zip(chosen, model(input_ids=tokens, attention_mask=mask).logits.squeeze(-1).tolist(), strict=True):
+                scores[i] = value
+            done(len(chosen))
     return scores
 
 
@@ -249,10 +253,6 @@ def reward_step(
         trained = train_reward_model(model, tokenizer, data, settings, seed, folder, run)
         if not is_first():
             return
-        about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
-        write_adapter(
-            out / "adapter", get_peft_model_state_dict(trained), trained.peft_config["default"].to_dict(), str(backbone), about
-        )
         again = encode_pairs(tokenizer, measured, preference, settings, derive(seed, "pairs"))[::MEASURED_EVERY]
         scored = encode_pairs(tokenizer, unseen, preference, settings, derive(seed, "measured")) + again
         scored += encode_pairs(tokenizer, leaked, preference, settings, derive(seed, "leaked"))
@@ -265,4 +265,8 @@ def reward_step(
         for split in sorted(set(about_pairs["split"])):
             index = [i for i, name in enumerate(about_pairs["split"]) if name == split]
             run.log({f"{split}_accuracy": sum(scores["chosen"][i] > scores["rejected"][i] for i in index) / len(index)})
+        about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
+        card = adapter_card(run, experiment, about, backbone)
+        described = trained.peft_config["default"].to_dict()
+        write_adapter(out / "adapter", get_peft_model_state_dict(trained), described, str(backbone), about, card)
         run.output(out / "adapter", out / "scores.parquet")

@@ -8,6 +8,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from rlphf.cards import adapter_card
 from rlphf.config import load
 from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
@@ -82,6 +83,6 @@ def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> 
         if not is_first():
             return
         about = {"preference": MT_POLICY, "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
-        write_policy(model, out / "adapter", str(backbone), about)
+        write_policy(model, out / "adapter", str(backbone), about, adapter_card(run, experiment, about, backbone))
         run.tag(updates=steps, responses=len(rows))
         run.output(out / "adapter")

@@ -14,6 +14,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from rlphf.cards import adapter_card
 from rlphf.config import load
 from rlphf.lm.adapters import POLICY, add_policy, lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256
@@ -82,5 +83,5 @@ def prm_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, pe
         state = get_peft_model_state_dict(adapted, adapter_name=POLICY) | {"base_model.model.score.weight": trainer.head}
         described = lora_config(settings.lora, task_type="SEQ_CLS").to_dict() | {"modules_to_save": ["classifier", "score"]}
         about = {"kind": "reward", "preference": "users", "backbone_sha256": digest}
-        write_adapter(out / "adapter", state, described, str(backbone), about)
+        write_adapter(out / "adapter", state, described, str(backbone), about, adapter_card(run, experiment, about, backbone))
         run.output(out / "adapter", *write_results(trainer, material, users, digest, out, run))

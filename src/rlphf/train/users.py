@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from rlphf.errors import InputError
 from rlphf.lm.adapters import POLICY, active
 from rlphf.lm.chat import encode_responses
+from rlphf.progress import bar
 from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train import dpo_terms as terms
@@ -135,10 +136,12 @@ class PairTrainer(ABC):
         run.resume(start)
         if not len(self.reference):
             self.reference = self.reference_worth(self.pairs)
-        for number in range(start, len(self.order)):
-            run.log(self.update(number), step=number)
-            if (number + 1) % self.settings.checkpoint_every == 0 and number + 1 < len(self.order):
-                self.checkpoint(folder, number + 1)
+        with bar(len(self.order), "steps", start) as done:
+            for number in range(start, len(self.order)):
+                run.log(self.update(number), step=number)
+                if (number + 1) % self.settings.checkpoint_every == 0 and number + 1 < len(self.order):
+                    self.checkpoint(folder, number + 1)
+                done(1)
         return len(self.order)
 
     def update(self, number: int) -> dict[str, float]:

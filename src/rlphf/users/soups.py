@@ -12,7 +12,7 @@ from rlphf.data.people import UNSEEN
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, read_parquet, write_parquet
-from rlphf.preferences import PREFERENCES, members
+from rlphf.preferences import members, preference
 from rlphf.seeds import derive
 from rlphf.soup.adapter import Adapter, read_adapter
 from rlphf.soup.merge import merge, write_soup
@@ -41,7 +41,7 @@ class Wanted:
     @property
     def text(self) -> str:
         """What the prompts say."""
-        return " ".join(PREFERENCES[name].prompt for name in self.asked)
+        return " ".join(preference(name).prompt for name in self.asked)
 
 
 def declared(kind: str, preferences: Sequence[str]) -> Wanted:
@@ -63,15 +63,15 @@ def inferred(found: Floats, preferences: Sequence[str], prior: float, seed: int)
 
 
 def read_policies(experiment: Experiment, models: Path) -> dict[str, Adapter]:
-    """Return the adapters of all preferences' policies in a seed's folder."""
-    names = experiment.preferences
+    """Return the adapters of the policies that serve the testbed's users, in a seed's folder."""
+    names = experiment.shared_preferences
     paths = recipe_of(experiment, models, dict.fromkeys(names, 1 / len(names))).paths
     return {name: read_adapter(path, name) for name, path in paths.items()}
 
 
 def reward_folders(experiment: Experiment, models: Path) -> dict[str, Path]:
-    """Return the folders of all preferences' reward models in a seed's folder."""
-    return {name: models / "reward" / name / "adapter" for name in experiment.preferences}
+    """Return the folders of the same preferences' reward models in a seed's folder."""
+    return {name: models / "reward" / name / "adapter" for name in experiment.shared_preferences}
 
 
 def write_user_soup(folder: Path, wanted: Wanted, experiment: Experiment, models: Path, policies: Mapping[str, Adapter]) -> None:
@@ -99,7 +99,7 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
     training pairs; an unseen user has none, and gets the even soup.
     """
     experiment = load(config)
-    names = experiment.preferences
+    names = experiment.shared_preferences
     rewards = reward_folders(experiment, models)
     inputs = {"users": users, "pairs": pairs, "backbone": backbone}
     inputs |= {f"reward/{name}": path for name, path in rewards.items()}

@@ -17,6 +17,7 @@ from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.judges.replies import Messages, Reply, keep, kept, kept_as, messages, parse
 from rlphf.evaluate.judges.templates.texts import comparison
 from rlphf.files import write_parquet
+from rlphf.progress import bar
 from rlphf.settings import LLMJudge
 from rlphf.tracking.record import step
 
@@ -146,11 +147,13 @@ def _ask_all(settings: LLMJudge, waiting: Sequence[str], tally: Tally, log: Log 
     pool = ThreadPoolExecutor(settings.parallel)
     try:
         futures = {pool.submit(follow, settings, text, ask): text for text in waiting}
-        for future in as_completed(futures):
-            outcome = found[futures[future]] = future.result()
-            tally.settled += outcome.settled
-            if log is not None and outcome.settled and tally.settled % LOG_EVERY == 0:
-                log(tally.settled)
+        with bar(len(futures), "comparisons") as done:
+            for future in as_completed(futures):
+                outcome = found[futures[future]] = future.result()
+                tally.settled += outcome.settled
+                if log is not None and outcome.settled and tally.settled % LOG_EVERY == 0:
+                    log(tally.settled)
+                done(1)
     finally:
         # After an error, what is under way comes to its end and is kept; the rest is not begun.
         pool.shutdown(cancel_futures=True)

@@ -1,22 +1,27 @@
 """Judge "oracle": reads a testbed response back and scores it by every criterion, exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from rlphf.config import load
+from rlphf.data.own_rules import own_score
 from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.evaluate.scores import SCORES
 from rlphf.files import read_parquet, write_parquet
+from rlphf.settings_own import TextRule
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
 
 
-def oracle_scores(prompts: pa.Table, responses: pa.Table, where: str = "responses") -> pa.Table:
+def oracle_scores(
+    prompts: pa.Table, responses: pa.Table, where: str = "responses", own: Mapping[str, TextRule] | None = None
+) -> pa.Table:
     """Score RESPONSES to testbed PROMPTS by every criterion of the oracle; return a sorted SCORES table.
 
+    The testbed's language knows nothing of an experiment's own preferences: their rules `own` score these.
     Raises InputError, naming the row in `where`, for a response to a prompt that is unknown or has no topic, and for one
     that occurs twice.
     """
@@ -33,7 +38,9 @@ def oracle_scores(prompts: pa.Table, responses: pa.Table, where: str = "response
         if key in seen:
             raise InputError(f"{where}: row {number}: {', '.join(map(str, key))} occurs twice; generate the responses again")
         seen.add(key)
-        for criterion, score in oracle.scores(row["response"], topic).items():
+        text = row["response"]
+        found = oracle.scores(text, topic) | {name: own_score(rule, text) for name, rule in (own or {}).items()}
+        for criterion, score in found.items():
             for name, value in zip(SCORES.names, (*key, criterion, score), strict=True):
                 columns[name].append(value)
     table = pa.table(columns, SCORES)
@@ -46,7 +53,7 @@ def oracle_step(config: Path, prompts: Path, responses: Sequence[Path], out: Pat
     inputs = {"prompts": prompts, **{"/".join(path.parts[-2:]): path for path in responses}}
     with step("judge oracle", out.parent, experiment, experiment.evaluation, inputs, {"judge": "oracle"}) as run:
         asked = read_parquet(prompts, PROMPTS)
-        tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path)) for path in responses]
+        tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path), experiment.own_rules) for path in responses]
         table = pa.concat_tables(tables)
         order = ("method", "combination", "prompt_id", "sample", "criterion")
         write_parquet(out, table.sort_by([(name, "ascending") for name in order]))

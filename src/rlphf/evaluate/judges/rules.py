@@ -6,19 +6,24 @@ from pathlib import Path
 import pyarrow as pa
 
 from rlphf.config import load
+from rlphf.data.own_rules import own_score
 from rlphf.data.rules import rule_scores
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.scores import SCORES
 from rlphf.files import write_parquet
+from rlphf.settings_own import TextRule
 from rlphf.tracking.record import step
 
 KEY = ("prompt_id", "method", "combination", "sample")
 
 
-def scored(prompts: pa.Table, responses: Mapping[str, pa.Table], methods: Sequence[str]) -> pa.Table:
+def scored(
+    prompts: pa.Table, responses: Mapping[str, pa.Table], methods: Sequence[str], own: Mapping[str, TextRule] | None = None
+) -> pa.Table:
     """Score the responses of `methods` in RESPONSES tables, {file: table}; return a sorted SCORES table.
 
+    `own` are the rules of the experiment's own preferences.
     Raises InputError for a response to an unknown prompt, one that occurs twice, and a method without responses.
     """
     known, seen = set(prompts["id"].to_pylist()), set()
@@ -33,7 +38,9 @@ def scored(prompts: pa.Table, responses: Mapping[str, pa.Table], methods: Sequen
             if key in seen:
                 raise InputError(f"{where}: row {number}: {', '.join(map(str, key))} occurs twice; name each file once")
             seen.add(key)
-            for criterion, score in rule_scores(row["response"]).items():
+            text = row["response"]
+            found = rule_scores(text) | {name: own_score(rule, text) for name, rule in (own or {}).items()}
+            for criterion, score in found.items():
                 for name, value in zip(SCORES.names, (*key, criterion, score), strict=True):
                     columns[name].append(value)
     missing = [method for method in methods if method not in columns["method"]]
@@ -48,7 +55,7 @@ def rules_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path
     experiment = load(config)
     inputs = named(prompts, responses)
     with step("judge rules", out.parent, experiment, experiment.evaluation, inputs, {"judge": "rules"}) as run:
-        table = scored(*read_inputs(prompts, responses), experiment.evaluation.methods)
+        table = scored(*read_inputs(prompts, responses), experiment.evaluation.methods, experiment.own_rules)
         write_parquet(out, table)
         run.log({"scores": table.num_rows})
         run.output(out)

@@ -3,10 +3,13 @@
 from functools import cache
 from pathlib import Path
 
+from rlphf.preferences import known
+
 
 def criterion(name: str) -> str:
     """Return the sentence that describes a criterion: a preference's id, or "helpfulness"."""
-    return _read(name)
+    own = known()[name].judge if name in known() else ""
+    return own or _read(name)
 
 
 def comparison(question: str, name: str, first: str, second: str) -> str:

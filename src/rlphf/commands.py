@@ -1,0 +1,255 @@
+"""The table of the command line: each command, the function that does it, and its options. No step is imported here."""
+
+from rlphf.command import Command, Option
+from rlphf.commands_use import USE
+
+CONFIG = Option("config", "resolved configuration of the experiment (YAML)")
+OUT = Option("out", "file or folder to write")
+PREFERENCE = Option("preference", 'preference id, "general", "pmorl", "gold", "selector", or "raw-..." for raw pairs', "text")
+PROMPTS = Option("prompts", "prompts.parquet")
+BACKBONE = Option("backbone", "folder of the backbone")
+PAIRS = Option("pairs", "files of pairs", "paths")
+RESPONSES = Option("responses", "files of responses", "paths")
+USERS = Option("users", "users.parquet")
+USER_PAIRS = Option("pairs", "pairs.parquet of users")
+MODELS = Option("models", "results/<experiment>/seed-<N>, where reward models and policies are")
+USER_TEXTS = Option("users", "users.parquet, whose texts models read that are told of them", required=False)
+
+COMMANDS = (
+    Command(
+        "data prepare",
+        "rlphf.data.prepare:prepare_step",
+        "raw preference data to deduplicated, prompt-disjoint Parquet splits",
+        (CONFIG, Option("raw", "folder of known layouts to read in place of the configured sources", required=False), OUT),
+    ),
+    Command(
+        "data prompts",
+        "rlphf.data.questions.prompts:prompts_step",
+        "the experiment's prompts with their splits: the testbed's, the project's own questions, or those of a file",
+        (CONFIG, OUT),
+    ),
+    Command("backbone", "rlphf.train.backbone:backbone_step", "train or fetch the backbone", (CONFIG, OUT)),
+    Command(
+        "rollouts",
+        "rlphf.lm.rollouts:rollouts_step",
+        "sample responses for annotation",
+        (CONFIG, PREFERENCE, PROMPTS, BACKBONE, OUT),
+    ),
+    Command(
+        "annotate",
+        "rlphf.data.annotate:annotate_step",
+        "choose the better response of each pair",
+        (CONFIG, PREFERENCE, PROMPTS, Option("responses", "rollouts"), BACKBONE, OUT),
+    ),
+    Command(
+        "reward train",
+        "rlphf.train.reward:reward_step",
+        "train the reward model of a preference",
+        (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT)
+        + (Option("prompts", "prompts.parquet, whose prompts raw pairs must not ask", required=False),),
+        shared=True,
+    ),
+    Command(
+        "policy train",
+        "rlphf.train.policy:policy_step",
+        "train the adapters of preferences by PPO or RLOO",
+        (
+            CONFIG,
+            Option("preference", 'preference ids, or "general" or "pmorl"; several train together', "texts"),
+            PROMPTS,
+            BACKBONE,
+            Option("reward", "adapter folder of each one's reward model", "paths"),
+            Option("out", "folder to write for each of them", "paths"),
+            Option("selector", "adapter folder of the reward model that chooses the checkpoint (ppo.keep_by)", required=False),
+        ),
+        shared=True,
+    ),
+    Command(
+        "mt train",
+        "rlphf.train.sft:sft_step",
+        "train MT's policy on the chosen responses of all preferences",
+        (CONFIG, BACKBONE, PAIRS, OUT),
+        shared=True,
+    ),
+    Command(
+        "users pairs",
+        "rlphf.testbed.users:users_step",
+        "draw the testbed's users and the pairs that they choose between",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "users import",
+        "rlphf.data.user_import:users_import_step",
+        "raw data of users (user_data) to users, pairs and prompts, split by prompt",
+        (CONFIG, OUT),
+    ),
+    Command(
+        "users train",
+        "rlphf.train.user_models:user_model_step",
+        "train a model on users' pairs: P-DPO, P-RM, or a baseline",
+        (CONFIG, Option("model", "dpo, dpo_text, individual, cluster, both, prm, per_user or pooled", "text"), PAIRS, BACKBONE)
+        + (USER_TEXTS, OUT),
+        shared=True,
+    ),
+    Command(
+        "users fit-soup",
+        "rlphf.users.fit_soup:fit_soup_step",
+        "infer from pairs what a person weighs, and merge that person's soup",
+        (
+            Option("pairs", "file of pairs that the person chose between: prompt, chosen, rejected"),
+            CONFIG,
+            BACKBONE,
+            MODELS,
+            OUT,
+        ),
+    ),
+    Command(
+        "users soups",
+        "rlphf.users.soups:user_soups_step",
+        "merge a soup per user of the testbed: declared, and inferred from the user's pairs",
+        (CONFIG, USERS, USER_PAIRS, BACKBONE, MODELS, OUT),
+    ),
+    Command(
+        "users answer",
+        "rlphf.evaluate.user_answers:answers_step",
+        "a method's answers to every user, and what it makes of their held-out pairs",
+        (CONFIG, Option("method", "a method (user_evaluation.methods)", "text"), PROMPTS, USERS, USER_PAIRS, BACKBONE)
+        + (Option("models", "folder of the method's model, or of its soups; none for the backbone", required=False), OUT),
+    ),
+    Command(
+        "users cold-start",
+        "rlphf.evaluate.cold_start:cold_start_step",
+        "answer users who were never trained, known by a few pairs",
+        (CONFIG, PROMPTS, USERS, USER_PAIRS, BACKBONE, MODELS, OUT),
+    ),
+    Command(
+        "soup all",
+        "rlphf.soup.merge:soups_step",
+        "merge the soups of all combinations",
+        (CONFIG, Option("adapters", "folder with <preference>/adapter"), OUT),
+    ),
+    Command(
+        "soup merge",
+        "rlphf.soup.merge:merge_step",
+        "merge a soup of your own from a recipe.yaml",
+        (Option("recipe", "recipe.yaml: rule, weights, paths"), OUT),
+    ),
+    Command(
+        "generate",
+        "rlphf.evaluate.generate:generate_step",
+        "responses of a method to the evaluated prompts",
+        (
+            CONFIG,
+            Option("method", "a method (evaluation.methods), adapters, or front", "text"),
+            PROMPTS,
+            BACKBONE,
+            Option("models", "results/<experiment>/seed-<N>, where policies and soups are"),
+            OUT,
+        ),
+    ),
+    Command(
+        "judge oracle",
+        "rlphf.evaluate.judges.oracle:oracle_step",
+        "score testbed responses by every criterion, exactly",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge users",
+        "rlphf.evaluate.judges.users:judge_users_step",
+        "score answers by the weights of the testbed's user who asked, exactly",
+        (CONFIG, PROMPTS, USERS, Option("answers", "files of answers", "paths"), OUT),
+    ),
+    Command(
+        "judge gold",
+        "rlphf.evaluate.judges.gold:gold_step",
+        "score the paper's methods by a reward model that no policy was trained on",
+        (CONFIG, PROMPTS, RESPONSES, BACKBONE, Option("reward", "adapter folder of the gold reward model"), OUT),
+    ),
+    Command(
+        "judge rules",
+        "rlphf.evaluate.judges.rules:rules_step",
+        "score any responses by fixed text rules: readability, length, polarity",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge llm",
+        "rlphf.evaluate.judges.llm:llm_step",
+        "let a language model compare methods, pair by pair (evaluation.llm)",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge export",
+        "rlphf.evaluate.judges.people:export_step",
+        "write the same comparisons as a sheet for people",
+        (CONFIG, PROMPTS, RESPONSES, OUT),
+    ),
+    Command(
+        "judge import",
+        "rlphf.evaluate.judges.people:import_step",
+        "read people's verdicts back",
+        (Option("key", "key.csv, as exported"), Option("ratings", "ratings.csv, filled in"), OUT),
+    ),
+    Command(
+        "tables",
+        "rlphf.evaluate.tables:tables_step",
+        "all tables of a run, as Parquet, CSV and Markdown",
+        (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
+    ),
+    Command(
+        "users tables",
+        "rlphf.evaluate.user_tables:user_tables_step",
+        "all tables about users of a run",
+        (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
+    ),
+    Command(
+        "claims",
+        "rlphf.evaluate.claims:claims_step",
+        "verdicts on the claims of a ledger, over seeds",
+        (Option("ledger", "claims.yaml"), Option("configs", "config.yaml of each seed's folder", "paths"), OUT),
+    ),
+    Command(
+        "figures",
+        "rlphf.figures.notebook:figures_step",
+        "run a notebook on stored tables",
+        (Option("notebook", "notebook to run"), Option("tables", "folder of tables"), OUT),
+    ),
+    Command(
+        "summary",
+        "rlphf.evaluate.summary:summary_step",
+        "print the main results",
+        (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups")),
+    ),
+    Command(
+        "track sync",
+        "rlphf.tracking.steps:sync_step",
+        "send records to MLflow, each once",
+        (
+            Option("config", "configuration; names the tracking address", required=False),
+            Option("results", "results/<experiment>"),
+            Option("follow", "go on until the workflow ends", "switch", required=False),
+            Option("parent-pid", "stop when this process is gone", "integer", required=False),
+        ),
+    ),
+    Command(
+        "plan",
+        "rlphf.plan.report:plan_step",
+        "print what each step needs of memory, and whether that is there",
+        (
+            Option("config", "config/config.yaml and the experiment's file, the later one over the earlier", "paths"),
+            Option("gpu-gb", "memory of the GPU in GB", "number", required=False),
+            Option("gpus", "GPUs that share a step, where it can be shared", "integer", required=False),
+            Option("profile", "folder of a Snakemake profile that names it, as resource gpu_gb", required=False),
+            Option("cpu", "plan for this machine without a GPU", "switch", required=False),
+            Option("model-config", "config.json of the backbone, where it is not on this machine", required=False),
+            Option("prompt-tokens", "tokens of the longest prompt (256)", "integer", required=False),
+            Option("strict", "end with status 2 if a step does not fit", "switch", required=False),
+        ),
+    ),
+    Command(
+        "config write",
+        "rlphf.config_file:write_step",
+        "write a configuration with all keys and comments, and its JSON schema",
+        (Option("config", "configuration to read"), OUT),
+    ),
+    *USE,
+)

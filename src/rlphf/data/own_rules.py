@@ -1,0 +1,27 @@
+"""The text rules of an experiment's own preferences: one function, for whoever labels pairs and whoever judges."""
+
+import re
+from collections.abc import Sequence
+
+from rlphf.settings_own import TextRule
+
+
+def sentences_with(text: str, words: Sequence[str]) -> float:
+    """Return the share of a text's sentences that hold one of the words as a whole, in any case; 0 for no text."""
+    sentences = [part for part in re.split(r"(?<=[.!?])\s+", text.strip()) if part]
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in words), re.IGNORECASE)
+    return sum(pattern.search(sentence) is not None for sentence in sentences) / len(sentences) if sentences else 0.0
+
+
+def own_score(rule: TextRule, text: str) -> float:
+    """Return how well a text serves a preference by its rule: a share for `sentences_with`, else on the rule's scale."""
+    if rule.measure == "sentences_with":
+        share = sentences_with(text, rule.words)
+        return share if rule.direction == "more" else 1 - share
+    # The rules' libraries take a second to import.
+    from rlphf.data import rules
+
+    measures = {"words": rules.words, "readability": rules.readability, "polarity": rules.polarity}
+    value = measures[rule.measure](text)
+    # Adding 0 turns -0 into 0.
+    return (value if rule.direction == "more" else -value) + 0.0

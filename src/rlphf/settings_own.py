@@ -1,0 +1,49 @@
+"""Preferences of an experiment's own: what one is asked for by, and what chooses its pairs and judges its answers."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rlphf.settings import Section
+
+OwnId = Annotated[str, Field(pattern=r"^P[1-3][E-Z]$")]
+
+
+def _line(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("expected one line of text")
+    return text.strip()
+
+
+Line = Annotated[str, AfterValidator(_line)]
+
+
+class TextRule(Section):
+    """A fixed rule for texts, which labels the pairs of a preference and judges answers by it."""
+
+    measure: Literal["sentences_with", "words", "readability", "polarity"] = Field(
+        "sentences_with",
+        description="Share of the sentences that hold one of `words`, in [0, 1]; or number of words, school year, friendliness.",
+    )
+    words: list[Line] = Field([], description="For `sentences_with`: words or phrases, in any case, each as a whole.")
+    direction: Literal["more", "less"] = Field("more", description="Whether more of it is better, or less.")
+
+    @model_validator(mode="after")
+    def _worded(self) -> "TextRule":
+        if (self.measure == "sentences_with") != bool(self.words):
+            raise ValueError("words: needed for measure sentences_with, and for no other")
+        if any(not any(char.isalnum() for char in word) for word in self.words):
+            raise ValueError("words: each needs a letter or a digit")
+        return self
+
+
+class OwnPreference(Section):
+    """A preference beside those of the paper, on one of their axes."""
+
+    axis: Literal["expertise", "informativeness", "style"] = Field(description="Its axis: that of the number in its id.")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="A word for it.")
+    prompt: Line = Field(description="The sentence that asks for it.")
+    rule: TextRule | None = Field(
+        None, description="What chooses its pairs and judges answers by it; null where annotator.kind is reward_model."
+    )
+    judge: Line | None = Field(None, description="What the judges llm and people are told of it; they need it.")

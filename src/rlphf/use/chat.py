@@ -1,0 +1,151 @@
+"""A conversation with a finished run in the terminal, or through pipes: a question per line, an answer per line.
+
+Each question stands alone, as the questions did that the policies were trained on.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from rlphf.errors import InputError
+from rlphf.preferences import instruction
+from rlphf.progress import silent
+from rlphf.seeds import derive
+from rlphf.settings import Decoding
+from rlphf.use.finished import PLAIN, RESULTS, asked, finished_run, parse_soup, soup_text
+from rlphf.use.sample import decoding_of
+
+if TYPE_CHECKING:
+    from rlphf.use.served import Served
+
+HELP = """\
+/soup P1A=0.5,P2B=0.5   answer with these policies, mixed by weights that sum to 1
+/plain                  answer with the backbone alone
+/prompt on|off          whether the soup's preferences are asked for behind the question, as in the paper
+/help                   this list
+/quit                   leave, as Ctrl-D does; Ctrl-C stops an answer"""
+
+
+class Chat:
+    """What a conversation remembers: the soup, whether its preferences are asked for, and how many questions there were."""
+
+    def __init__(self, served: "Served", known: list[str], weights: dict[str, float], decoding: Decoding, seed: int):
+        self.served, self.known, self.weights = served, known, weights
+        self.decoding, self.seed = decoding, seed
+        self.prompted, self.count, self.over = True, 0, False
+
+    @property
+    def state(self) -> str:
+        """The soup, and what it is asked for, in a line."""
+        ids = asked(self.weights) if self.prompted else []
+        return f"{soup_text(self.weights)}, asked for {' '.join(ids) or 'nothing'}"
+
+    def command(self, line: str) -> str:
+        """Do what a line that begins with "/" says; return what to tell. Raises InputError for a command that is none."""
+        name, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if name == "/quit":
+            self.over = True
+            return ""
+        if name == "/help":
+            return HELP
+        if name == "/soup" and rest:
+            self.weights = parse_soup(rest, self.known)
+        elif name == "/plain":
+            self.weights = {}
+        elif name == "/prompt" and rest in ("on", "off"):
+            self.prompted = rest == "on"
+        else:
+            raise InputError(f"{line}: is no command; /help lists them")
+        return self.state
+
+    def answer(self, question: str, tell: Callable[[str], None] = lambda more: None) -> str:
+        """Return the answer to a question; `tell` gets its text as it comes. The same seed gives the same conversation."""
+        from rlphf.use.served import Stream
+
+        stream = Stream(self.served.tokenizer)
+        text = instruction(question, asked(self.weights) if self.prompted else [])
+        seed = derive(self.seed, "chat", self.count)
+        self.count += 1
+
+        def hear(_: int, token: int) -> None:
+            tell(shown(stream.add(token)))
+
+        with silent():
+            (found,) = self.served.answer([text], [self.weights], self.decoding, seed, hear)
+        tell(shown(stream.rest()))
+        return found
+
+
+def shown(text: str) -> str:
+    """Return a text without what commands a terminal."""
+    return "".join(char for char in text if char.isprintable() or char in "\n\t")
+
+
+def talk(chat: Chat, source: TextIO, out: TextIO, says: TextIO) -> None:
+    """Answer the lines of a pipe, a line each; raise InputError for a command that is none."""
+    for line in map(str.strip, source):
+        if line.startswith("/"):
+            said = chat.command(line)
+            if chat.over:
+                return
+            print(said, file=says, flush=True)
+        elif line:
+            print(" ".join(shown(chat.answer(line)).split()), file=out, flush=True)
+
+
+def converse(chat: Chat, out: TextIO, says: TextIO) -> None:
+    """Ask for questions on a terminal until the end; Ctrl-C stops an answer, and leaves where nothing is being answered."""
+    bold, plain = ("", "") if os.environ.get("NO_COLOR") else ("\033[1m", "\033[0m")
+    print(f"{chat.state}; /help lists the commands", file=says)
+    while not chat.over:
+        # What does not print is marked, or line editing would count it.
+        try:
+            line = input(f"\001{bold}\002> \001{plain}\002" if bold else "> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print(file=out)
+            return
+        try:
+            if line.startswith("/"):
+                if said := chat.command(line):
+                    print(said, file=says)
+            elif line:
+                chat.answer(line, lambda more: print(more, end="", file=out, flush=True))
+                print(file=out)
+        except KeyboardInterrupt:
+            print(" ...", file=out)
+        except InputError as error:
+            print(error, file=says)
+
+
+def chat_step(
+    soup: str | None = None,
+    results: Path | None = None,
+    temperature: float | None = None,
+    max_new_tokens: int | None = None,
+    seed: int | None = None,
+) -> None:
+    """Answer questions with a soup of a finished run, mixed by weights from its policies, which all stay in memory.
+
+    On a terminal it is a conversation; otherwise each line of standard input is a question, and its answer a line of standard
+    output. Decoding and seed are the run's own unless given. Raises InputError before a model is loaded.
+    """
+    run = finished_run(results or RESULTS)
+    known = list(run.experiment.preferences)
+    weights = parse_soup(soup or PLAIN, known)
+    decoding = decoding_of(run, temperature, max_new_tokens)
+    # Imports torch and transformers, which bad input need not wait for.
+    from rlphf.use.served import Served
+
+    served = Served(run.backbone, {name: run.policy(name) for name in known})
+    chat = Chat(served, known, weights, decoding, run.experiment.seed if seed is None else seed)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        with contextlib.suppress(ImportError):
+            # Lets `input` edit lines, and brings earlier ones back.
+            import readline  # noqa: F401
+        converse(chat, sys.stdout, sys.stderr)
+    else:
+        talk(chat, sys.stdin, sys.stdout, sys.stderr)

@@ -1,0 +1,102 @@
+"""A finished run as a person uses it: where its models are, and soups that are given as text. Nothing heavy is imported."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlphf.config import Experiment, load
+from rlphf.errors import InputError
+from rlphf.preferences import AXES, axis_of
+
+RESULTS = Path("results/demo")
+# Weights as people write them, such as three of 0.33, may miss 1 by this.
+ROUNDED = 0.011
+# What the backbone alone goes by in place of a soup.
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The folder of a seed whose backbone and policies are there, and its experiment."""
+
+    folder: Path
+    experiment: Experiment
+
+    @property
+    def backbone(self) -> Path:
+        """Folder of the backbone."""
+        return self.folder / "backbone" / "model"
+
+    def policy(self, name: str) -> Path:
+        """Folder of a preference's policy."""
+        return self.folder / "ppo" / name / "adapter"
+
+
+def finished_run(results: Path) -> Finished:
+    """Return the finished run in the folder of an experiment or of one of its seeds.
+
+    Raises InputError where there is none, or where the experiment has several and the folder is not one of theirs.
+    """
+    seeds = (
+        [results] if (results / "config.yaml").exists() else sorted(path.parent for path in results.glob("seed-*/config.yaml"))
+    )
+    if len(seeds) > 1:
+        raise InputError(f"{results}: has several runs; name one, such as --results {seeds[0]}")
+    if not seeds:
+        raise InputError(f"{results}: holds no finished run; run `make demo` first, or name another folder with --results")
+    run = Finished(seeds[0], load(seeds[0] / "config.yaml"))
+    for folder in (run.backbone, *map(run.policy, run.experiment.preferences)):
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: is not there, so the run is not finished; run `make demo`, or the experiment that makes it"
+            )
+    return run
+
+
+def parse_soup(text: str, known: Sequence[str]) -> dict[str, float]:
+    """Return {preference: weight} of a soup written as "P1A=0.5,P2B=0.3,P3A=0.2"; {}, the backbone, for "plain".
+
+    Two preferences of one axis may both have a weight: that is a policy between the two. Raises InputError for a preference that
+    is not `known`, one that is named twice, a weight that is no number or negative, and weights that do not sum to 1.
+    """
+    if text.strip() == PLAIN:
+        return {}
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, number = (piece.strip() for piece in part.partition("="))
+        if name not in known:
+            raise InputError(f"soup {text!r}: {name!r} is no preference of this run; choose from {', '.join(known)}, or {PLAIN}")
+        if name in weights:
+            raise InputError(f"soup {text!r}: {name} is named twice; give it one weight")
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            weights[name] = float("nan")
+        # Written so that it is refused unless it is a number.
+        if not equals or not 0 <= weights[name] < float("inf"):
+            raise InputError(f"soup {text!r}: {name}: expected a weight of 0 or more, such as {name}=0.5")
+    total = sum(weights.values())
+    if abs(total - 1) > ROUNDED:
+        raise InputError(f"soup {text!r}: the weights sum to {total:g}; give weights that sum to 1")
+    return weights
+
+
+def soup_text(weights: Mapping[str, float]) -> str:
+    """Return a soup as it is written on the command line."""
+    return ",".join(f"{name}={weight:g}" for name, weight in weights.items()) or PLAIN
+
+
+def asked(weights: Mapping[str, float]) -> list[str]:
+    """Return the preferences that a soup's questions ask for, in the order of the axes.
+
+    Of each axis it is the one of the greatest weight; none where two weigh the same, because their prompts contradict each other.
+    """
+    by_axis: dict[str, list[str]] = {}
+    for name in sorted(name for name, weight in weights.items() if weight > 0):
+        by_axis.setdefault(axis_of(name), []).append(name)
+    found = []
+    for axis in AXES:
+        most = max((weights[name] for name in by_axis.get(axis, [])), default=0.0)
+        heaviest = [name for name in by_axis.get(axis, []) if weights[name] == most]
+        found += heaviest if len(heaviest) == 1 else []
+    return found

@@ -1,0 +1,187 @@
+"""Conversations: through pipes and on a terminal, with commands that change the soup, and an answer that can be stopped."""
+
+import io
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlphf.cli import main
+from rlphf.errors import InputError
+from rlphf.preferences import instruction
+from rlphf.seeds import derive
+from rlphf.settings import Decoding
+from rlphf.use import chat as module
+from rlphf.use.chat import HELP, Chat, converse, shown, talk
+from rlphf.use.served import Served, Stream
+
+ROOT = Path(__file__).parent.parent.parent
+QUESTION = "Tell me about volcanoes."
+DECODING = Decoding(temperature=1.0, max_new_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def served(seed_folder: Path) -> Served:
+    names = ("P1A", "P1B", "P3A")
+    return Served(seed_folder / "backbone" / "model", {name: seed_folder / "ppo" / name / "adapter" for name in names})
+
+
+@pytest.fixture
+def chat(served: Served) -> Chat:
+    return Chat(served, served.names, {"P1A": 0.5, "P3A": 0.5}, DECODING, seed=3)
+
+
+def test_an_answer_comes_in_pieces_and_is_that_of_the_soup(chat, served):
+    pieces: list[str] = []
+    found = chat.answer(QUESTION, pieces.append)
+    assert len([piece for piece in pieces if piece]) > 3 and "".join(pieces).strip() == found
+    text, seed = instruction(QUESTION, ["P1A", "P3A"]), derive(3, "chat", 0)
+    assert served.answer([text], [{"P1A": 0.5, "P3A": 0.5}], DECODING, seed) == [found]
+
+
+def test_the_same_seed_gives_the_same_conversation(chat, served):
+    again = Chat(served, served.names, {"P1A": 0.5, "P3A": 0.5}, DECODING, seed=3)
+    assert [chat.answer(QUESTION) for _ in range(3)] == [again.answer(QUESTION) for _ in range(3)]
+
+
+def test_commands_change_the_soup_and_what_is_asked(chat):
+    assert chat.command("/soup P1B=1") == "P1B=1, asked for P1B" and chat.weights == {"P1B": 1.0}
+    assert chat.command("/prompt off") == "P1B=1, asked for nothing" and not chat.prompted
+    assert chat.command("/prompt on") == "P1B=1, asked for P1B"
+    assert chat.command("/plain") == "plain, asked for nothing" and chat.weights == {}
+    assert chat.command("/help") == HELP
+    assert chat.command("/quit") == "" and chat.over
+
+
+@pytest.mark.parametrize("line", ["/soup", "/soup P1A=2", "/soup P2A=1", "/prompt", "/prompt maybe", "/sup P1A=1", "/"])
+def test_a_command_that_is_none_changes_nothing(chat, line):
+    before = chat.state
+    with pytest.raises(InputError):
+        chat.command(line)
+    assert chat.state == before
+
+
+def test_the_soups_answer_differs_from_the_backbones(chat):
+    chat.decoding = Decoding(temperature=0.0, max_new_tokens=12)
+    own = chat.answer(QUESTION)
+    chat.command("/plain")
+    assert chat.answer(QUESTION) != own
+
+
+def test_a_pipe_gets_a_line_for_each_question_and_nothing_else(chat):
+    out, says = io.StringIO(), io.StringIO()
+    talk(chat, io.StringIO(f"{QUESTION}\n\n/soup P1B=1\n{QUESTION}\n/quit\n{QUESTION}\n"), out, says)
+    assert len(out.getvalue().splitlines()) == 2 and "\033" not in out.getvalue()
+    assert says.getvalue() == "P1B=1, asked for P1B\n"
+
+
+def test_a_bad_command_in_a_pipe_ends_it(chat):
+    with pytest.raises(InputError, match="/sup: is no command; /help lists them"):
+        talk(chat, io.StringIO("/sup\n"), io.StringIO(), io.StringIO())
+
+
+def test_ctrl_c_stops_an_answer_and_leaves_at_the_prompt(chat, monkeypatch):
+    lines = iter([QUESTION, "/soup P1A=3", "/plain"])
+
+    def typed(prompt: str) -> str:
+        try:
+            return next(lines)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    def stopped(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    out, says = io.StringIO(), io.StringIO()
+    monkeypatch.setattr("builtins.input", typed)
+    monkeypatch.setattr(chat.served, "answer", stopped)
+    converse(chat, out, says)
+    assert out.getvalue() == " ...\n\n"
+    assert "the weights sum to 3" in says.getvalue() and says.getvalue().endswith("plain, asked for nothing\n")
+
+
+def test_what_is_said_commands_no_terminal():
+    assert shown("a\033[2Jb\n\tc\x07") == "a[2Jb\n\tc"
+
+
+def test_a_stream_waits_for_whole_characters(served):
+    text = "Caffè, naïve. "
+    ids = served.tokenizer(text, add_special_tokens=False)["input_ids"]
+    stream = Stream(served.tokenizer)
+    pieces = [stream.add(token) for token in [*ids, served.tokenizer.eos_token_id]]
+    assert "".join(pieces) == text and "\ufffd" not in "".join(pieces)
+
+
+def test_without_a_run_the_command_says_what_to_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "RESULTS", Path("results/demo"))
+    assert main(["chat", "--soup", "P1A=1"]) == 2
+    assert capsys.readouterr().err == (
+        "rlphf: error: results/demo: holds no finished run; run `make demo` first, or name another folder with --results\n"
+    )
+
+
+def command(seed_folder: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "rlphf.cli", "chat", "--results", str(seed_folder), *arguments]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def test_the_command_reads_a_pipe(seed_folder, monkeypatch, capsys):
+    said = []
+    for seed in ("1", "1", "2"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{QUESTION}\n{QUESTION}\n"))
+        arguments = ["--temperature", "1", "--max-new-tokens", "9"]
+        assert main(["chat", "--results", str(seed_folder), "--soup", "P1A=1", "--seed", seed, *arguments]) == 0
+        shown = capsys.readouterr()
+        assert len(shown.out.splitlines()) == 2 and shown.err == ""
+        said.append(shown.out)
+    assert said[0] == said[1] != said[2]
+
+
+def test_a_terminal_is_talked_to_and_ctrl_c_stops_one_answer(seed_folder):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command(seed_folder, "--soup", "P1A=1", "--max-new-tokens", "200000", "--temperature", "1"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment(), "NO_COLOR": "1"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = ""
+
+    def until(text: str, seconds: float = 60) -> None:
+        nonlocal seen
+        end = time.monotonic() + seconds
+        while text not in seen:
+            assert time.monotonic() < end, seen
+            if select.select([ours], [], [], 0.2)[0]:
+                seen += os.read(ours, 4096).decode(errors="replace")
+
+    try:
+        until("> ")
+        assert "P1A=1, asked for P1A; /help lists the commands" in seen
+        seen = ""
+        os.write(ours, f"{QUESTION}\n".encode())
+        until("\n")
+        until("\n" + seen.partition("\n")[2][:1])
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        until("...")
+        until("> ")
+        seen = ""
+        os.write(ours, b"/quit\n")
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        os.close(ours)
