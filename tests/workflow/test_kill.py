@@ -8,17 +8,20 @@ import shutil
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 from random import Random
 
 import pytest
 from tests.workflow.made import learned, outputs
 
+from rlphf.files import read_json
+
 pytestmark = pytest.mark.workflow
 
 KILLS, SEED = int(os.environ.get("RLPHF_KILLS", "3")), int(os.environ.get("RLPHF_KILL_SEED", "1103"))
-# Seconds after a start. It takes some until the first job works, and the longest job has to come through now and then.
-MOMENTS = (4.0, 45.0)
+# After which part of an undisturbed run's time a start is killed: some come through to the longest job's end.
+MOMENTS = (0.05, 0.4)
 
 
 def processes(folder: Path) -> dict[int, str]:
@@ -54,8 +57,9 @@ def kill(process: subprocess.Popen[str], folder: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_makes_the_bytes_of_an_undisturbed_one(finished, new_copy, snakemake, start_in, ci):
     moments, kills, runs = Random(SEED), 0, 0
+    whole = undisturbed_seconds(finished)
     while kills < KILLS:
-        process, moment = start_in(new_copy, *ci), moments.uniform(*MOMENTS)
+        process, moment = start_in(new_copy, *ci), whole * moments.uniform(*MOMENTS)
         try:
             process.wait(moment)
             check(finished, new_copy, process)
@@ -77,6 +81,12 @@ def test_a_run_that_is_killed_again_and_again_makes_the_bytes_of_an_undisturbed_
     assert gone(new_copy) == {}
     assert not list((new_copy / "results").rglob("checkpoints"))
     assert "Nothing to be done" in said(snakemake(new_copy, *ci))
+
+
+def undisturbed_seconds(folder: Path) -> float:
+    """Return how long the run in a folder took."""
+    record = read_json(folder / "results" / "ci" / ".workflow.json")
+    return (datetime.fromisoformat(record["end"]) - datetime.fromisoformat(record["start"])).total_seconds()
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
