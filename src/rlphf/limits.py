@@ -6,6 +6,7 @@ A limit makes the allocation fail that goes beyond it, which libraries report, w
 import errno
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,9 +45,9 @@ def limit_memory(megabytes: int) -> None:
     """Let this process, and those that it starts, each have at most `megabytes` MiB of memory that it may write to.
 
     Files that are mapped for reading, such as weights, do not count. Where there is a GPU nothing is limited: its driver maps
-    more than it takes.
+    more than it takes; and other systems than Linux count otherwise.
     """
-    if Path("/dev/nvidiactl").exists():
+    if sys.platform != "linux" or Path("/dev/nvidiactl").exists():
         return
     # pyarrow's own allocator sets a GiB aside from the start, which would count.
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
