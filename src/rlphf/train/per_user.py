@@ -14,14 +14,14 @@ from peft import set_peft_model_state_dict
 from peft.utils import get_peft_model_state_dict
 
 from rlphf.config import load
-from rlphf.files import atomic_folder, read_json, write_json
+from rlphf.files import atomic_folder, check_space, read_json, write_json
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import GENERAL
 from rlphf.processes import is_first
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
-from rlphf.train.checkpoint import check_room, is_whole, own_checkpoints, seal
+from rlphf.train.checkpoint import is_whole, own_checkpoints, seal
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.sft import examples, train_sft
 from rlphf.train.user_files import read_material, training_inputs, write_margins
@@ -50,7 +50,8 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial_a_digest(policy)}
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         trained = sorted({pair.user for pair in material.train} - {0})
-        check_room(out, [value for value in start.values() for _ in trained])
+        size = sum(value.numel() for value in start.values()) * 4
+        check_space(out, 2 * size * len(trained), "adapters of all users, while they are trained and in their place,")
         ready = list(takewhile(lambda user: (done / str(user)).exists() and is_whole(done / str(user)), trained))
         updates = sum(read_json(done / str(user) / RESULT)["updates"] for user in ready)
         run.resume(updates)

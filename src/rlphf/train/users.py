@@ -131,7 +131,8 @@ class PairTrainer(ABC):
 
     def train(self, run: Run, folder: Path) -> int:
         """Make all passes over the pairs, from the newest checkpoint in `folder` on; log every step, and return their number."""
-        check_room(folder, [*self.trained.values(), self.users.rows])
+        # No more rows are moved than there are pairs.
+        check_room(folder, [*self.trained.values(), self.users.rows[: len(self.pairs)]])
         start = self.restore(folder)
         run.resume(start)
         if not len(self.reference):
