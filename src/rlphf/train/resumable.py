@@ -90,9 +90,10 @@ class Resumable(Trainer):
         randomness = collected(random_state())
         if not is_first():
             return
+        kept: Any = self.state.stateful_callbacks
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, ExportableState):
-                self.state.stateful_callbacks[type(callback).__name__] = callback.state()
+                kept[type(callback).__name__] = callback.state()
         tensors: dict[str, Tensor] = {f"{TRAINED}{name}": value for name, value in self._trained().items()}
         tensors |= optimizer_tensors(self._optimizer(), self._names())
         schedule: Any = self.lr_scheduler
@@ -129,7 +130,7 @@ def random_state() -> dict[str, Any]:
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     found: dict[str, Any] = {"python": [version, list(numbers), gauss], "torch": _written(torch.get_rng_state())}
-    found["numpy"] = [name, keys.tolist(), int(position), int(has_gauss), float(cached)]
+    found["numpy"] = [name, np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)]
     return found | ({"cuda": _written(torch.cuda.get_rng_state())} if torch.cuda.is_available() else {})
 
 
