@@ -11,6 +11,7 @@ from pathlib import Path
 from rlphf import __version__
 from rlphf.commands import COMMANDS
 from rlphf.errors import InputError
+from rlphf.limits import NOT_ENOUGH, lacking, limit_memory, may_take
 from rlphf.processes import is_first, launch
 
 _KINDS: dict[str, dict] = {
@@ -30,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
         prog="rlphf", description="Experiments in personalised alignment; usually started by Snakemake."
     )
     top.add_argument("--version", action="version", version=f"rlphf {__version__}")
+    top.add_argument("--memory-mb", type=int, metavar="MB", help="memory that a command may take (all)")
     shared = ", ".join(command.name for command in COMMANDS if command.shared)
     top.add_argument("--processes", type=int, default=1, metavar="N", help=f"GPUs that share a step, by accelerate; for {shared}")
     groups: dict[str, argparse._SubParsersAction] = {"": top.add_subparsers(dest="command", required=True, metavar="COMMAND")}
@@ -48,31 +50,34 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return 0, or 2 after one line about input that a person has to correct."""
+    """Run a command; return 0, 2 after one line about input that a person has to correct, or 3 for lack of memory or disk."""
     given = sys.argv[1:] if arguments is None else arguments
     options = vars(parser().parse_args(given))
     options.pop("command", None)
     module, function = options.pop("target").split(":")
-    shared, processes = options.pop("shared"), options.pop("processes")
+    shared, processes, memory = options.pop("shared"), options.pop("processes"), options.pop("memory_mb") or may_take()
+    limit_memory(memory)
     try:
         if processes > 1 and not shared:
             raise InputError("--processes: this step runs in one process; leave it out")
         launch(processes, given)
         getattr(import_module(module), function)(**options)
-    except InputError as error:
-        return _refused(error)
-    except OSError as error:
-        # One that names a file says what to put right; any other is a mistake of ours.
-        if error.filename is None:
-            raise
-        return _refused(InputError(f"{error.filename}: {error.strerror}"))
+    except Exception as error:
+        if isinstance(error, InputError):
+            return _refused(error)
+        if lack := lacking(error, memory):
+            return _refused(InputError(lack), NOT_ENOUGH)
+        # An error that names a file says what to put right; any other is a mistake of ours.
+        if isinstance(error, OSError) and error.filename is not None:
+            return _refused(InputError(f"{error.filename}: {error.strerror}"))
+        raise
     return 0
 
 
-def _refused(error: InputError) -> int:
+def _refused(error: InputError, status: int = 2) -> int:
     if is_first():
         print(f"rlphf: error: {error}", file=sys.stderr)
-    return 2
+    return status
 
 
 if __name__ == "__main__":

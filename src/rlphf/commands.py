@@ -231,6 +231,16 @@ COMMANDS = (
         ),
     ),
     Command(
+        "gc",
+        "rlphf.garbage:gc_step",
+        "list what no result needs: temporary files of killed steps, checkpoints of finished ones",
+        (
+            Option("results", "results/<experiment>"),
+            Option("seeds", "seeds of which nothing is to be kept", "texts", required=False),
+            Option("delete", "remove it", "switch", required=False),
+        ),
+    ),
+    Command(
         "plan",
         "rlphf.plan.report:plan_step",
         "print what each step needs of memory, and whether that is there",

@@ -58,6 +58,17 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_space(folder: Path | str, size: float, what: str) -> None:
+    """Raise InputError where less than `size` bytes are free for `what` on the disk of `folder`, which need not be there yet."""
+    folder = Path(folder).absolute()
+    free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+    if free < size:
+        raise InputError(
+            f"{folder}: {what} need about {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free; make room (`rlphf gc` finds"
+            " what no result needs), or work on another disk"
+        )
+
+
 def sha256(path: Path | str) -> str:
     """Return the SHA-256 of a file, or of a folder's files (names and contents, hidden files left out)."""
     path = Path(path)

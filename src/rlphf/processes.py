@@ -5,12 +5,14 @@ Steps of transformers' and TRL's trainers know how: reward models, MT, RLOO. Our
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rlphf.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 def local_rank() -> int:
@@ -59,6 +61,15 @@ def gathered(values: "Tensor") -> "Tensor":
     from accelerate.utils import gather
 
     return gather(values)
+
+
+def collected(value: T) -> list[T]:
+    """Return every process's value, in their order."""
+    if count() == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    return gather_object([value])
 
 
 def launch(processes: int, arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from rlphf.config import Experiment, config_hash
 from rlphf.errors import InputError
-from rlphf.files import sha256
+from rlphf.files import sha256, write_text
 from rlphf.tracking.provenance import is_alive, process_start
 from rlphf.tracking.record import EARLIER, METRICS, RECORD, SAMPLES, end_workflow, read_metrics, start_workflow, step
 
@@ -191,6 +191,30 @@ def test_a_resumed_step_goes_on_with_nothing_lost_and_nothing_doubled() -> None:
     ended = record(Path("out"))
     assert ended["resumed_from"] == 50
     assert [attempt["status"] for attempt in ended["attempts"]] == ["killed", "killed"]
+
+
+@pytest.mark.parametrize("name", [SAMPLES, METRICS])
+def test_an_attempt_that_is_killed_while_it_takes_metrics_over_loses_none(monkeypatch, name: str) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        with step("ppo", "out") as run:
+            for i in range(5):
+                run.log({"kl": i}, step=i)
+                run.log_samples([{"response": "first"}], step=i)
+            raise KeyboardInterrupt
+
+    def killed(path: Path, text: str) -> None:
+        if path.name == name:
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("rlphf.tracking.record.write_text", killed)
+        with step("ppo", "out", resume_from=4):
+            pass
+    with step("ppo", "out", resume_from=4):
+        pass
+    assert steps_of(Path("out")) == [0, 1, 2, 3]
+    assert len(Path("out", SAMPLES).read_text().splitlines()) == 4
 
 
 def test_resuming_from_nothing_is_a_fresh_start() -> None:

@@ -16,7 +16,7 @@ def test_a_batch_is_one_pass_or_several(tmp_path: Path) -> None:
     assert (whole["per_device_train_batch_size"], whole["gradient_accumulation_steps"]) == (8, 1)
     parts = trainer_arguments(tmp_path, 100, MT(batch_size=8, micro_batch_size=2), seed=0)
     assert (parts["per_device_train_batch_size"], parts["gradient_accumulation_steps"]) == (2, 4)
-    assert parts["save_steps"] == whole["save_steps"] == 6
+    assert parts["save_steps"] == whole["save_steps"] == 1
 
 
 def test_a_pass_that_does_not_divide_the_batch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

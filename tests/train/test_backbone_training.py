@@ -41,6 +41,15 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path: Pat
     assert sha256(one / "model.safetensors") != sha256(other / "model.safetensors")
 
 
+def test_a_killed_training_goes_on_and_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path, killed_at) -> None:
+    whole = train(tmp_path / "whole")
+    with killed_at(5):
+        train(tmp_path / "killed")
+    assert not (tmp_path / "killed" / "made" / "model").exists()
+    assert sha256(train(tmp_path / "killed")) == sha256(whole)
+    assert not (tmp_path / "killed" / "made" / "checkpoints").exists()
+
+
 def test_a_changed_setting_trains_anew_in_the_same_folder(tmp_path: Path) -> None:
     one = sha256(train(tmp_path / "out"))
     other = sha256(train(tmp_path / "out", obedience=0.9))

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from rlphf.config import parse
+from rlphf.errors import InputError
 from rlphf.tracking.record import Run, step
 from rlphf.train.checkpoint import (
+    check_room,
     checkpoints,
     newest_checkpoint,
     optimizer_tensors,
     own_checkpoints,
     restore_optimizer,
     save_checkpoint,
-    trainer_checkpoint,
 )
 
 
@@ -31,23 +32,62 @@ def test_the_two_newest_are_kept_and_the_newest_is_read(tmp_path: Path) -> None:
     assert found[0]["x"].tolist() == [10.0] * 3 and found[1] == {"step": 10, "kappa": 1.0}
 
 
-@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
-def test_a_damaged_one_falls_back_to_the_one_before(tmp_path: Path, name: str, damage: str) -> None:
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json", "digests.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "changed"])
+def test_a_damaged_one_falls_back_to_the_one_before_and_says_so(tmp_path: Path, capsys, name: str, damage: str) -> None:
     save(tmp_path, 4)
     save(tmp_path, 6)
     path = tmp_path / "step-000006" / name
-    if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-5])
-    else:
+    content = path.read_bytes()
+    if damage == "gone":
         path.unlink()
+    else:
+        # Of the last number of the tensors, or a digit or a letter of the others, a bit is another one.
+        path.write_bytes(content[:-5] if damage == "cut" else content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found[1]["step"] == 4 and found[0]["x"].tolist() == [4.0] * 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"checkpoint: {tmp_path / 'step-000006'} is damaged and passed over: ")
+
+
+def test_an_empty_folder_is_no_checkpoint_and_where_none_is_whole_there_is_none(tmp_path: Path, capsys) -> None:
+    save(tmp_path, 4)
+    (tmp_path / "step-000006").mkdir()
     found = newest_checkpoint(tmp_path)
     assert found is not None and found[1]["step"] == 4
+    (tmp_path / "step-000004" / "state.json").unlink()
+    assert newest_checkpoint(tmp_path) is None
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_the_newest_is_that_of_the_largest_number(tmp_path: Path) -> None:
+    for number in (999_999, 1_000_000):
+        save(tmp_path, number)
+    found = newest_checkpoint(tmp_path)
+    assert found is not None and found[1]["step"] == 1_000_000
+
+
+def test_a_checkpoint_that_is_cut_short_while_it_is_written_leaves_the_ones_before(tmp_path: Path, monkeypatch) -> None:
+    save(tmp_path, 4)
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rlphf.train.checkpoint.seal", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 6)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000004"]
+
+
+def test_too_little_room_for_checkpoints_is_an_error_in_one_line(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 47_999}))
+    check_room(tmp_path / "new", [torch.zeros(900), torch.zeros(99)])
+    with pytest.raises(InputError, match=r"need about 0 MB, and 0 MB are free; make room \(`rlphf gc`"):
+        check_room(tmp_path / "new", [torch.zeros(1000)])
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "nowhere") is None
-    assert trainer_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_a_restored_optimizer_takes_the_same_steps() -> None:
@@ -103,13 +143,3 @@ def test_a_run_that_is_through_leaves_no_checkpoints(tmp_path: Path, run: Run) -
     with own_checkpoints(tmp_path / "checkpoints", run) as folder:
         save(folder, 1)
     assert not folder.exists()
-
-
-def test_a_trainers_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
-    for number in (5, 10, 20):
-        (tmp_path / f"checkpoint-{number}").mkdir()
-        (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text("{}")
-    (tmp_path / "checkpoint-20" / "trainer_state.json").write_text('{"global_step"')
-    assert trainer_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
-    (tmp_path / "checkpoint-10" / "trainer_state.json").unlink()
-    assert trainer_checkpoint(tmp_path) == str(tmp_path / "checkpoint-5")

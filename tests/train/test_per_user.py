@@ -13,11 +13,11 @@ from torch import Tensor
 from rlphf.config import parse
 from rlphf.data.records import PAIRS
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
-from rlphf.lm.adapters import add_policy
+from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
 from rlphf.preferences import GENERAL
 from rlphf.seeds import derive
-from rlphf.tracking.record import Run
+from rlphf.tracking.record import Run, read_metrics
 from rlphf.train.dpo import dpo_step
 from rlphf.train.per_user import per_user_step, pooled_step
 from rlphf.train.sft import examples, train_sft
@@ -68,6 +68,32 @@ def test_a_second_training_leaves_no_adapter_of_the_first_and_gives_the_same_byt
     per_user_step(seed_folder / "config.yaml", "per_user", pairs, backbone, None, out)
     for part in ("adapters", "scores.parquet"):
         assert sha256(out / part) == sha256(user_models("per_user") / part)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_killed_training_goes_on_with_the_user_it_was_at(seed_folder, user_models, monkeypatch, tmp_path, damaged) -> None:
+    pairs, backbone = inputs(seed_folder)
+    out = tmp_path / "out"
+    trained = []
+
+    def write(policy, folder, *rest) -> None:
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(folder)
+        write_policy(policy, folder, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("rlphf.train.per_user.write_policy", write)
+        per_user_step(seed_folder / "config.yaml", "per_user", pairs, backbone, None, out)
+    assert not (out / "adapters").exists()
+    if damaged:
+        (out / "checkpoints" / "1" / "adapter" / WEIGHTS).write_bytes(b"")
+    per_user_step(seed_folder / "config.yaml", "per_user", pairs, backbone, None, out)
+    for part in ("adapters", "scores.parquet"):
+        assert sha256(out / part) == sha256(user_models("per_user") / part)
+    assert [line["step"] for line in read_metrics(out / "metrics.jsonl")][:4] == [0, 1, 2, 3]
+    assert read_json(out / "record.json").get("resumed_from") == (None if damaged else 2)
+    assert not (out / "checkpoints").exists()
 
 
 def test_the_pooled_policy_imitates_what_all_users_chose_told_of_no_one(seed_folder, user_models, run: Run, tmp_path) -> None:

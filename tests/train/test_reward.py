@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from rlphf.lm.rewards import RewardModels
 from rlphf.preferences import instruction
 from rlphf.settings import Backbone, Lora, Reward
 from rlphf.tracking.record import read_metrics
+from rlphf.train.checkpoint import checkpoints
 from rlphf.train.reward import SCORED, classifier, encode_texts, load_reward_model, reward_step, score, train_reward_model
 
 TOPICS = ["honey", "volcanoes", "rivers", "cats", "bees", "rain", "salt", "trains"]
@@ -143,7 +143,10 @@ def test_as_annotator_it_prefers_what_it_scores_higher(trained: Path, tiny_backb
     assert [utility(prompt, response) for prompt, response in rows] == pytest.approx(in_memory, abs=1e-4)
 
 
-def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(tiny_backbone: Path, run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [None, "cut", "empty"])
+def test_a_killed_training_goes_on_and_ends_as_an_undisturbed_one_to_the_bit(
+    tiny_backbone: Path, run, killed_at, capsys, tmp_path: Path, damage: str | None
+) -> None:
     settings = Reward(epochs=2, batch_size=8, learning_rate=0.01, lora=Lora(rank=4, dropout=0.1))
     rows = pairs()
 
@@ -154,11 +157,34 @@ def test_a_resumed_training_equals_an_undisturbed_one_to_the_bit(tiny_backbone: 
         return get_peft_model_state_dict(train_reward_model(model, tokenizer, Dataset.from_dict(data), settings, 3, folder, run))
 
     whole = train(tmp_path / "whole")
-    shutil.copytree(tmp_path / "whole", tmp_path / "again")
-    shutil.rmtree(tmp_path / "again" / "checkpoint-8")
-    resumed = train(tmp_path / "again")
+    with killed_at(5):
+        train(tmp_path / "killed")
+    newest = checkpoints(tmp_path / "killed")[-1]
+    assert newest.name == "step-000005"
+    if damage == "cut":
+        path = newest / "tensors.safetensors"
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "empty":
+        for path in newest.iterdir():
+            path.unlink()
+    capsys.readouterr()
+    resumed = train(tmp_path / "killed")
+    losses = [line["step"] for line in read_metrics(run.folder / "metrics.jsonl") if "loss" in line["metrics"]]
+    assert losses[8:] == [1, 2, 3, 4, 5, *([5] if damage else []), 6, 7, 8]
+    assert ("step-000005 is damaged and passed over" in capsys.readouterr().err) == (damage is not None)
     assert "base_model.model.score.weight" in whole
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_checkpoints_hold_no_pickle(tiny_backbone: Path, run, tmp_path: Path) -> None:
+    model, tokenizer = classifier(tiny_backbone)
+    data = {
+        f"{name}_ids": encode_texts(tokenizer, ["Why?"] * 8, [text] * 8) for name, text in (("chosen", "Yes"), ("rejected", "No"))
+    }
+    settings = Reward(epochs=1, batch_size=8, lora=Lora(rank=4))
+    train_reward_model(model, tokenizer, Dataset.from_dict(data), settings, 3, tmp_path / "out", run)
+    names = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert names == {"tensors.safetensors", "state.json", "trainer_state.json", "digests.json"}
 
 
 def test_a_changed_setting_trains_anew_in_the_same_folder(tiny_backbone: Path, tmp_path: Path) -> None:

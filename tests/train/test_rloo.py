@@ -141,7 +141,7 @@ def test_training_starts_from_the_given_initialisation(train, tiny_backbone: Pat
 def test_a_resumed_run_equals_an_undisturbed_one_to_the_bit(learned, train, tmp_path: Path, damaged: bool) -> None:
     folder, _, model = learned
     shutil.copytree(folder, tmp_path / "again")
-    newest = tmp_path / "again" / "checkpoints" / "checkpoint-32"
+    newest = tmp_path / "again" / "checkpoints" / "step-000032"
     if damaged:
         (newest / "trainer_state.json").write_text("{")
     else:

@@ -88,6 +88,22 @@ def test_the_same_step_gives_the_same_bytes(tiny_backbone: Path, files: list[Pat
     assert sha256(tmp_path / "one" / "adapter") == sha256(tmp_path / "two" / "adapter")
 
 
+@pytest.mark.parametrize("step", [6, 8, 16])
+def test_a_killed_step_goes_on_and_gives_the_bytes_of_an_undisturbed_one(
+    tiny_backbone: Path, files: list[Path], killed_at, tmp_path: Path, step: int
+) -> None:
+    """Killed within a pass over the pairs, between two, and when all was trained and nothing written."""
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("dropout: 0.0", "dropout: 0.1"))
+    sft_step(tmp_path / "config.yaml", tiny_backbone, files, tmp_path / "whole")
+    with killed_at(step):
+        sft_step(tmp_path / "config.yaml", tiny_backbone, files, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "adapter").exists()
+    sft_step(tmp_path / "config.yaml", tiny_backbone, files, tmp_path / "killed")
+    assert read_json(tmp_path / "killed" / "record.json")["resumed_from"] == step + 1
+    assert sha256(tmp_path / "killed" / "adapter") == sha256(tmp_path / "whole" / "adapter")
+    assert not (tmp_path / "killed" / "checkpoints").exists()
+
+
 def test_no_training_pairs_is_an_error_in_one_line(tiny_backbone: Path, files: list[Path], tmp_path: Path) -> None:
     write_parquet(files[0], pa.Table.from_pylist([pair(1, "P1A", "test")], PAIRS))
     with pytest.raises(InputError, match="the split 'train' is empty; nothing to imitate"):

@@ -146,6 +146,26 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def new_copy(tmp_path: Path) -> Path:
+    """A copy of the repository for a test of its own."""
+    return copy_to(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def start_in() -> Callable[..., subprocess.Popen[str]]:
+    """Start Snakemake in a folder with arguments, in a session of its own, as a terminal would."""
+
+    def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/default", *arguments]
+        with (folder / "snakemake.log").open("w") as log:
+            return subprocess.Popen(
+                command, cwd=folder, env=environment(folder), stdout=log, stderr=log, text=True, start_new_session=True
+            )
+
+    return start
+
+
+@pytest.fixture
 def another_run(tmp_path: Path) -> Callable[[], Path]:
     """Run the smallest experiment once more, in a copy of its own."""
     return lambda: run_to_the_end(copy_to(tmp_path / "again"))

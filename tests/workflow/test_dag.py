@@ -37,6 +37,15 @@ def test_every_combination_gets_a_soup(clean, snakemake):
     assert len(planned) == 8
 
 
+def test_two_hundred_users_of_sixteen_combinations_are_no_more_jobs(clean, plan, tmp_path):
+    counts = {}
+    for users in (4, 200):
+        names = "[P1A, P1B, P2A, P2B, P3A, P3B, P3C, P3D]"
+        (tmp_path / "many.yaml").write_text(f"population: {{users: {users}}}\ncombination_preferences: {names}")
+        counts[users] = plan(clean, "--configfile", str(tmp_path / "many.yaml"))
+    assert counts[4] == counts[200] and sum(map(len, counts[200].values())) < 100
+
+
 def test_responses_without_an_adapter_wait_for_no_training_but_the_backbones(clean, plan):
     for method in ("vb", "pp"):
         jobs = plan(clean, f"results/demo/seed-1103/responses/{method}/responses.parquet")

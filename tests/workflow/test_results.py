@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from tests.workflow.made import outputs
 
 from rlphf.files import sha256
 
@@ -44,18 +45,6 @@ def records(folder: Path) -> dict[str, dict]:
     """Return {path: record} of every step."""
     found = sorted(folder.glob("results/ci/**/record.json"))
     return {path.relative_to(folder).as_posix(): json.loads(path.read_text()) for path in found if ".earlier" not in path.parts}
-
-
-def outputs(folder: Path) -> dict[str, str]:
-    """Return {path: digest} of everything that has to be the same in every run: no times, records or logs.
-
-    Budgets and what users cost are times in part. Curves have times among their metrics, and figures are drawn from them.
-    """
-    results = folder / "results" / "ci"
-    found = [path for kind in ("parquet", "csv", "md", "safetensors", "yaml", "json") for path in results.rglob(f"*.{kind}")]
-    timed = (".", "timings", "budgets", "curves", "users_cost")
-    kept = [path for path in found if path.name != "record.json" and not path.name.startswith(timed)]
-    return {path.relative_to(results).as_posix(): sha256(path) for path in kept}
 
 
 @pytest.mark.parametrize("name", COLUMNS)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlphf.errors import InputError
-from rlphf.files import read_json, write_json
+from rlphf.files import read_json, write_json, write_text
 from rlphf.processes import is_first
 from rlphf.tracking.provenance import described, device, display, is_alive, now, provenance, versions
 
@@ -66,10 +66,12 @@ class Run:
         before = _newest_with_metrics(self.folder)
         if start <= 0 or before is None:
             return
-        for name in (METRICS, SAMPLES):
+        # Metrics last and each file at once: an attempt that is killed here took over nothing, and the one before it is still
+        # the newest with metrics.
+        for name in (SAMPLES, METRICS):
             kept = [line for line in _lines(before / name) if line["step"] < start]
-            for line in kept:
-                self._append(name, line)
+            if kept:
+                self._begin(name, kept)
         self.record["resumed_from"] = start
         self.save()
 
@@ -106,6 +108,9 @@ class Run:
         self.record |= {"status": status, "end": end, "seconds": round(seconds, 3), "peak_mb": round(peak, 1), "device": device()}
         self.save()
 
+    def _begin(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        write_text(self.folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
     def _append(self, name: str, line: dict[str, Any]) -> None:
         # One write per line, so that a reader never sees two writers' halves, and a kill cuts at most the last line.
         with (self.folder / name).open("ab", buffering=0) as stream:
@@ -117,6 +122,9 @@ class Unrecorded(Run):
 
     def save(self) -> None:
         """Write nothing."""
+
+    def _begin(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        pass
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         pass

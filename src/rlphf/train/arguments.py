@@ -15,7 +15,7 @@ def trainer_arguments(folder: Path, examples: int, settings: Reward | MT, seed: 
     """Return the arguments of a trainer that makes its passes over `examples` and writes its checkpoints to `folder`.
 
     Batches are of examples of like length, which pads less; what that does to reward models is in docs/learning.md.
-    Twenty lines of metrics and two checkpoints per training. A batch is that of all processes together; InputError where it
+    Twenty lines of metrics per training. A batch is that of all processes together; InputError where it
     cannot be divided among them, or among passes of `micro_batch_size`.
     """
     steps = -(-examples // settings.batch_size) * settings.epochs
@@ -33,13 +33,17 @@ def trainer_arguments(folder: Path, examples: int, settings: Reward | MT, seed: 
         "gradient_checkpointing": False,
         "max_length": None,
         "logging_steps": max(1, steps // 20),
-        "save_steps": max(1, steps // 2),
-        "save_total_limit": 2,
+        "save_steps": save_steps(steps),
         "report_to": "none",
         "disable_tqdm": True,
         "seed": seed,
         "use_cpu": not torch.cuda.is_available(),
     }
+
+
+def save_steps(steps: int) -> int:
+    """Return the steps between checkpoints: a training that is killed loses a tenth of itself at most."""
+    return max(1, steps // 10)
 
 
 def train_in_float32(model: nn.Module) -> None:

@@ -18,13 +18,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainingArguments,
 )
 
 from rlphf.config import Experiment, load
 from rlphf.errors import InputError
-from rlphf.files import atomic_folder
+from rlphf.files import atomic_folder, check_space
 from rlphf.lm.backbone import write_loading
 from rlphf.lm.chat import TEMPLATE, encode_prompts, encode_responses
 from rlphf.lm.package import check_header, gguf_file
@@ -34,7 +33,9 @@ from rlphf.settings import Backbone
 from rlphf.testbed.prompts import corpus
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
-from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
+from rlphf.train.arguments import save_steps
+from rlphf.train.checkpoint import own_checkpoints
+from rlphf.train.resumable import Resumable
 
 IGNORED = -100
 TOKENIZER_DOCUMENTS = 5000
@@ -109,7 +110,7 @@ class Documents(Dataset):
         return self.rows[self.order[position]]
 
 
-class _ResponseTrainer(Trainer):
+class _ResponseTrainer(Resumable):
     """Takes documents in their order, and computes logits at response positions alone: the rest carries no loss."""
 
     def _get_train_sampler(self, *args, **kwargs):
@@ -162,8 +163,7 @@ def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreT
         lr_scheduler_type="cosine",
         warmup_steps=settings.steps // 20,
         logging_steps=max(1, settings.steps // 40),
-        save_steps=max(1, settings.steps // 2),
-        save_total_limit=2,
+        save_steps=save_steps(settings.steps),
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -178,7 +178,7 @@ def train_backbone(experiment: Experiment, folder: Path, run: Run) -> tuple[PreT
         callbacks=[TrainerLog(run)],
         optimizers=(optimizer(model, settings), None),
     )
-    trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
+    trainer.resume()
     return model, tokenizer
 
 
@@ -260,6 +260,7 @@ def backbone_step(config: Path, out: Path) -> None:
             model, tokenizer = package_backbone(settings)
         else:
             model, tokenizer = train_backbone(experiment, folder, run)
+        check_space(out, sum(p.numel() * p.element_size() for p in model.parameters()), "the backbone's weights")
         with atomic_folder(out) as temporary:
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)

@@ -1,23 +1,26 @@
-"""Checkpoints of a training loop: tensors as safetensors and the rest as JSON, written whole or not at all."""
+"""Checkpoints of a training: tensors as safetensors and the rest as JSON, written whole or not at all; nothing is pickled.
+
+Whole ones are told from damaged ones by digests, so a training goes on from the newest one that is as it was written.
+"""
 
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rlphf.errors import InputError
-from rlphf.files import atomic_folder, read_json, write_json
+from rlphf.files import atomic_folder, check_space, read_json, sha256, write_json
 from rlphf.processes import is_first, wait
 from rlphf.tracking.record import Run
 
 KEEP = 2
-OWNER = "owner.json"
+OWNER, TENSORS, STATE, DIGESTS = "owner.json", "tensors.safetensors", "state.json", "digests.json"
 
 
 @contextmanager
@@ -60,18 +63,14 @@ def _owner(folder: Path) -> Any:
         return None
 
 
-def trainer_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint that a transformers Trainer finished in `folder`, for `resume_from_checkpoint`, or None.
+def check_room(folder: Path, trained: Iterable[Tensor]) -> None:
+    """Raise InputError where less is free than the checkpoints of `trained` and its result take.
 
-    The Trainer writes its checkpoints in place, its state last, so a kill can leave one that cannot be read.
+    A checkpoint has the parameters, the optimizer's two moments of each, and of PPO the best policy; beside those that are kept
+    there is one that is being written.
     """
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]), reverse=True):
-        try:
-            read_json(path / "trainer_state.json")
-            return str(path)
-        except InputError:
-            continue
-    return None
+    parameters = sum(parameter.numel() for parameter in trained)
+    check_space(folder, 4 * 4 * parameters * (KEEP + 1), "checkpoints and what is trained")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, Tensor]:
@@ -94,25 +93,53 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[str], tensor
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})
 
 
-def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write checkpoint `step` below `folder` atomically and keep the two newest."""
-    with atomic_folder(folder / f"step-{step:06d}") as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary / "tensors.safetensors")
-        write_json(temporary / "state.json", {"step": step, **state})
+def save_checkpoint(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], others: Mapping[str, Any] | None = None
+) -> None:
+    """Write checkpoint `step` below `folder` atomically and keep the two newest; `others` are further JSON files by name."""
+    with atomic_folder(checkpoint_folder(folder, step)) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary / TENSORS)
+        for name, value in {STATE: {"step": step, **state}, **(others or {})}.items():
+            write_json(temporary / name, value)
+        seal(temporary)
     for old in checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
 
 
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Return where checkpoint `step` lies."""
+    return folder / f"step-{step:06d}"
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Return the folders of the finished checkpoints, oldest first."""
-    return sorted(folder.glob("step-*"))
+    return sorted(folder.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
 
 
 def newest_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return (tensors, state) of the newest checkpoint that can be read, or None; a damaged one falls back to the one before."""
+    """Return (tensors, state) of the newest checkpoint that is whole, or None; a damaged one falls back to the one before."""
     for path in reversed(checkpoints(folder)):
-        try:
-            return load_file(path / "tensors.safetensors"), read_json(path / "state.json")
-        except (OSError, SafetensorError, InputError):
-            continue
+        if is_whole(path):
+            return load_file(path / TENSORS), read_json(path / STATE)
     return None
+
+
+def seal(folder: Path) -> None:
+    """Write the digests of a folder's files into it, by which `is_whole` knows it again."""
+    write_json(folder / DIGESTS, _digests(folder))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is as it was when it was sealed; prints a line about one that is not."""
+    try:
+        whole = read_json(folder / DIGESTS) == _digests(folder)
+    except (OSError, InputError):
+        whole = False
+    if not whole:
+        print(f"checkpoint: {folder} is damaged and passed over: its files are not what was written", file=sys.stderr, flush=True)
+    return whole
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DIGESTS]
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in found}

@@ -5,7 +5,9 @@ Fine-tuning", here trained by DPO; a user who was not trained is answered by the
 all users chose, told of no one: the control that PRISM-X asks for.
 """
 
+import shutil
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from peft import set_peft_model_state_dict
@@ -13,7 +15,7 @@ from peft.utils import get_peft_model_state_dict
 
 from rlphf.cards import adapter_card
 from rlphf.config import load
-from rlphf.files import atomic_folder
+from rlphf.files import atomic_folder, check_space, read_json, write_json
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import GENERAL
@@ -21,48 +23,65 @@ from rlphf.processes import is_first
 from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
-from rlphf.train.checkpoint import own_checkpoints
+from rlphf.train.checkpoint import is_whole, own_checkpoints, seal
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.sft import examples, train_sft
 from rlphf.train.user_files import read_material, training_inputs, write_margins
 from rlphf.users.methods import user_model
+
+# What is kept of a user until all are trained.
+ADAPTER, RESULT = "adapter", "result.json"
 
 
 def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
     """Train a policy per user by DPO on the user's own training pairs in the files `pairs`; write `out`/adapters/<user>.
 
     All start from one initialisation. The margins of the pairs of other splits go to `out`/scores.parquet, those of users who
-    were not trained as 0: the backbone prefers neither. A step that was stopped starts anew.
+    were not trained as 0: the backbone prefers neither. A step that was stopped goes on with the user that it was at.
     """
     experiment = load(config)
     settings, users, seed = experiment.dpo, user_model(experiment.users, model), derive(experiment.seed, "dpo")
     inputs = training_inputs(backbone, pairs, people, users)
-    with step("dpo per user", out, experiment, settings, inputs, {"model": model}) as run:
+    with (
+        step("dpo per user", out, experiment, settings, inputs, {"model": model}) as run,
+        own_checkpoints(out / "checkpoints", run) as done,
+    ):
         material = read_material(users, settings, pairs, backbone, people, seed)
         policy = add_policy(material.base, settings.lora, derive(experiment.seed, "lora"))
         start = {name: value.clone() for name, value in get_peft_model_state_dict(policy, adapter_name=POLICY).items()}
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial_a_digest(policy)}
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
-        margins, done = [0.0] * len(held), 0
-        # As a whole, so that no adapter of an earlier population is left.
-        users_trained = sorted({pair.user for pair in material.train} - {0})
-        with atomic_folder(out / "adapters") as folder, bar(len(users_trained), "users") as through:
-            for user in users_trained:
+        trained = sorted({pair.user for pair in material.train} - {0})
+        size = sum(value.numel() for value in start.values()) * 4
+        check_space(out, 2 * size * len(trained), "adapters of all users, while they are trained and in their place,")
+        ready = list(takewhile(lambda user: (done / str(user)).exists() and is_whole(done / str(user)), trained))
+        updates = sum(read_json(done / str(user) / RESULT)["updates"] for user in ready)
+        run.resume(updates)
+        with bar(len(trained) - len(ready), "users") as through:
+            for user in trained[len(ready) :]:
                 set_peft_model_state_dict(policy, start, adapter_name=POLICY)
                 own = [pair for pair in material.train if pair.user == user]
                 trainer = DPOTrainer(policy, material.tokenizer, material.users, own, settings, seed)
                 trainer.reference = trainer.reference_worth(own)
                 for number in range(len(trainer.order)):
-                    run.log(trainer.update(number), step=done + number)
-                done += len(trainer.order)
-                write_policy(policy, folder / str(user), str(backbone), about, adapter_card(run, experiment, about, backbone))
-                index = [i for i, (_, pair) in enumerate(held) if pair.user == user]
-                found, _ = trainer.evaluate([held[i][1] for i in index])
-                for i, value in zip(index, found, strict=True):
-                    margins[i] = value
+                    run.log(trainer.update(number), step=updates + number)
+                updates += len(trainer.order)
+                found, _ = trainer.evaluate([pair for _, pair in held if pair.user == user])
+                with atomic_folder(done / str(user)) as folder:
+                    write_policy(policy, folder / ADAPTER, str(backbone), about, adapter_card(run, experiment, about, backbone))
+                    write_json(folder / RESULT, {"updates": len(trainer.order), "margins": found})
+                    seal(folder)
                 through(1)
+        margins = [0.0] * len(held)
+        # As a whole, so that no adapter of an earlier population is left.
+        with atomic_folder(out / "adapters") as folder:
+            for user in trained:
+                shutil.copytree(done / str(user) / ADAPTER, folder / str(user))
+                index = [i for i, (_, pair) in enumerate(held) if pair.user == user]
+                for i, value in zip(index, read_json(done / str(user) / RESULT)["margins"], strict=True):
+                    margins[i] = value
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], margins, [0.0] * len(held), run)
-        run.tag(pairs=len(material.train), updates=done)
+        run.tag(pairs=len(material.train), updates=updates)
         run.output(out / "adapters", scores)
 
 

@@ -27,7 +27,7 @@ from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.settings import PPO, Decoding
 from rlphf.tracking.record import Run
-from rlphf.train.checkpoint import newest_checkpoint, save_checkpoint
+from rlphf.train.checkpoint import check_room, newest_checkpoint, save_checkpoint
 from rlphf.train.learner import Learner, Rollout, Task
 
 Samples = list[dict[str, object]]
@@ -63,6 +63,7 @@ class PPOTrainer:
 
         Logs every outer step of a policy to its run. A policy stops early when its KL to the backbone exceeds `max_kl`.
         """
+        check_room(folder, [parameter for learner in self.learners for parameter in learner.trained.values()])
         settings, start = self.settings, self.restore(folder)
         for run in runs:
             run.resume(start)

@@ -34,8 +34,9 @@ from rlphf.settings import Reward
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
 from rlphf.train.arguments import train_in_float32, trainer_arguments
-from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
+from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.leak import duplicated
+from rlphf.train.resumable import Resumable
 from rlphf.users.prompts import fit_prompt, prompt_limit
 
 # Of pairs that there are many of, every fourth measures a model: those it has learned from, and for gold ones those it has not.
@@ -51,6 +52,10 @@ SCORED = pa.schema(
         ("probability", pa.float64()),
     ]
 )
+
+
+class _Trainer(Resumable, RewardTrainer):
+    """TRL's, with checkpoints of ours."""
 
 
 def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -188,9 +193,9 @@ def train_reward_model(
         remove_unused_columns=False,
     )
     data = pairs.add_column("length", lengths)
-    trainer = RewardTrainer(adapted, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    trainer = _Trainer(adapted, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
     train_in_float32(adapted)
-    trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
+    trainer.resume()
     return adapted.eval()
 
 

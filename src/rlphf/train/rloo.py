@@ -22,7 +22,7 @@ from rlphf.settings import PPO
 from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
 from rlphf.train.arguments import train_in_float32
-from rlphf.train.checkpoint import trainer_checkpoint
+from rlphf.train.resumable import Resumable
 
 # Responses to one prompt: the baseline of each is the mean score of the others.
 GROUP = 4
@@ -36,7 +36,7 @@ class Scorer(TrainerCallback, ExportableState):
     needs the scorer to be made, and so is set afterwards.
     """
 
-    trainer: RLOOTrainer
+    trainer: "_Trainer"
 
     def __init__(
         self,
@@ -122,6 +122,10 @@ class Scorer(TrainerCallback, ExportableState):
         return {"args": {}, "attributes": {"moments": moments, "kl_coefficient": self.kl.coefficient}}
 
 
+class _Trainer(Resumable, RLOOTrainer):
+    """TRL's, with checkpoints of ours."""
+
+
 def train_rloo(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -186,7 +190,6 @@ def train_rloo(
         gradient_checkpointing=False,
         logging_steps=steps,
         save_steps=settings.checkpoint_every * steps,
-        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
         seed=seed,
@@ -194,11 +197,10 @@ def train_rloo(
     )
     prompts = _passes([asked for asked, _ in instructions], settings.updates * settings.batch_size // GROUP, seed)
     data = Dataset.from_dict({"prompt": [[{"role": "user", "content": text}] for text in prompts]})
-    trainer = RLOOTrainer(model, scorer, arguments, data, processing_class=tokenizer, callbacks=[scorer])
+    trainer = _Trainer(model, scorer, arguments, data, processing_class=tokenizer, callbacks=[scorer])
     train_in_float32(model)
     scorer.trainer = trainer
-    trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
-    return trainer.state.global_step // steps
+    return trainer.resume() // steps
 
 
 def _passes(instructions: Sequence[str], count: int, seed: int) -> list[str]:

@@ -23,9 +23,14 @@ from rlphf.settings import MT
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
 from rlphf.train.arguments import train_in_float32, trainer_arguments
-from rlphf.train.checkpoint import own_checkpoints, trainer_checkpoint
+from rlphf.train.checkpoint import own_checkpoints
+from rlphf.train.resumable import Resumable
 
 IGNORED = -100
+
+
+class _Trainer(Resumable, SFTTrainer):
+    """TRL's, with checkpoints of ours."""
 
 
 def examples(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict]) -> Dataset:
@@ -59,10 +64,9 @@ def train_sft(
         weight_decay=settings.weight_decay,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
-    trainer = SFTTrainer(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
+    trainer = _Trainer(model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=[TrainerLog(run)])
     train_in_float32(model)
-    trainer.train(resume_from_checkpoint=trainer_checkpoint(folder))
-    return trainer.state.global_step
+    return trainer.resume()
 
 
 def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> None:

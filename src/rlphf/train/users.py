@@ -25,7 +25,7 @@ from rlphf.progress import bar
 from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train import dpo_terms as terms
-from rlphf.train.checkpoint import newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from rlphf.train.checkpoint import check_room, newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from rlphf.users.model import Gathered, UserModel, user_ids
 from rlphf.users.prompts import fit_prompt, prompt_limit
 from rlphf.users.rows import RowAdam
@@ -132,6 +132,8 @@ class PairTrainer(ABC):
 
     def train(self, run: Run, folder: Path) -> int:
         """Make all passes over the pairs, from the newest checkpoint in `folder` on; log every step, and return their number."""
+        # No more rows are moved than there are pairs.
+        check_room(folder, [*self.trained.values(), self.users.rows[: len(self.pairs)]])
         start = self.restore(folder)
         run.resume(start)
         if not len(self.reference):

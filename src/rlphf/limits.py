@@ -1,0 +1,81 @@
+"""What a command may take of the machine's memory, and how it is said that memory or disk were not enough.
+
+A limit makes the allocation fail that goes beyond it, which libraries report, where the kernel would kill without a word.
+"""
+
+import errno
+import os
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+# The exit status of a command that needs more than there is.
+NOT_ENOUGH = 3
+# Addresses that are set aside for the stacks of a thread of torch's and one of numpy's; they count, though hardly any is used.
+STACKS = 2 * 8
+# How libraries say it, besides Python's MemoryError: torch's allocator, C++, the loader of shared libraries, the kernel.
+NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to map segment", "out of memory")
+NO_SPACE = ("no space left on device", "disk quota exceeded")
+
+
+def may_take(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return the MiB of memory that a process may take here: the machine's, or what SLURM or a control group grants of it.
+
+    `cgroups` is where control groups are mounted, `own` the file that names the process's.
+    """
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20]
+    if os.environ.get("SLURM_MEM_PER_NODE", "0").isdigit():
+        found.append(int(os.environ.get("SLURM_MEM_PER_NODE", "0")))
+    for line in own.read_text().splitlines() if own.exists() else ():
+        _, kinds, path = line.split(":", 2)
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        top, name = (cgroups / "memory", "memory.limit_in_bytes") if kinds else (cgroups, "memory.max")
+        group = top / path.lstrip("/")
+        for place in (group, *group.parents):
+            if place.is_relative_to(top) and (place / name).exists():
+                text = (place / name).read_text().strip()
+                found.append(int(text) // 2**20 if text.isdigit() else 0)
+    # No limit is written as 0, "max", or a number beyond any memory.
+    return min(size for size in found if size > 0)
+
+
+def limit_memory(megabytes: int) -> None:
+    """Let this process, and those that it starts, each have at most `megabytes` MiB of memory that it may write to.
+
+    Files that are mapped for reading, such as weights, do not count. Where there is a GPU nothing is limited: its driver maps
+    more than it takes; and other systems than Linux count otherwise.
+    """
+    if sys.platform != "linux" or Path("/dev/nvidiactl").exists():
+        return
+    # pyarrow's own allocator sets a GiB aside from the start, which would count.
+    os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    size = (megabytes + STACKS * threads) * 2**20
+    resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
+
+
+def lacking(error: BaseException, megabytes: int) -> str | None:
+    """Return one line about the memory or disk that was not enough, or None for any other error.
+
+    `megabytes` is the limit under which the command ran. An error that was raised while such a one was handled counts, too.
+    """
+    for found in _chain(error):
+        text = f"{type(found).__name__}: {' '.join(str(found).split())}"[:300]
+        if type(found).__name__ == "OutOfMemoryError":
+            return f"needs more memory than the GPU has; `rlphf plan` says what would make it fit ({text})"
+        number = found.errno if isinstance(found, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or any(words in text.lower() for words in NO_SPACE):
+            return f"no space is left on a disk; make room (`rlphf gc` finds what no result needs), and start it again ({text})"
+        if isinstance(found, MemoryError) or number == errno.ENOMEM or any(words in text.lower() for words in NO_MEMORY):
+            what = f"more than the {megabytes} MB of memory that it may take (under SLURM the profile's mem_mb)"
+            return f"needs {what}; `rlphf plan` says what would make it fit ({text})"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
