@@ -4,6 +4,7 @@ Snakemake's rules call these commands, so each job is a line that a person can p
 """
 
 import argparse
+import errno
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,7 +17,10 @@ from rlphf.processes import is_first, launch
 
 @dataclass(frozen=True)
 class Option:
-    """A flag of a command: `kind` is a path, a text, an integer, a number, a switch, or several paths or texts."""
+    """A flag of a command: `kind` is a path, a text, an integer, a number, a switch, or several paths or texts.
+
+    With the kind "argument" it is a path that stands in the command without a flag.
+    """
 
     flag: str
     help: str
@@ -249,8 +253,9 @@ COMMANDS = (
     Command(
         "summary",
         "rlphf.evaluate.summary:summary_step",
-        "print the main results",
-        (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups")),
+        "print or write the main results",
+        (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups"))
+        + (Option("out", "file to write in place of printing", required=False),),
     ),
     Command(
         "track sync",
@@ -261,7 +266,23 @@ COMMANDS = (
             Option("results", "results/<experiment>"),
             Option("follow", "go on until the workflow ends", "switch", required=False),
             Option("parent-pid", "stop when this process is gone", "integer", required=False),
+            Option("closed", "nothing runs any more, on no host: steps that did not end were killed", "switch", required=False),
         ),
+    ),
+    Command(
+        "track lineage",
+        "rlphf.tracking.lineage:lineage_step",
+        "print what an output was made from, back to the raw files, and whether all of it is still the same",
+        (
+            Option("path", "a table, figure, adapter, soup or other output, or a folder of them", "argument"),
+            Option("json", "file to write the whole lineage to", required=False),
+        ),
+    ),
+    Command(
+        "track crate",
+        "rlphf.tracking.crate:crate_step",
+        "pack tables, figures, configurations and records of a finished experiment as an RO-Crate",
+        (Option("results", "results/<experiment>"), Option("out", "FILE.zip, or folder, to write")),
     ),
     Command(
         "plan",
@@ -285,6 +306,8 @@ COMMANDS = (
         (Option("config", "configuration to read"), OUT),
     ),
 )
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _KINDS: dict[str, dict] = {
     "path": {"type": Path},
@@ -315,7 +338,10 @@ def parser() -> argparse.ArgumentParser:
             )
         sub = groups[key].add_parser(name, help=command.help, description=command.help)
         for option in command.options:
-            sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])
+            if option.kind == "argument":
+                sub.add_argument(option.flag, help=option.help, type=Path, metavar=option.flag.upper())
+            else:
+                sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])
         sub.set_defaults(target=command.target, shared=command.shared)
     return top
 
@@ -335,7 +361,9 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         return _refused(error)
     except OSError as error:
-        # One that names a file says what to put right; any other is a mistake of ours.
+        # One that names a file says what to put right, a disk without room names none; any other is a mistake of ours.
+        if error.filename is None and error.errno in NO_ROOM:
+            return _refused(InputError(f"a file cannot be written ({error.strerror}); make room and run the step again"))
         if error.filename is None:
             raise
         return _refused(InputError(f"{error.filename}: {error.strerror}"))

@@ -209,8 +209,8 @@ def test_a_record_that_a_new_start_sets_aside_while_it_is_sent_loses_nothing_and
     # 2. It has moved all, and its own metrics lie there instead.
     settled = syncing.settled
 
-    def overtaken(entry: syncing.Entry, workflow: dict) -> tuple:
-        found = settled(entry, workflow)
+    def overtaken(*given: object) -> tuple:
+        found = settled(*given)
         monkeypatch.setattr(syncing, "settled", settled)
         ppo("P1A", count=13, start=10)
         return found
