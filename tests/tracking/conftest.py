@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.tracking.server import Server
+from benchmarks.server import Server
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.tracking.server import Server
+from benchmarks.server import Server
 
 from rlphf.cli import main
 from rlphf.tracking.record import METRICS, RECORD, end_workflow, start_workflow, step
