@@ -6,8 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 LIMIT = 240
@@ -43,13 +42,25 @@ class Server:
         end = time.monotonic() + LIMIT
         while time.monotonic() < end:
             try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                    assert answer.status == 200
-                    return
-            except (urllib.error.URLError, OSError):
+                self.ask("GET", "/health", timeout=2)
+                return
+            except (OSError, HTTPException):
                 assert self.process.poll() is None, (self.folder / "server.log").read_text()
                 time.sleep(0.2)
         raise AssertionError((self.folder / "server.log").read_text())
+
+    def ask(self, method: str, path: str, body: str | None = None, timeout: float = 60) -> bytes:
+        """Return the answer to a request with a JSON `body`; raises HTTPException when it is not one of success."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status != 200:
+            raise HTTPException(f"{method} {path}: status {answer.status}: {content[:300]!r}")
+        return content
 
     def kill(self) -> None:
         """End it at once, in the middle of whatever it is doing."""

@@ -12,7 +12,6 @@ import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +42,8 @@ def make_records(results: Path, runs: int) -> None:
 
 def search(server: Server, query: dict[str, Any]) -> tuple[dict[str, Any], float]:
     """Return the answer to a search of runs by the interface's own request, and the seconds that it took."""
-    request = urllib.request.Request(
-        f"{server.uri}/ajax-api/2.0/mlflow/runs/search",
-        data=json.dumps(query).encode(),
-        headers={"Content-Type": "application/json"},
-    )
     start = time.perf_counter()
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        found = json.load(answer)
+    found = json.loads(server.ask("POST", "/ajax-api/2.0/mlflow/runs/search", json.dumps(query)))
     return found, time.perf_counter() - start
 
 
@@ -71,7 +64,8 @@ def main() -> None:
             start = time.perf_counter()
             counts = sync(Path("results") / EXPERIMENT, server.uri, EXPERIMENT)
             print(f"sent in {time.perf_counter() - start:.1f} s: {counts}", flush=True)
-            (experiment,) = _experiments(server)
+            about = server.ask("GET", f"/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}")
+            experiment = json.loads(about)["experiment"]["experiment_id"]
             for condition in FILTERS:
                 query = {"experiment_ids": [experiment], "filter": condition, **PAGE}
                 timed = [search(server, query) for _ in range(REPEATS)]
@@ -86,12 +80,6 @@ def main() -> None:
             server.kill()
     print(f"target: every search within {TARGET:.0f} s: {'reached' if slowest < TARGET else 'missed'}")
     sys.exit(slowest >= TARGET)
-
-
-def _experiments(server: Server) -> list[str]:
-    url = f"{server.uri}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name={EXPERIMENT}"
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return [json.load(answer)["experiment"]["experiment_id"]]
 
 
 if __name__ == "__main__":
