@@ -10,9 +10,12 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment test test-all bench lint fuzz audit licences ui clean
+.PHONY: setup demo ci-experiment test test-all bench lint fuzz audit licences ui tracking-server clean
 
 FUZZ_SECONDS ?= 60
+# Given on the command line alone: some shells have a variable HOST with the machine's name.
+HOST := 127.0.0.1
+PORT := 5000
 
 setup: $(VENV)/.ready
 
@@ -57,10 +60,13 @@ audit: setup licences  ## known vulnerabilities of the pinned packages, then the
 licences: setup  ## the licence of every installed package
 	@$(BIN)/python benchmarks/licences.py
 
-ui: setup  ## the MLflow UI on this machine alone, http://127.0.0.1:5000
+ui: setup  ## send what has not been sent, then the MLflow UI on this machine alone, http://127.0.0.1:5000 (PORT)
 	@for results in results/*/; do $(BIN)/rlphf track sync --results $${results%/} || true; done
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host 127.0.0.1 --port 5000 \
-		--backend-store-uri sqlite:///mlflow.db --workers 1
+	@$(MAKE) --no-print-directory tracking-server HOST=127.0.0.1
+
+tracking-server: setup  ## an MLflow server that experiments send to, for this machine alone or, with HOST=0.0.0.0, for others
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server --host $(HOST) --port $(PORT) \
+		--backend-store-uri sqlite:///mlflow.db --artifacts-destination mlartifacts --workers 1 $(ARGS)
 
 clean:  ## remove results and tracking data, keep the environment
 	rm -rf results mlflow.db .mlflow.db.lock mlartifacts .snakemake

@@ -21,6 +21,7 @@ HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "mlflow", "accelera
 LIGHT = ("data prepare", "data prompts", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
 LIGHT += ("judge oracle", "judge rules", "judge llm", "judge export", "judge import", "judge users")
 LIGHT += ("users import", "users tables", "claims", "chat", "sample", "new-preference", "hub push", "doctor", "gc")
+LIGHT += ("track lineage", "track crate")
 # Commands that read tensors and no model.
 WITH_TORCH_ALONE = ("soup all", "soup merge")
 
@@ -52,6 +53,7 @@ def test_options_of_a_command_are_the_parameters_of_its_function(command):
         option, kind = options[argument.arg], ast.unparse(argument.annotation)
         expected = {
             "path": "Path",
+            "argument": "Path",
             "text": "str",
             "integer": "int",
             "number": "float",
@@ -72,7 +74,9 @@ def test_every_command_has_a_name_of_its_own_and_a_help_text(capsys):
             main([*command.name.split(), "--help"])
         assert ended.value.code == 0
         shown = capsys.readouterr().out
-        assert all(f"--{option.flag}" in shown for option in command.options)
+        assert all(
+            (option.flag.upper() if option.kind == "argument" else f"--{option.flag}") in shown for option in command.options
+        )
 
 
 def test_functions_say_what_they_do():

@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
             )
         sub = groups[key].add_parser(name, help=command.help, description=command.help)
         for option in command.options:
-            sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])
+            if option.kind == "argument":
+                sub.add_argument(option.flag, help=option.help, type=Path, metavar=option.flag.upper())
+            else:
+                sub.add_argument(f"--{option.flag}", help=option.help, required=option.required, **_KINDS[option.kind])
         sub.set_defaults(target=command.target, shared=command.shared)
     return top
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Option:
-    """A flag of a command: `kind` is a path, a text, an integer, a number, a switch, or several paths or texts."""
+    """A flag of a command: `kind` is a path, a text, an integer, a number, a switch, or several paths or texts.
+
+    With the kind "argument" it is a path that stands in the command without a flag.
+    """
 
     flag: str
     help: str

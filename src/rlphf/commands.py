@@ -216,8 +216,9 @@ COMMANDS = (
     Command(
         "summary",
         "rlphf.evaluate.summary:summary_step",
-        "print the main results",
-        (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups")),
+        "print or write the main results",
+        (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups"))
+        + (Option("out", "file to write in place of printing", required=False),),
     ),
     Command(
         "track sync",
@@ -228,7 +229,23 @@ COMMANDS = (
             Option("results", "results/<experiment>"),
             Option("follow", "go on until the workflow ends", "switch", required=False),
             Option("parent-pid", "stop when this process is gone", "integer", required=False),
+            Option("closed", "nothing runs any more, on no host: steps that did not end were killed", "switch", required=False),
         ),
+    ),
+    Command(
+        "track lineage",
+        "rlphf.tracking.lineage:lineage_step",
+        "print what an output was made from, back to the raw files, and whether all of it is still the same",
+        (
+            Option("path", "a table, figure, adapter, soup or other output, or a folder of them", "argument"),
+            Option("json", "file to write the whole lineage to", required=False),
+        ),
+    ),
+    Command(
+        "track crate",
+        "rlphf.tracking.crate:crate_step",
+        "pack tables, figures, configurations and records of a finished experiment as an RO-Crate",
+        (Option("results", "results/<experiment>"), Option("out", "FILE.zip, or folder, to write")),
     ),
     Command(
         "gc",

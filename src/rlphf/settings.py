@@ -419,5 +419,7 @@ class Mistakes(Section):
 class Tracking(Section):
     """Where runs are sent; each step's record lies beside its outputs in any case."""
 
-    uri: str = Field("sqlite:///mlflow.db", description="MLflow's tracking address.")
+    uri: str = Field(
+        "sqlite:///mlflow.db", description="MLflow's tracking address, where the variable MLFLOW_TRACKING_URI names none."
+    )
     enabled: bool = Field(True, description="false keeps the records on disk only.")

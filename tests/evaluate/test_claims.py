@@ -8,6 +8,7 @@ import pytest
 from rlphf.errors import InputError
 from rlphf.evaluate.claims import Claim, claims_step, evaluate, interval, read_claims, verdict
 from rlphf.evaluate.table_files import read_table
+from rlphf.files import read_json
 
 LEDGER = Path(__file__).parent.parent.parent / "config" / "claims.yaml"
 WHERE = {"preference": "P1A", "seed": "1"}
@@ -93,6 +94,9 @@ def test_the_projects_ledger_is_sound_and_its_verdicts_are_a_table(finished_run,
     config, seed_folder, experiment = finished_run
     (seed_folder / "config.yaml").write_text(config.read_text())
     claims_step(LEDGER, [seed_folder / "config.yaml"], tmp_path / "tables")
+    inputs = read_json(tmp_path / "tables" / "claims" / "record.json")["inputs"]
+    measured = {f"seed-{experiment.seed}/{name}" for name in ("config", "judge/oracle", "reward/P1A/scores.parquet")}
+    assert measured | {"claims"} <= set(inputs)
     rows = {row["claim"]: row for row in read_table(tmp_path / "tables", "claims")}
     assert list(rows) == [claim.claim for claim in read_claims(LEDGER)]
     # In the imagined run soups obey more often than the plain and the prompted backbone, and nothing was mixed at decoding.

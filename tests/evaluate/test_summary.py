@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from rlphf.evaluate.schemas import USER_TABLES
-from rlphf.evaluate.summary import WIDTH, grid, summary, summary_step
+from rlphf.evaluate.summary import TABLES, WIDTH, grid, summary, summary_step
 from rlphf.evaluate.table_files import read_table, write_table
 from rlphf.evaluate.tables import tables_step
+from rlphf.files import read_json, sha256
 
 FIGURES, SOUPS = Path("results/demo/figures"), Path("results/demo/seed-1/soups")
 
@@ -65,6 +66,16 @@ def test_summary_names_where_everything_lies_and_how_to_look_at_it(tables, capsy
     text = capsys.readouterr().out
     for words in (str(tables), str(FIGURES), str(SOUPS), "make ui"):
         assert words in text
+
+
+def test_summary_is_written_with_a_record_of_the_tables_that_it_was_made_from(tables, tmp_path, capsys):
+    out = tmp_path / "results" / "summary.txt"
+    summary_step(tables, FIGURES, SOUPS, out)
+    assert capsys.readouterr().out == ""
+    assert out.read_text() == summary(tables, FIGURES, SOUPS)
+    record = read_json(out.parent / "summary" / "record.json")
+    assert {Path(described["path"]) for described in record["inputs"].values()} == {tables / f"{n}.parquet" for n in TABLES}
+    assert [described["sha256"] for described in record["outputs"].values()] == [sha256(out)]
 
 
 def test_summary_counts_claims_and_names_those_that_are_not_supported(tables):

@@ -1,6 +1,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,13 +11,15 @@ from tests.evaluate.judging import compared, comparisons
 from rlphf.config import Experiment, parse
 from rlphf.data.records import RESPONSES
 from rlphf.errors import InputError
+from rlphf.evaluate import release_bugs, runs
+from rlphf.evaluate import tables as tables_module
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.runs import curves, data, last_values, merges, pairs_file, reward_models, timings
 from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
 from rlphf.evaluate.scores import read_scores
 from rlphf.evaluate.table_files import as_csv, as_markdown, formatted, read_table
 from rlphf.evaluate.tables import ORACLE, all_tables, tables_step
-from rlphf.files import read_parquet, write_parquet
+from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES
 
 COLUMNS = {
@@ -65,6 +68,20 @@ def test_a_table_is_written_three_times_under_one_name(tables, name):
     assert lines == [[formatted(value) for value in row.values()] for row in rows]
     markdown = [line for line in (tables / f"{name}.md").read_text().splitlines() if line.startswith("|")][2:]
     assert [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown] == lines
+
+
+def test_the_record_names_all_that_the_tables_were_read_from(finished_run, tmp_path, monkeypatch):
+    config, seed_folder, _ = finished_run
+    opened = set()
+    for module in (tables_module, runs, release_bugs):
+        for name in ("read_parquet", "read_scores", "read_metrics"):
+            if hasattr(module, name):
+                read = getattr(module, name)
+                monkeypatch.setattr(module, name, lambda path, *rest, read=read: opened.add(Path(path)) or read(path, *rest))
+    tables_step(config, seed_folder, tmp_path)
+    named = {Path(described["path"]) for described in read_json(tmp_path / "record.json")["inputs"].values()}
+    assert {path for path in opened if path.exists()} == named
+    assert len(named) > 10
 
 
 def test_tables_have_the_same_bytes_when_made_again(finished_run, tables, tmp_path):

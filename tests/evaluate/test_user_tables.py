@@ -129,7 +129,10 @@ def test_tables_have_the_same_bytes_when_made_again(run, tables: Path, tmp_path:
     assert all(sha256(tmp_path / name) == sha256(tables / name) for name in names)
     record = read_json(tmp_path / "users" / "record.json")
     assert record["status"] == "finished" and len(record["outputs"]) == len(names) == 27
-    assert set(record["inputs"]) == {f"users/answers/{name}" for name in METHODS}
+    read = {f"users/answers/{name}/{kind}.parquet" for name in METHODS for kind in ("answers", "scores")}
+    read |= {f"users/{name}.parquet" for name in ("pairs/users", "pairs/pairs", "judge/oracle/scores", "cold_start/scores")}
+    assert read <= set(record["inputs"])
+    assert all("/models/" in name or name.startswith("ablations/") for name in set(record["inputs"]) - read)
 
 
 def test_every_table_speaks_for_the_methods_and_populations_that_there_are(tables: Path) -> None:
@@ -199,6 +202,6 @@ def test_a_run_that_has_not_answered_is_refused_and_no_table_written(run, tmp_pa
     config, seed_folder = run
     shutil.copytree(seed_folder, tmp_path / "seed-7")
     (tmp_path / "seed-7" / "users" / "answers" / "dpo" / "scores.parquet").unlink()
-    with pytest.raises(InputError, match="answers/dpo/scores.parquet: cannot be read as Parquet"):
+    with pytest.raises(InputError, match="answers/dpo/scores.parquet does not exist; run the step"):
         user_tables_step(config, tmp_path / "seed-7", tmp_path / "tables")
     assert not list((tmp_path / "tables").glob("*.parquet"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rlphf.cli import main
 from rlphf.config import Experiment, save
 from rlphf.errors import InputError
 from rlphf.tracking import sync as syncing
@@ -26,19 +27,12 @@ RESULTS = Path("results/demo")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store without runs: making one takes seconds, so that tests copy this one."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    Store(f"sqlite:///{path}", "other")
-    return path
-
-
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_store: Path) -> None:
     # MLflow keeps what it knows of a store by its address, so that each test has its own.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys.modules[__name__], "URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(empty_store, "mlflow.db")
 
 
@@ -209,8 +203,8 @@ def test_a_record_that_a_new_start_sets_aside_while_it_is_sent_loses_nothing_and
     # 2. It has moved all, and its own metrics lie there instead.
     settled = syncing.settled
 
-    def overtaken(entry: syncing.Entry, workflow: dict) -> tuple:
-        found = settled(entry, workflow)
+    def overtaken(*given: object) -> tuple:
+        found = settled(*given)
         monkeypatch.setattr(syncing, "settled", settled)
         ppo("P1A", count=13, start=10)
         return found
@@ -289,6 +283,65 @@ def test_a_step_on_another_host_was_killed_if_its_workflow_has_ended_without_it(
     (folder / RECORD).write_text(json.dumps({**record, "host": "node17"}))
     sync(RESULTS, URI, "demo")
     assert statuses()["ppo P1A"] == "FINISHED"
+
+
+def elsewhere_unfinished(folder: Path, name: str = RECORD) -> None:
+    """Let a record say that its process runs on another host, which cannot be seen from here."""
+    record = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**record, "host": "node17", "status": "running", "end": None}))
+
+
+def test_steps_on_another_host_were_killed_once_another_start_of_the_workflow_began() -> None:
+    start_workflow(RESULTS, "demo", "abc")
+    elsewhere_unfinished(ppo("P1A"))
+    elsewhere_unfinished(RESULTS, ".workflow.json")
+    sync(RESULTS, URI, "demo")
+    assert set(statuses().values()) == {"RUNNING"}
+    start_workflow(RESULTS, "demo", "def")
+    sync(RESULTS, URI, "demo")
+    assert statuses()["ppo P1A"] == "KILLED"
+    assert sorted(rows("select status from runs where name like 'demo%'")) == [("KILLED",), ("RUNNING",)]
+
+
+def test_a_step_on_another_host_was_killed_if_its_workflow_here_was() -> None:
+    workflow = python("import time; time.sleep(60)")
+    start_workflow(RESULTS, "demo", "abc", pid=workflow.pid)
+    elsewhere_unfinished(ppo("P1A"))
+    sync(RESULTS, URI, "demo")
+    assert set(statuses().values()) == {"RUNNING"}
+    workflow.kill()
+    workflow.wait()
+    sync(RESULTS, URI, "demo")
+    assert set(statuses().values()) == {"KILLED"}
+
+
+def test_whoever_says_that_nothing_runs_any_more_ends_what_runs_on_other_hosts_and_nothing_here() -> None:
+    elsewhere_unfinished(ppo("P1A"))
+    with step("ppo", RESULTS / "P1B", tags={"preference": "P1B"}):
+        sync(RESULTS, URI, "demo")
+        assert set(statuses().values()) == {"RUNNING"}
+        assert main(["track", "sync", "--results", str(RESULTS), "--closed"]) == 0
+        assert statuses() == {"ppo P1A": "KILLED", "ppo P1B": "RUNNING"}
+    assert main(["track", "sync", "--results", str(RESULTS), "--closed", "--follow"]) == 2
+
+
+def test_a_run_that_a_slow_store_made_twice_is_kept_once() -> None:
+    folder = ppo("P1A")
+    sync(RESULTS, URI, "demo")
+    store = Store(URI, "demo")
+    (record,) = store.runs
+    late = store.client.create_run(store.experiment, 1, {"rlphf.record": record}, "ppo P1A").info.run_id
+    for _ in range(2):
+        assert sync(RESULTS, URI, "demo").waiting == 0
+        active = rows("select run_uuid, status from runs where lifecycle_stage = 'active'")
+        assert active == [(min(late, store.runs[record]), "FINISHED")]
+        kept = rows(f"select step from metrics where run_uuid = '{active[0][0]}' order by step")
+        assert kept == [(0,), (1,), (2,)]
+    # A person deletes the other one, too.
+    store.client.delete_run(active[0][0])
+    (folder / SENT).unlink()
+    assert sync(RESULTS, URI, "demo").runs == 0
+    assert rows("select * from runs where lifecycle_stage = 'active'") == []
 
 
 @pytest.mark.parametrize("kind", ["refused", "no database"])
@@ -429,7 +482,14 @@ def test_the_commands_start_end_and_send(capsys: pytest.CaptureFixture, monkeypa
     assert "switched off" in capsys.readouterr().out
     with pytest.raises(InputError, match="nowhere: no such folder"):
         sync_step(None, Path("nowhere"))
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", AWAY)
+    # Without a configuration, the last start's; and before either, what the environment says.
     ppo("P1B")
     sync_step(None, RESULTS)
-    assert "cannot be reached" in capsys.readouterr().out
+    assert rows("select e.name from runs r join experiments e on r.experiment_id = e.experiment_id where r.name = 'ppo P1B'") == [
+        ("demo",)
+    ]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", AWAY)
+    ppo("P2A")
+    for given in (None, Path("config.yaml")):
+        sync_step(given, RESULTS)
+        assert "cannot be reached" in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_python_of_the_readme_loads_a_soup_and_answers(finished, run_in):
 def test_every_step_left_a_finished_record_with_what_it_was_made_from(finished):
     found = records(finished)
     steps = Counter(record["step"].split()[0] for record in found.values())
-    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "tables", "claims", "figures", "user"), 1)
+    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "tables", "claims", "figures", "user", "summary"), 1)
     assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 5, "ppo": 4, "generate": 9, "judge": 3}
     workflow = json.loads((finished / "results" / "ci" / ".workflow.json").read_text())
     assert workflow["status"] == "finished" and workflow["targets"] == ["all"]
@@ -129,6 +129,41 @@ def test_every_record_but_those_of_first_steps_names_inputs(finished):
     without = {record["step"] for record in records(finished).values() if not record["inputs"]}
     # Tables about users are empty here.
     assert without == {"data", "prompts", "backbone", "user tables"}
+
+
+def test_every_output_is_traced_to_what_no_step_made(finished, run_in, tmp_path):
+    made = [path for name, record in records(finished).items() for path in record["outputs"]]
+    assert len(made) > 150
+    for path in ("results/ci/figures/methods.png", "results/ci/tables/claims.md", SOUP, "results/ci/summary.txt"):
+        done = run_in(finished, "rlphf", "track", "lineage", path, "--json", tmp_path / "lineage.json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads((tmp_path / "lineage.json").read_text())
+        assert " 0 changed, 0 missing" in done.stdout.splitlines()[-1]
+        steps = {step["step"] for step in found["steps"].values()}
+        assert {"prompts", "backbone", "rollouts", "annotate", "reward", "ppo"} <= steps
+        kinds = {name: other["kind"] for name, other in found["others"].items()}
+        raw, unknown = ({name for name in kinds if kinds[name] == kind} for kind in ("raw", "no record"))
+        assert raw <= {"config/claims.yaml", "notebooks/results.ipynb"} and unknown <= {f"{SEED}/config.yaml"}
+    # All at once: whatever a step has made is in the lineage of the experiment's folder.
+    done = run_in(finished, "rlphf", "track", "lineage", "results/ci", "--json", tmp_path / "lineage.json")
+    found = json.loads((tmp_path / "lineage.json").read_text())
+    assert {output["path"] for step in found["steps"].values() for output in step["outputs"]} == set(made)
+
+
+def test_a_crate_of_the_run_names_every_step_and_holds_every_table_and_figure(finished, run_in, tmp_path):
+    done = run_in(finished, "rlphf", "track", "crate", "--results", "results/ci", "--out", tmp_path / "crate")
+    assert done.returncode == 0, done.stderr
+    things = {thing["@id"]: thing for thing in json.loads((tmp_path / "crate" / "ro-crate-metadata.json").read_text())["@graph"]}
+    actions = [thing for thing in things.values() if thing["@type"] == "CreateAction"]
+    assert len(actions) == len(records(finished)) + 1
+    for action in actions:
+        assert all(used["@id"] in things for used in (*action["object"], *action["result"], action["instrument"]))
+    for folder in ("tables", "figures"):
+        for path in (finished / "results" / "ci" / folder).iterdir():
+            if path.is_file():
+                assert (
+                    sha256(tmp_path / "crate" / folder / path.name) == sha256(path) == things[f"{folder}/{path.name}"]["sha256"]
+                )
 
 
 def test_outputs_name_no_place_on_this_machine(finished):

@@ -168,4 +168,5 @@ rule summary:
         tables=subpath(input[-1], parent=True),
         soups=f"{OWN}/soups",
     shell:
-        "rlphf summary --tables {params.tables:q} --figures {params.figures:q} --soups {params.soups:q} > {output:q} 2> {log:q}"
+        "rlphf summary --tables {params.tables:q} --figures {params.figures:q} --soups {params.soups:q} --out {output:q}"
+        " > {log:q} 2>&1"

@@ -18,8 +18,8 @@ from rlphf.evaluate.bootstrap import COVERAGE
 from rlphf.evaluate.schemas import SCHEMAS
 from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import write_table
-from rlphf.evaluate.tables import all_tables
-from rlphf.evaluate.user_tables import user_tables
+from rlphf.evaluate.tables import all_tables, measured
+from rlphf.evaluate.user_tables import user_tables, users_measured
 from rlphf.files import read_yaml
 from rlphf.settings import Section
 from rlphf.tracking.record import step
@@ -106,7 +106,10 @@ def claims_step(ledger: Path, configs: Sequence[Path], out: Path) -> None:
     """
     claims = read_claims(ledger)
     experiments = [load(path) for path in configs]
-    inputs = {"claims": ledger, **{f"seed-{e.seed}": path for e, path in zip(experiments, configs, strict=True)}}
+    inputs = {"claims": ledger}
+    for experiment, path in zip(experiments, configs, strict=True):
+        made = {"config": path, **measured(experiment, path.parent), **users_measured(experiment, path.parent)}
+        inputs |= {f"seed-{experiment.seed}/{name}": file for name, file in made.items()}
     with step("claims", out / "claims", experiments[0], experiments[0].evaluation, inputs) as run:
         tables = [
             all_tables(experiment, path.parent) | user_tables(experiment, path.parent)

@@ -10,21 +10,29 @@ from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.users import SCORE, SEEN
 from rlphf.evaluate.winrate import MAJORITY
+from rlphf.files import write_text
+from rlphf.tracking.record import step
 
 WIDTH = 100
 OURS = "psoups"
+# What the summary is made from.
+TABLES = (
+    *("methods", "adapters", "reward_models", "differences", "averages", "agreement", "release_bugs", "claims"),
+    *("users_accuracy", "users_scores"),
+)
 
 
 def summary(tables: Path, figures: Path, soups: Path) -> str:
     """Return the summary of the stored tables, at most 100 columns wide where paths allow; ends in a line break."""
+    read = {name: read_table(tables, name) for name in TABLES}
     blocks = [
-        *_methods(read_table(tables, "methods")),
-        _adapters(read_table(tables, "adapters"), read_table(tables, "reward_models")),
-        _verdicts(read_table(tables, "differences")),
-        _judges(read_table(tables, "averages"), read_table(tables, "agreement")),
-        _mistakes(read_table(tables, "release_bugs")),
-        _claims(read_table(tables, "claims")),
-        *_users(read_table(tables, "users_accuracy"), read_table(tables, "users_scores"), read_table(tables, "claims")),
+        *_methods(read["methods"]),
+        _adapters(read["adapters"], read["reward_models"]),
+        _verdicts(read["differences"]),
+        _judges(read["averages"], read["agreement"]),
+        _mistakes(read["release_bugs"]),
+        _claims(read["claims"]),
+        *_users(read["users_accuracy"], read["users_scores"], read["claims"]),
         [
             f"Tables   {tables}",
             f"Figures  {figures}",
@@ -36,9 +44,15 @@ def summary(tables: Path, figures: Path, soups: Path) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def summary_step(tables: Path, figures: Path, soups: Path) -> None:
-    """Print the summary."""
-    print(summary(tables, figures, soups), end="")
+def summary_step(tables: Path, figures: Path, soups: Path, out: Path | None = None) -> None:
+    """Print the summary, or write it to the file `out`, with a record in the folder `summary` beside it."""
+    if out is None:
+        print(summary(tables, figures, soups), end="")
+        return
+    inputs = {name: tables / f"{name}.parquet" for name in TABLES}
+    with step("summary", out.parent / "summary", inputs=inputs) as run:
+        write_text(out, summary(tables, figures, soups))
+        run.output(out)
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[str]], rules: Sequence[int] = ()) -> list[str]:

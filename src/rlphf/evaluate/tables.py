@@ -16,7 +16,8 @@ from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, chances, read_scores
 from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet
-from rlphf.tracking.record import step
+from rlphf.mistakes import FOLDER
+from rlphf.tracking.record import METRICS, step
 
 # Where a seed's folder holds what the tables are made from, besides what `runs` reads.
 ORACLE = Path("judge") / "oracle" / "scores.parquet"
@@ -98,14 +99,31 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
     }
 
 
+def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
+    """Return {name: file} of all that the tables of a run are made from, times in `benchmarks/` left out, for their record.
+
+    Of what only some experiments have, it names what is there.
+    """
+    found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, MERGES)}
+    found |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
+    asked, raw = experiment.preferences, [f"{runs.RAW}{name}" for name in experiment.data.reward_models]
+    names = [f"data/{name}.parquet" for name in ("data", "pairs")]
+    names += [f"pairs/{name}/pairs.parquet" for name in runs.spoken_for(seed_folder / "pairs", asked)]
+    names += [f"reward/{name}/scores.parquet" for name in [*runs.spoken_for(seed_folder / "reward", asked), *raw]]
+    for kind in runs.KINDS:
+        names += [f"{kind}/{name}/{METRICS}" for name in runs.spoken_for(seed_folder / kind, asked)]
+    for mistake in experiment.priced:
+        names.append(f"{FOLDER}/{mistake}/{ORACLE.as_posix()}")
+        names += [f"{FOLDER}/{mistake}/reward/{name}/scores.parquet" for name in experiment.combination_preferences]
+    return found | {name: seed_folder / name for name in names if (seed_folder / name).is_file()}
+
+
 def tables_step(config: Path, seed_folder: Path, out: Path) -> None:
     """Write all tables of the run in `seed_folder` to the folder `out`."""
     experiment = load(config)
     if not seed_folder.is_dir():
         raise InputError(f"{seed_folder}: no such folder; it should hold the outputs of a run")
-    inputs = {path.as_posix(): seed_folder / path for path in (ADAPTERS, MERGES)}
-    inputs |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
-    with step("tables", out, experiment, experiment.evaluation, inputs) as run:
+    with step("tables", out, experiment, experiment.evaluation, measured(experiment, seed_folder)) as run:
         tables = all_tables(experiment, seed_folder)
         files = [path for name, rows in tables.items() for path in write_table(out, name, rows)]
         overall = [row for row in tables["methods"] if row["combination"] == ALL and row["criterion"] == MEAN]

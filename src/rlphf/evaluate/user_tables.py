@@ -1,5 +1,6 @@
 """All rows of the tables about users, from what a run left in the folder `users`, and the step that writes them."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from rlphf.evaluate.runs import timings
 from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import write_table
-from rlphf.evaluate.user_costs import costs, learned
+from rlphf.evaluate.user_costs import LEARNED, costs, learned
 from rlphf.files import read_parquet
 from rlphf.tracking.record import step
-from rlphf.users.records import ANSWERS, COLD_SCORES, SCORED, USER_SCORES
+from rlphf.users.methods import METHODS
+from rlphf.users.records import ANSWERS, COLD_SCORES, SCORED, TENSORS, USER_SCORES
 
 FOLDER = "users"
 
@@ -94,11 +96,24 @@ def ablations(experiment: Experiment, seed_folder: Path, bootstrap: Bootstrap) -
     return rows
 
 
+def users_measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
+    """Return {name: file} of all that the tables about users are made from, times and sizes left out, for their record."""
+    methods, folder = experiment.user_evaluation.methods, seed_folder / FOLDER
+    if not methods:
+        return {}
+    found = [source(experiment, folder) / f"{name}.parquet" for name in ("users", "pairs")]
+    found += [folder / "answers" / method / f"{name}.parquet" for method in methods for name in ("answers", "scores")]
+    found += [path for name in ("judge/oracle", "cold_start") if (path := folder / name / "scores.parquet").exists()]
+    found += [path for name in LEARNED if name in methods for path in [folder / "models" / METHODS[name].model / TENSORS]]
+    for name in runs(experiment.seed, experiment.ablations):
+        found += sorted((seed_folder.parent / f"seed-{name}" / FOLDER).glob("answers/*/scores.parquet"))
+    return {Path(os.path.relpath(path, seed_folder)).as_posix(): path for path in found}
+
+
 def user_tables_step(config: Path, seed_folder: Path, out: Path) -> None:
     """Write all tables about users of the run in `seed_folder` to the folder `out`; the record lies in `out`/users."""
     experiment = load(config)
-    methods, folder = experiment.user_evaluation.methods, seed_folder / FOLDER
-    inputs = {path.relative_to(seed_folder).as_posix(): path for name in methods for path in [folder / "answers" / name]}
+    inputs = users_measured(experiment, seed_folder)
     with step("user tables", out / "users", experiment, experiment.user_evaluation, inputs) as run:
         tables = user_tables(experiment, seed_folder)
         files = [path for name, rows in tables.items() for path in write_table(out, name, rows)]

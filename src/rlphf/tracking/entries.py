@@ -80,21 +80,30 @@ def _checked(path: Path) -> dict[str, Any]:
     return record
 
 
-def settled(entry: Entry, workflow: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+def settled(entry: Entry, workflow: Mapping[str, Any], closed: bool = False) -> tuple[dict[str, Any], str]:
     """A record and its status: one that says "running" though its process is gone was killed.
 
-    A process on another host cannot be seen; it is taken for gone when its workflow, which waits for it, has ended.
+    A process on another host cannot be seen; it is taken for gone when its workflow, which waits for it, is over, and when a
+    person says that nothing runs any more (`closed`). If it lived after all, its record says so in the end.
     """
     record = _checked(entry.path)
     if record["status"] != "running":
         return record, record["status"]
-    ended = workflow.get("id") == record.get("parent") and workflow.get("status") in STATUSES[1:]
+    over = closed or (record.get("parent") is not None and _is_over(record["parent"], workflow))
     elsewhere = record["host"] != platform.node()
-    if not entry.earlier and is_alive(record) and not (ended and elsewhere):
+    if not entry.earlier and is_alive(record) and not (over and elsewhere):
         return record, "running"
     # It may have ended in good order between the two looks at it.
     record = _checked(entry.path)
     return record, "killed" if record["status"] == "running" else record["status"]
+
+
+def _is_over(parent: str, workflow: Mapping[str, Any]) -> bool:
+    """Whether the start `parent` of a workflow is over: ended, killed, or another one has begun; `workflow` is the last."""
+    try:
+        return workflow["id"] != parent or workflow["status"] in STATUSES[1:] or not is_alive(workflow)
+    except KeyError:
+        return False
 
 
 def superseded(entry: Entry) -> bool:

@@ -3,6 +3,7 @@
 Nothing here knows MLflow or imports anything heavy: `rlphf.tracking.sync` sends records on, in a process of its own.
 """
 
+import errno
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,8 @@ class Run:
     def __init__(self, folder: Path, record: dict[str, Any]):
         self.folder, self.record = folder, record
         self._outputs: list[Path] = []
+        self._unwritten: dict[str, bytes] = {}
+        self._warned = False
 
     def log(self, metrics: Mapping[str, Any], step: int = 0) -> None:
         """Append scalars (numbers or one-element tensors) to metrics.jsonl; each name's steps should grow."""
@@ -93,28 +96,61 @@ class Run:
         self.save()
 
     def save(self) -> None:
-        """Write record.json."""
-        write_json(self.folder / RECORD, self.record)
+        """Write record.json. Where that is not possible the step goes on: what it has to say is written later."""
+        try:
+            write_json(self.folder / RECORD, self.record)
+        except OSError as error:
+            self._warn(RECORD, error)
+
+    def write(self) -> None:
+        """Write record.json, as at the start and at the end of a step; raise InputError where that is not possible."""
+        try:
+            write_json(self.folder / RECORD, self.record)
+        except OSError as error:
+            reason = f"cannot be written ({error.strerror or error})"
+            raise InputError(f"{self.folder / RECORD}: {reason}; make room for it and run the step again") from None
 
     def end(self, status: str, error: str | None = None) -> None:
-        """Write how the step ended; outputs' digests only if it finished."""
-        if status == "finished":
-            self.record["outputs"] = {display(path): described(path) for path in self._outputs}
+        """Write how the step ended; outputs' digests only if it finished. Raises InputError where nothing can be written."""
+        self.record["outputs"] = {display(p): described(p) for p in self._outputs} if status == "finished" else {}
+        for name in self._unwritten:
+            self._flush(name)
+        if lost := {name: data.count(b"\n") for name, data in self._unwritten.items() if data}:
+            self.record["unwritten_lines"] = lost
         if error:
             self.record["error"] = error
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
         end = now()
         seconds = (datetime.fromisoformat(end) - datetime.fromisoformat(self.record["start"])).total_seconds()
         self.record |= {"status": status, "end": end, "seconds": round(seconds, 3), "peak_mb": round(peak, 1), "device": device()}
-        self.save()
+        self.write()
 
     def _begin(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         write_text(self.folder / name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        # One write per line, so that a reader never sees two writers' halves, and a kill cuts at most the last line.
-        with (self.folder / name).open("ab", buffering=0) as stream:
-            stream.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+        self._unwritten[name] = self._unwritten.get(name, b"") + (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        self._flush(name)
+
+    def _flush(self, name: str) -> None:
+        """Append the lines that are not in the file `name` yet; on a disk without room they are kept for the next time."""
+        data = self._unwritten[name]
+        try:
+            # One write for all, so that a reader never sees two writers' halves, and a kill cuts at most the last line.
+            with (self.folder / name).open("ab", buffering=0) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                if stream.write(data) < len(data):
+                    stream.truncate(size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._unwritten[name] = b""
+        except OSError as error:
+            self._warn(name, error)
+
+    def _warn(self, name: str, error: OSError) -> None:
+        if not self._warned:
+            reason = f"cannot be written now ({error.strerror or error})"
+            print(f"rlphf: tracking: {self.folder / name}: {reason}; the step goes on", file=sys.stderr, flush=True)
+        self._warned = True
 
 
 class Unrecorded(Run):
@@ -125,6 +161,9 @@ class Unrecorded(Run):
 
     def _begin(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         pass
+
+    def write(self) -> None:
+        """Write nothing."""
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         pass
@@ -146,9 +185,10 @@ def step(
     `config` gives config hash and seed (else `tags` or the workflow's record do); `params` is a mapping or a section of the
     configuration; `inputs` are {name: file or folder}, whose digests are recorded. A start begins a new record; the one of
     an earlier start is set aside until it has been sent. `resume_from` is `Run.resume`, for steps that know it at once.
-    The record ends as finished, as failed with one line of the error, or, on SIGTERM and Ctrl-C, as killed. Of several processes
-    that share a step (`rlphf.processes`) the first one alone has a record. Raises
-    InputError for an input that is not there, or when another process is running a step in `folder`.
+    The record ends as finished, as failed with one line of the error, or, on SIGTERM and Ctrl-C, as killed. Of several
+    processes that share a step (`rlphf.processes`) the first one alone has a record. A step goes on where metrics cannot be
+    written for a while. Raises InputError for an input that is not there, when another process is running a step in `folder`,
+    or when the record cannot be written at the start or at the end.
     """
     folder = Path(folder)
     if not is_first():
@@ -168,6 +208,7 @@ def step(
         "parent": parent.get("id"),
         "config_hash": tags.get("config_hash", parent.get("config_hash")),
         "seed": tags.get("seed"),
+        "working_directory": Path(os.path.relpath(Path.cwd(), folder.absolute())).as_posix(),
         "params": json.loads(json.dumps(params or {}, default=str)),
         "tags": tags,
         "inputs": {},
@@ -184,7 +225,7 @@ def step(
         record |= {"config_hash": config_hash(config), "seed": config.seed}
     (folder / METRICS).write_bytes(b"")
     run = Run(folder, record)
-    run.save()
+    run.write()
     handled = threading.current_thread() is threading.main_thread()
     previous = signal.signal(signal.SIGTERM, _terminate) if handled else None
     try:
@@ -208,7 +249,9 @@ def step(
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         killed = isinstance(error, (KeyboardInterrupt, Terminated))
         message = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        run.end("killed" if killed else "failed", " ".join(message.split())[:1000])
+        # What stopped the step is what a person has to know, also where it cannot be recorded.
+        with suppress(InputError):
+            run.end("killed" if killed else "failed", " ".join(message.split())[:1000])
         raise
     finally:
         if handled:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rlphf.errors import InputError
-from rlphf.tracking.record import end_workflow, start_workflow
+from rlphf.files import read_json
+from rlphf.tracking.record import WORKFLOW, end_workflow, start_workflow
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 
@@ -24,13 +25,18 @@ def end_step(results: Path, status: str) -> None:
     end_workflow(results, status)
 
 
-def sync_step(config: Path | None, results: Path, follow: bool = False, parent_pid: int | None = None) -> None:
+def sync_step(
+    config: Path | None, results: Path, follow: bool = False, parent_pid: int | None = None, closed: bool = False
+) -> None:
     """Send the records under `results`, the experiment's folder, to MLflow; with `follow`, until the workflow has ended.
 
-    `config` names the address and the experiment; without it they are MLFLOW_TRACKING_URI (or SQLite in the working
-    directory) and the folder's name. Prints what was sent. Raises InputError if there is no such folder.
+    MLFLOW_TRACKING_URI says where to, else the experiment's own setting, of `config` or of the last start; without either, it is
+    SQLite in the working directory. `closed` says that nothing runs any more on any host: records that say "running" are killed
+    ones. Prints what was sent. Raises InputError if there is no such folder.
     """
-    uri, name = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_URI), results.absolute().name
+    if follow and closed:
+        raise InputError("--follow, --closed: a workflow that is followed is not over; give one of them")
+    uri, name = _last_address(results), results.absolute().name
     if config is not None:
         from rlphf.config import load
 
@@ -39,12 +45,21 @@ def sync_step(config: Path | None, results: Path, follow: bool = False, parent_p
         if not experiment.tracking.enabled:
             print(f"tracking: switched off in {config}; the records stay on disk")
             return
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
     if not follow and not results.is_dir():
         raise InputError(f"{results}: no such folder; give the experiment's folder, such as results/demo")
     from rlphf.tracking import sync
 
-    counts = sync.follow(results, uri, name, parent_pid) if follow else sync.sync(results, uri, name)
+    counts = sync.follow(results, uri, name, parent_pid) if follow else sync.sync(results, uri, name, closed)
     if not follow:
         for problem in counts.problems:
             print(f"tracking: {problem}")
     print(f"tracking: {counts}")
+
+
+def _last_address(results: Path) -> str:
+    """Return the tracking address that the last start of the workflow in `results` was configured with."""
+    try:
+        return str(read_json(results / WORKFLOW)["params"]["tracking"]["uri"])
+    except (InputError, KeyError, TypeError):
+        return DEFAULT_URI

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from rlphf.errors import InputError
 from rlphf.tracking.entries import Point
@@ -62,6 +63,12 @@ class Store:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             return self.client.create_experiment(name, artifact_location=artifacts)
+        kept = found.artifact_location
+        if artifacts is None and kept.startswith(("/", "file:")) and not Path(unquote(urlparse(kept).path)).parent.is_dir():
+            raise InputError(
+                f"experiment {name!r} was begun on the server's own machine and keeps its artifacts in {kept} there; "
+                "send its records from that machine, or give the experiment another name"
+            )
         if found.lifecycle_stage != "active":
             raise InputError(
                 f"experiment {name!r} was deleted in MLflow; restore it with 'mlflow experiments restore -x "
@@ -78,12 +85,21 @@ class Store:
             for run in page:
                 record = run.data.tags.get(RECORD_TAG)
                 if record:
-                    self.runs[record] = run.info.run_id
-                    if run.info.lifecycle_stage != "active":
-                        self.deleted.add(run.info.run_id)
+                    self._add(record, run.info.run_id, run.info.lifecycle_stage == "active")
             token = page.token
             if not token:
                 return
+
+    def _add(self, record: str, run: str, active: bool) -> None:
+        """Note a run. One that a slow store made after it had been given up, and made again, is deleted: a record has one."""
+        known = self.runs.get(record)
+        if not active:
+            self.deleted.add(run)
+        if known is None or known in self.deleted:
+            self.runs[record] = run
+        elif active:
+            self.runs[record], double = min(known, run), max(known, run)
+            self.client.delete_run(double)
 
     def create(self, record: str, name: str, start: int, parent: str | None) -> str:
         """Make the run of a record, begun at `start` (ms), under the run `parent`; return its id."""

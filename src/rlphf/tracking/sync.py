@@ -57,8 +57,8 @@ class Counts:
 class Sender:
     """Brings one experiment in MLflow up to the records under `results`, its folder; opens the store when it is first needed."""
 
-    def __init__(self, results: Path, uri: str, experiment: str):
-        self.results, self.uri, self.experiment = Path(results), uri, experiment
+    def __init__(self, results: Path, uri: str, experiment: str, closed: bool = False):
+        self.results, self.uri, self.experiment, self.closed = Path(results), uri, experiment, closed
         self.store: Store | None = None
 
     def send(self) -> Counts:
@@ -93,7 +93,7 @@ class Sender:
 
     def _send(self, store: Store, entry: Entry, workflow: Mapping[str, Any], counts: Counts) -> None:
         """Send what is new in a record."""
-        record, status = settled(entry, workflow)
+        record, status = settled(entry, workflow, self.closed)
         state = read_or_empty(entry.folder / SENT)
         run = store.runs.get(record["id"])
         if run is None or state.get("run") != run or state.get("record") != record["id"]:
@@ -138,13 +138,14 @@ class Sender:
             confirm(done=True)
 
 
-def sync(results: Path, uri: str, experiment: str) -> Counts:
+def sync(results: Path, uri: str, experiment: str, closed: bool = False) -> Counts:
     """Send everything under `results`, the experiment's folder, that MLflow at `uri` does not have yet, each part once.
 
-    One run per workflow start, one under it per step; those of an earlier start too. Never raises for a store that is away:
-    `waiting` counts what is left for later.
+    One run per workflow start, one under it per step; those of an earlier start too. `closed` says that no other host is at work
+    there any more: what still says "running" was killed. Never raises for a store that is away: `waiting` counts what is left
+    for later.
     """
-    return Sender(results, uri, experiment).send()
+    return Sender(results, uri, experiment, closed).send()
 
 
 def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = None, interval: float = 2.0) -> Counts:
@@ -167,7 +168,12 @@ def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = No
             ended = ended and (parent_pid is None or workflow != over)
             gone = parent_pid is not None and (parent is None or process_start(parent_pid) != parent)
             last = last or ended or gone
-            counts = sender.send()
+            try:
+                counts = sender.send()
+            except OSError as error:
+                # A full disk, say: what was sent cannot be noted now, and is known again when it is sent again.
+                problem = f"{results}: nothing can be noted here, will be tried again ({_line(error)})"
+                counts = Counts(waiting=len(entries(results)), problems=[problem])
             for problem in counts.problems:
                 if problem not in total.problems:
                     print(f"tracking: {problem}", flush=True)
