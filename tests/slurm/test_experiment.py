@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from tests.workflow.conftest import copy_to, run_snakemake
+from tests.workflow.test_results import outputs
 
 from rlphf.files import sha256
 
-pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.workflow]
 
 # Few jobs, and still each kind: several at once, GPUs and none, groups.
 SMALL = """\
@@ -30,19 +31,6 @@ def records(folder: Path) -> dict[str, dict]:
     """Return {folder of a step below the seed's or the experiment's: its record}."""
     root = (folder / "results").resolve()
     return {path.parent.relative_to(root).as_posix(): json.loads(path.read_text()) for path in root.rglob("record.json")}
-
-
-def outputs(folder: Path) -> dict[str, str]:
-    """Return {path: digest} of the results that have the same bytes wherever they are made."""
-    root, kept = (folder / "results" / "ci").resolve(), ("seed-1103", "tables")
-    changing = ("logs", "benchmarks", "timings", "budgets", "curves")
-    return {
-        path.relative_to(root).as_posix(): sha256(path)
-        for path in root.rglob("*")
-        if path.suffix in (".parquet", ".safetensors", ".csv")
-        and path.relative_to(root).parts[0] in kept
-        and not set(changing) & {path.stem, *path.relative_to(root).parts}
-    }
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +99,7 @@ def test_a_second_start_has_nothing_to_do(fanned, snakemake):
     assert "Nothing to be done" in again.said
 
 
+@pytest.mark.slow
 def test_results_are_those_of_one_machine_to_the_byte(fanned, tmp_path):
     folder = copy_to(tmp_path / "rlphf")
     (folder / "small.yaml").write_text(SMALL)
@@ -121,6 +110,7 @@ def test_results_are_those_of_one_machine_to_the_byte(fanned, tmp_path):
     assert here == there
 
 
+@pytest.mark.slow
 def test_a_policy_whose_job_was_cancelled_goes_on_from_its_checkpoint_and_ends_with_the_same_bytes(
     fanned, tmp_path, cluster, snakemake, wait_for
 ):
@@ -144,6 +134,7 @@ def test_a_policy_whose_job_was_cancelled_goes_on_from_its_checkpoint_and_ends_w
     assert sha256(again / SEED / "ppo/P1A/adapter") == sha256(undisturbed / SEED / "ppo/P1A/adapter")
 
 
+@pytest.mark.slow
 def test_two_people_run_different_experiments_in_one_clone(tmp_path, snakemake, wait_for):
     folder = copy_to(tmp_path / "rlphf")
     names = ("mine", "yours")
