@@ -43,7 +43,7 @@ JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/finished.txt
 AccountingStorageType=accounting_storage/none
 MailProg=/bin/true
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
@@ -94,6 +94,7 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.daemons: list[subprocess.Popen[bytes]] = []
 
     @property
     def variables(self) -> dict[str, str]:
@@ -145,7 +146,7 @@ def running(folder: Path) -> Iterator[Cluster]:
     ]
     with ExitStack() as stack:
         for command in commands:
-            stack.enter_context(_daemon(command, {**os.environ, **cluster.variables}))
+            cluster.daemons.append(stack.enter_context(_daemon(command, {**os.environ, **cluster.variables})))
             if command[0] == "munged":
                 _until_there(folder / "munge.socket")
         cluster.until("idle")
@@ -194,7 +195,7 @@ def _write(folder: Path) -> None:
 
 
 @contextmanager
-def _daemon(command: list[str], environment: dict[str, str]) -> Iterator[None]:
+def _daemon(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     program = shutil.which(command[0], path=SEARCHED) or command[0]
     # A session of its own: Ctrl-C on the tests is for them to handle.
     process = subprocess.Popen(
@@ -206,7 +207,7 @@ def _daemon(command: list[str], environment: dict[str, str]) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,27 +61,45 @@ class Start:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """A running cluster of three nodes, one of them with two GPUs in name."""
-    reason = missing()
-    if reason:
+def start_cluster() -> Callable[[], AbstractContextManager[Cluster]]:
+    """Start a cluster of three nodes, one of them with two GPUs in name; skip the test where SLURM is not installed."""
+    if reason := missing():
         pytest.skip(reason)
-    # pytest's own folders are private, and munge refuses those.
-    with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
-        Path(folder).chmod(0o755)
-        with running(Path(folder)) as cluster:
-            yield cluster
+
+    @contextmanager
+    def start() -> Iterator[Cluster]:
+        # pytest's own folders are private, and munge refuses those.
+        with tempfile.TemporaryDirectory(prefix="slurm-") as folder:
+            Path(folder).chmod(0o755)
+            with running(Path(folder)) as cluster:
+                yield cluster
+
+    return start
 
 
 @pytest.fixture(scope="session")
-def snakemake(cluster: Cluster) -> Callable[..., Start]:
+def cluster(start_cluster: Callable[[], AbstractContextManager[Cluster]]) -> Iterator[Cluster]:
+    """A running cluster that all tests share."""
+    with start_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def snakemake(cluster: Cluster) -> Iterator[Callable[..., Start]]:
     """Start Snakemake in a folder with arguments, under the profile and an unchanged copy of the site's template."""
+    started: list[Start] = []
 
     def start(folder: Path, *arguments: str) -> Start:
         shutil.copy(PROFILE / "site.yaml", folder)
-        return Start(folder, cluster, arguments)
+        started.append(Start(folder, cluster, arguments))
+        return started[-1]
 
-    return start
+    yield start
+    for one in started:
+        # Of a test that failed.
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
 
 
 @pytest.fixture(scope="session")
