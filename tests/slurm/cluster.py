@@ -68,7 +68,7 @@ class Node:
 
     name: str
     partition: str
-    cpus: int = 1
+    cpus: int = 2
     gpus: int = 0
 
 

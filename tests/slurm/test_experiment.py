@@ -41,7 +41,7 @@ def fanned(tmp_path_factory, snakemake):
     scratch = tmp_path_factory.mktemp("scratch")
     (folder / "results").symlink_to(scratch)
     start = snakemake(folder, *ARGUMENTS)
-    status = start.ends(900)
+    status = start.ends(2400)
     logs = "\n".join(path.read_text() for path in sorted(scratch.rglob("*.log")))
     assert status == 0, f"{start.said}\n{logs}"
     return folder, start.said

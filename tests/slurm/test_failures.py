@@ -98,7 +98,7 @@ def test_a_job_leaves_a_drained_node_alone_and_another_that_fails_for_the_next(t
 def test_ctrl_c_cancels_all_jobs_and_their_processes(tmp_path, cluster, snakemake, wait_for):
     names = ("one", "two", "three")
     sleep = "echo $$ > $SLURM_JOB_ID.pid; sleep 200"
-    start = snakemake(workflow(tmp_path, collected(*names), *(rule(name, sleep) for name in names)))
+    start = snakemake(workflow(tmp_path, collected(*names), *(rule(name, sleep, "gpu=0, cpus_per_task=2") for name in names)))
     # Two run and one waits for a node.
     wait_for(lambda: len(list(tmp_path.glob("*.pid"))) == 2, what=start.said)
     start.process.send_signal(signal.SIGINT)
