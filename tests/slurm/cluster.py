@@ -111,6 +111,11 @@ class Cluster:
         lines = self.ask("squeue", "--states=all", "--noheader", "--format=%i %T").splitlines()
         return dict(line.split() for line in lines)
 
+    def gpus(self) -> dict[str, str]:
+        """Return {job: what it asked for of GPUs, such as "gres:gpu:1", or "N/A"} of all jobs."""
+        lines = self.ask("squeue", "--states=all", "--noheader", "--Format=JobID:12,tres-per-job:40").splitlines()
+        return dict(line.split() for line in lines)
+
     def finished(self) -> dict[str, dict[str, str]]:
         """Return {job: {JobState, Partition, NodeList, ...}} as SLURM wrote it down; of a job that ran again, the last time."""
         path = self.folder / "finished.txt"

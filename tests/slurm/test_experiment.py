@@ -66,11 +66,11 @@ def test_steps_that_can_run_at_once_do(fanned):
 
 
 def test_what_trains_or_samples_has_a_gpu_and_what_reads_tables_has_none(fanned, cluster):
+    finished, gpus = cluster.finished(), cluster.gpus()
     for name, record in records(fanned[0]).items():
-        job = cluster.finished()[record["slurm_job_id"]]
+        job = record["slurm_job_id"]
         model = re.search(r"/(backbone|rollouts|pairs|reward|ppo|responses)(/|$)", name)
-        assert job["Partition"] == ("gpu" if model else "cpu"), name
-        assert ("gres/gpu=1" in job["Tres"]) == bool(model), (name, job["Tres"])
+        assert (finished[job]["Partition"], gpus[job]) == (("gpu", "gres:gpu:1") if model else ("cpu", "N/A")), name
 
 
 def test_small_steps_share_a_job(fanned):
