@@ -10,7 +10,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment test test-all bench lint fuzz audit licences ui tracking-server clean
+.PHONY: setup demo ci-experiment test test-all test-slurm bench lint fuzz audit licences ui tracking-server clean
 
 FUZZ_SECONDS ?= 60
 # Given on the command line alone: some shells have a variable HOST with the machine's name.
@@ -38,6 +38,9 @@ test: setup  ## the test suite
 
 test-all: setup  ## the test suite with the long tests
 	$(BIN)/python -m pytest
+
+test-slurm: setup  ## the DAG on a small SLURM cluster that is started here (Debian: apt-get install slurm-wlm munge)
+	$(BIN)/python -m pytest tests/slurm
 
 bench: setup  ## speed and memory against others, hours on an idle machine; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -25,8 +25,9 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 
 def project() -> dict[str, str]:
-    """Return the pins of pyproject.toml, those for tests included."""
-    return pins([*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["test"]])
+    """Return the pins of pyproject.toml, those for tests and for SLURM included."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    return pins([*PROJECT["project"]["dependencies"], *extras["test"], *extras["slurm"]])
 
 
 def test_lock_pins_all_that_the_project_pins_at_the_same_version():

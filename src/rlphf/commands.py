@@ -265,7 +265,7 @@ COMMANDS = (
             Option("config", "config/config.yaml and the experiment's file, the later one over the earlier", "paths"),
             Option("gpu-gb", "memory of the GPU in GB", "number", required=False),
             Option("gpus", "GPUs that share a step, where it can be shared", "integer", required=False),
-            Option("profile", "folder of a Snakemake profile that names it, as resource gpu_gb", required=False),
+            Option("profile", "Snakemake profile, a file or its folder, that names it, as resource gpu_gb", required=False),
             Option("cpu", "plan for this machine without a GPU", "switch", required=False),
             Option("model-config", "config.json of the backbone, where it is not on this machine", required=False),
             Option("prompt-tokens", "tokens of the longest prompt (256)", "integer", required=False),

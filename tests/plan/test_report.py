@@ -46,8 +46,9 @@ def test_a_profile_names_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture) 
     profile = tmp_path / "profile"
     profile.mkdir()
     (profile / "config.yaml").write_text("default-resources:\n  - mem_mb=1000\n  - gpu_gb=16\n")
-    assert main(["plan", "--config", BASE, "--profile", str(profile)]) == 0
-    assert "demo on a GPU of 16.0 GB" in capsys.readouterr().out
+    for given in (profile, profile / "config.yaml"):
+        assert main(["plan", "--config", BASE, "--profile", str(given)]) == 0
+        assert "demo on a GPU of 16.0 GB" in capsys.readouterr().out
     for text in ("default-resources: [mem_mb=1000]", "default-resources: [gpu_gb=big]", "cores: all", ""):
         (profile / "config.yaml").write_text(text)
         assert main(["plan", "--config", BASE, "--profile", str(profile)]) == 2

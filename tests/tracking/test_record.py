@@ -90,6 +90,17 @@ def test_commit_and_changes_are_recorded_inside_a_repository() -> None:
     assert (record(Path("changed"))["git_commit"], record(Path("changed"))["git_dirty"]) == (head, True)
 
 
+def test_a_record_names_the_job_of_slurm_that_its_step_ran_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with step("tables", "here"):
+        pass
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with step("tables", "there"):
+        pass
+    assert "slurm_job_id" not in record(Path("here"))
+    assert record(Path("there"))["slurm_job_id"] == "4711"
+
+
 def test_nan_and_infinity_survive_in_metrics() -> None:
     with step("ppo", "out") as run:
         run.log({"nan": float("nan"), "up": float("inf"), "down": float("-inf"), "flag": True, "kl": 0.1}, step=3)

@@ -133,6 +133,17 @@ def test_runs_have_names_for_people() -> None:
     assert sorted(statuses()) == ["backbone", "general", "generate vb", "ppo P1A"]
 
 
+def test_a_run_is_found_by_its_job_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    ppo("P1A")
+    monkeypatch.delenv("SLURM_JOB_ID")
+    ppo("P1B")
+    sync(RESULTS, URI, "demo")
+    assert rows("select r.name, t.value from tags t join runs r on t.run_uuid = r.run_uuid where key = 'slurm_job_id'") == [
+        ("ppo P1A", "4711")
+    ]
+
+
 def test_times_are_those_of_the_step_and_not_of_its_sending() -> None:
     folder = ppo("P1A")
     sync(RESULTS, URI, "demo")

@@ -56,6 +56,11 @@ TABLE_NAMES = (
 TABLE_NAMES += "merges budgets release_bugs timings curves".split()
 FIGURE_NAMES = "curves adapters methods criteria win_rates judges adapter_effects tradeoff release_bugs front costs".split()
 
+# Steps that several processes can share name their GPUs in the command, so they have to declare them: those that the profile
+# gives to all steps.
+DEFAULTS = workflow.resource_settings.default_resources or {}
+GPU = DEFAULTS["gpu"].value if "gpu" in DEFAULTS else 0
+
 USER_METHODS = EXPERIMENT.user_evaluation.methods
 RAW_USERS = EXPERIMENT.user_data.source != "testbed"
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.

@@ -29,7 +29,7 @@ rule reward:
     benchmark:
         f"{SEED}/benchmarks/reward/{{preference}}.tsv"
     resources:
-        gpu=0,
+        gpu=GPU,
     params:
         settings=lambda wildcards: settings(
             *("reward", "mistakes.duplicated_pairs"),
@@ -68,7 +68,7 @@ rule ppo:
     wildcard_constraints:
         preference="|".join(ALONE),
     resources:
-        gpu=0,
+        gpu=GPU,
     params:
         settings=lambda wildcards: settings(
             "ppo", "mistakes", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
@@ -123,7 +123,7 @@ rule mt:
     benchmark:
         f"{SEED}/benchmarks/sft/mt.tsv"
     resources:
-        gpu=0,
+        gpu=GPU,
     params:
         settings=settings("mt"),
         source=source_digest("mt train"),

@@ -57,7 +57,7 @@ rule user_model:
     benchmark:
         f"{SEED}/benchmarks/users/models/{{model}}.tsv"
     resources:
-        gpu=0,
+        gpu=GPU,
     params:
         settings=lambda wildcards: varied(wildcards.seed, "users", *TRAINED_WITH.get(wildcards.model, ["dpo"])),
         source=source_digest("users train"),

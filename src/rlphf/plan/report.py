@@ -56,9 +56,9 @@ def _read(path: Path) -> PretrainedConfig:
         raise InputError(f"{path}: cannot be read as a GGUF language model ({reason}); get the file again") from None
 
 
-def profile_memory(folder: Path) -> float:
-    """Return the memory of a GPU, in GB, that a profile names: resource `gpu_gb` of its `default-resources`."""
-    path = folder / "config.yaml"
+def profile_memory(profile: Path) -> float:
+    """Return the memory of a GPU, in GB, that a profile (a file, or its folder) names: `gpu_gb` of its `default-resources`."""
+    path = profile if profile.is_file() else profile / "config.yaml"
     raw = read_yaml(path)[0]
     resources = (raw if isinstance(raw, dict) else {}).get("default-resources") or []
     named = resources if isinstance(resources, dict) else dict(str(entry).partition("=")[::2] for entry in resources)

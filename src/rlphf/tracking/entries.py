@@ -122,7 +122,8 @@ def run_name(record: Mapping[str, Any]) -> str:
 
 def run_tags(record: Mapping[str, Any]) -> dict[str, Any]:
     """The record's tags and what else one may want to filter runs by."""
-    known = {key: record.get(key) for key in ("config_hash", "seed", "git_commit", "git_dirty", "device", "threads", "host")}
+    names = ("config_hash", "seed", "git_commit", "git_dirty", "device", "threads", "host", "slurm_job_id")
+    known = {key: record.get(key) for key in names}
     tags = {
         **known,
         "rlphf.step": record["step"],

@@ -76,10 +76,14 @@ def versions() -> dict[str, str]:
 
 
 def provenance(pid: int | None = None) -> dict[str, Any]:
-    """Return the fields that every record begins with; `pid` is the process that it speaks for (default: this one)."""
+    """Return the fields that every record begins with; `pid` is the process that it speaks for (default: this one).
+
+    A process of a SLURM job adds `slurm_job_id`.
+    """
     pid = os.getpid() if pid is None else pid
     record = {"id": uuid.uuid4().hex, "status": "running", "start": now(), "end": None, "host": platform.node()}
-    return {**record, "pid": pid, "process_start": process_start(pid), **_git()}
+    job = {"slurm_job_id": os.environ["SLURM_JOB_ID"]} if "SLURM_JOB_ID" in os.environ else {}
+    return {**record, "pid": pid, "process_start": process_start(pid), **job, **_git()}
 
 
 def _git() -> dict[str, Any]:
