@@ -24,3 +24,4 @@ rule all:
         rules.user_figures.output if USER_METHODS else [],
         expand(rules.soups.output.soups, seed=SEEDS),
         rules.claims.output,
+        rules.explorer.output,

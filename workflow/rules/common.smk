@@ -210,6 +210,15 @@ def user_results(wildcards=None, seed=EXPERIMENT.seed):
     return found
 
 
+def users_shown(seed=EXPERIMENT.seed):
+    """Return what the explorer shows of a seed's users: who they are, what they were answered, their soups and scores."""
+    if not USER_METHODS:
+        return []
+    shown = [rules.user_import.output.users] if RAW_USERS else [rules.user_pairs.output.users, *rules.user_scores.output]
+    shown += [rules.user_soups.output.inferred] if "psoups_inferred" in USER_METHODS else []
+    return expand([*shown, rules.user_answers.output[0]], seed=seed, user_method=USER_METHODS)
+
+
 wildcard_constraints:
     seed="[0-9]+(/mistakes/[a-z_]+|/ablations/[a-z_]+[.][a-z_]+-[a-z0-9.-]+)?",
     preference="P[0-9A-Z]+|general|pmorl|gold|selector|raw-[A-Za-z0-9_-]+",

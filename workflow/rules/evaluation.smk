@@ -151,6 +151,33 @@ rule figures:
         "rlphf figures --notebook {input.notebook:q} --tables {params.tables:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+rule explorer:
+    input:
+        prompts=expand(rules.prompts.output, seed=EXPERIMENT.seed),
+        responses=expand(
+            rules.generate.output,
+            seed=EXPERIMENT.seed,
+            method=[*METHODS, *(["front"] if EXPERIMENT.evaluation.front else [])],
+        ),
+        judged=verdicts(EXPERIMENT.seed)[0],
+        users=users_shown(),
+        tables=[f"{TABLES}/curves.parquet", f"{TABLES}/front.parquet"],
+    output:
+        f"{RESULTS}/explorer.html",
+    log:
+        f"{OWN}/logs/explorer.log",
+    params:
+        settings=settings(
+            *("evaluation.methods", "evaluation.front", "evaluation.front_points", "evaluation.split", "evaluation.judges"),
+            *("combination_preferences", "soup.weights", "user_evaluation.methods", "user_data.source"),
+        ),
+        source=source_digest("explorer"),
+        results=subpath(output[0], parent=True),
+        run=OWN,
+    shell:
+        "rlphf explorer --results {params.results:q} --seed-folder {params.run:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule summary:
     input:
         figures=rules.figures.output,
