@@ -75,13 +75,18 @@ class Chromium:
 
     def open(self, path: Path, fragment: str = "") -> float:
         """Open a file anew, with the hash `fragment`; return the seconds until the page was loaded and its scripts had run."""
-        self.call("Page.navigate", url="about:blank")
-        self.errors, self.requests, self._loaded = [], [], False
+        # Another hash of the page that is open would load nothing.
+        self._go("about:blank")
+        self.errors, self.requests = [], []
         began = time.perf_counter()
-        self.call("Page.navigate", url=f"{path.absolute().as_uri()}{fragment}")
+        self._go(f"{path.absolute().as_uri()}{fragment}")
+        return time.perf_counter() - began
+
+    def _go(self, url: str) -> None:
+        self._loaded = False
+        self.call("Page.navigate", url=url)
         while not self._loaded:
             self._receive()
-        return time.perf_counter() - began
 
     def run(self, script: str) -> Any:
         """Return the value of an expression on the page, awaited; raise AssertionError if it throws."""

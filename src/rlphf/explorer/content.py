@@ -116,7 +116,7 @@ def cell(rows: Sequence[Row], texts: Texts, judged: Judged, where: str) -> Row:
         for criterion, scores in judged.items():
             if (prompt, sample) not in scores:
                 raise InputError(
-                    f"{where}: prompt {prompt}, sample {sample} has no score by {criterion}; judge the responses again"
+                    f"{where}: prompt {prompt}, sample {sample} has no score by {criterion}; judge it again"
                 )
     return {
         "samples": len(samples),
