@@ -10,9 +10,10 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment test test-all bench lint fuzz audit licences ui clean
+.PHONY: setup demo ci-experiment report test test-all bench lint fuzz audit licences ui clean
 
 FUZZ_SECONDS ?= 60
+EXPERIMENT ?= demo
 
 setup: $(VENV)/.ready
 
@@ -29,6 +30,9 @@ demo: setup  ## the whole `demo` experiment, from raw preferences to judged soup
 ci-experiment: setup  ## the same DAG with a tiny model, in minutes
 	$(SNAKEMAKE) --configfile config/experiments/ci.yaml $(ARGS)
 	@cat results/ci/summary.txt 2>/dev/null || true
+
+report: setup  ## Snakemake's report of a finished experiment, one HTML file; EXPERIMENT=demo
+	$(SNAKEMAKE) --configfile config/experiments/$(EXPERIMENT).yaml --report results/$(EXPERIMENT)/report.html $(ARGS)
 
 test: setup  ## the test suite
 	$(BIN)/python -m pytest -m "not slow"

@@ -19,7 +19,7 @@ HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "mlflow", "accelera
 # Commands that work on texts, tables and records alone, and so have to start without any of the above.
 LIGHT = ("data prepare", "data prompts", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
 LIGHT += ("judge oracle", "judge rules", "judge llm", "judge export", "judge import", "judge users")
-LIGHT += ("users import", "users tables", "claims")
+LIGHT += ("users import", "users tables", "claims", "explorer")
 # Commands that read tensors and no model.
 WITH_TORCH_ALONE = ("soup all", "soup merge")
 

@@ -52,7 +52,9 @@ def outputs(folder: Path) -> dict[str, str]:
     Budgets and what users cost are times in part. Curves have times among their metrics, and figures are drawn from them.
     """
     results = folder / "results" / "ci"
-    found = [path for kind in ("parquet", "csv", "md", "safetensors", "yaml", "json") for path in results.rglob(f"*.{kind}")]
+    found = [
+        path for kind in ("parquet", "csv", "md", "safetensors", "yaml", "json", "html") for path in results.rglob(f"*.{kind}")
+    ]
     timed = (".", "timings", "budgets", "curves", "users_cost")
     kept = [path for path in found if path.name != "record.json" and not path.name.startswith(timed)]
     return {path.relative_to(results).as_posix(): sha256(path) for path in kept}
@@ -123,7 +125,7 @@ def test_python_of_the_readme_loads_a_soup_and_answers(finished, run_in):
 def test_every_step_left_a_finished_record_with_what_it_was_made_from(finished):
     found = records(finished)
     steps = Counter(record["step"].split()[0] for record in found.values())
-    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "tables", "claims", "figures", "user"), 1)
+    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "tables", "claims", "figures", "explorer", "user"), 1)
     assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 5, "ppo": 4, "generate": 9, "judge": 3}
     workflow = json.loads((finished / "results" / "ci" / ".workflow.json").read_text())
     assert workflow["status"] == "finished" and workflow["targets"] == ["all"]

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from snakemake.io import report as shown_in_report
+
 from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
 from rlphf.config import check_files
@@ -208,6 +210,20 @@ def user_results(wildcards=None, seed=EXPERIMENT.seed):
         if EXPERIMENT.population.unseen and {"pdpo_individual", "psoups_inferred"} <= set(USER_METHODS):
             found += expand(rules.cold_start.output, seed=seed)
     return found
+
+
+def reported(what, folder, names, *kinds):
+    """Return the files of `names` in `folder` of all `kinds`, which Snakemake's report lists in its category `what`."""
+    return [
+        shown_in_report(
+            f"{folder}/{name}.{kind}",
+            caption=f"../report/{what.lower()}.rst",
+            category=what,
+            labels={what.removesuffix("s"): name.replace("_", " "), "Format": kind},
+        )
+        for kind in kinds
+        for name in names
+    ]
 
 
 def users_shown(seed=EXPERIMENT.seed):

@@ -103,7 +103,8 @@ rule tables:
     input:
         unpack(measured),
     output:
-        expand(f"{TABLES}/{{table}}.{{kind}}", table=TABLE_NAMES, kind=["parquet", "csv", "md"]),
+        expand(f"{TABLES}/{{table}}.parquet", table=TABLE_NAMES),
+        reported("Tables", TABLES, TABLE_NAMES, "csv", "md"),
     log:
         f"{OWN}/logs/tables.log",
     params:
@@ -122,7 +123,8 @@ rule claims:
         [path for seed in SEEDS for path in user_results(seed=seed)],
         ledger="config/claims.yaml",
     output:
-        expand(f"{TABLES}/claims.{{kind}}", kind=["parquet", "csv", "md"]),
+        f"{TABLES}/claims.parquet",
+        reported("Tables", TABLES, ["claims"], "csv", "md"),
     log:
         f"{OWN}/logs/claims.log",
     params:
@@ -139,7 +141,8 @@ rule figures:
         tables=rules.tables.output,
         notebook="notebooks/results.ipynb",
     output:
-        expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=["png", "pdf"]),
+        reported("Figures", FIGURES, FIGURE_NAMES, "png"),
+        expand(f"{FIGURES}/{{figure}}.pdf", figure=FIGURE_NAMES),
         notebook=f"{FIGURES}/results.ipynb",
     log:
         f"{OWN}/logs/figures.log",

@@ -68,8 +68,13 @@ def _lines(points: list[Row], x: str, x_title: str, y_title: str, name: str, ord
         alt.Chart(alt.Data(values=points))
         .mark_line(strokeWidth=2)
         .encode(
-            x=alt.X(f"{x}:Q", title=x_title, axis=alt.Axis(grid=False, tickMinStep=0.1 if x == "weight" else 1)),
-            y=alt.Y("value:Q", title=y_title, axis=alt.Axis(tickCount=5)),
+            x=alt.X(
+                f"{x}:Q",
+                title=x_title,
+                scale=alt.Scale(nice=False),
+                axis=alt.Axis(grid=False, tickMinStep=0.1 if x == "weight" else 1),
+            ),
+            y=alt.Y("value:Q", title=y_title, axis=alt.Axis(tickCount=4)),
             color=alt.Color(f"{name}:N", scale=alt.Scale(domain=order, range=colours), legend=legend),
             strokeDash=alt.StrokeDash(f"{name}:N", scale=alt.Scale(domain=order, range=dashes), legend=legend),
             tooltip=[f"{name}:N", alt.Tooltip(f"{x}:Q", title=x), alt.Tooltip("value:Q", format=".3f")],

@@ -60,6 +60,12 @@ class Texts:
         return [{"id": name, "prompt": self.rows[name]["prompt"], "topic": self.rows[name]["topic"]} for name in self.prompts]
 
 
+def responses_of(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
+    """Return the files of responses that are shown, by method; "front" is one where there is a front."""
+    names = [*experiment.evaluation.methods, *([FRONT] if experiment.evaluation.front else [])]
+    return {name: seed_folder / "responses" / name / "responses.parquet" for name in names}
+
+
 def content(experiment: Experiment, seed_folder: Path) -> Row:
     """Return all that the page shows of the run in `seed_folder`, its curves aside.
 
@@ -115,9 +121,7 @@ def cell(rows: Sequence[Row], texts: Texts, judged: Judged, where: str) -> Row:
             raise InputError(f"{where}: prompt {prompt} has no sample {sample}; generate the responses again")
         for criterion, scores in judged.items():
             if (prompt, sample) not in scores:
-                raise InputError(
-                    f"{where}: prompt {prompt}, sample {sample} has no score by {criterion}; judge it again"
-                )
+                raise InputError(f"{where}: prompt {prompt}, sample {sample} has no score by {criterion}; judge it again")
     return {
         "samples": len(samples),
         "prompts": [texts.prompt(name) for name in names],
@@ -144,8 +148,7 @@ def _grouped(rows: Iterable[Row], name: str) -> dict[tuple[str, Any], list[Row]]
 def _cells(experiment: Experiment, seed_folder: Path, texts: Texts) -> list[Row]:
     scores = first_scores(experiment, seed_folder)
     cells = []
-    for method in [*experiment.evaluation.methods, *([FRONT] if experiment.evaluation.front else [])]:
-        path = seed_folder / "responses" / method / "responses.parquet"
+    for path in responses_of(experiment, seed_folder).values():
         table = read_parquet(path, RESPONSES)
         check_responses(table, str(path))
         for (name, combination), rows in _grouped(table.to_pylist(), "combination").items():

@@ -14,8 +14,9 @@ from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.evaluate.scores import FRONT, Row
 from rlphf.evaluate.table_files import read_table
+from rlphf.evaluate.tables import verdicts_of
 from rlphf.explorer.charts import curves, front
-from rlphf.explorer.content import content
+from rlphf.explorer.content import content, responses_of
 from rlphf.files import write_text
 from rlphf.tracking.record import step
 
@@ -32,7 +33,8 @@ def as_json(value: Any) -> str:
 def page(shown: Row, charts: Sequence[Row]) -> str:
     """Return the page of what `content` gathered and of `charts`; equal contents give equal texts.
 
-    Vega is kept as a text that the page runs when it first draws a chart, so that answers are there at once.
+    Vega is kept as a text that the page runs when it first draws a chart, so that answers are there at once. It compiles the
+    expressions of charts, which is what the page's content policy allows `unsafe-eval` for.
     """
     parts = {
         "title": html.escape(f"{shown['experiment']}, seed {shown['seed']}"),
@@ -55,7 +57,9 @@ def explorer_step(results: Path, seed_folder: Path, out: Path) -> None:
         raise InputError(f"{seed_folder}: no such folder; it should hold the outputs of a run")
     config, tables = seed_folder / "config.yaml", results / "tables"
     experiment = load(config)
-    inputs = {"config": config, **{name: tables / f"{name}.parquet" for name in ("curves", FRONT)}}
+    inputs = {"config": config, "scores": verdicts_of(experiment.evaluation.judges[0], experiment, seed_folder)}
+    inputs |= {name: tables / f"{name}.parquet" for name in ("curves", FRONT)}
+    inputs |= {f"responses/{name}": path for name, path in responses_of(experiment, seed_folder).items()}
     with step("explorer", out.parent / out.stem, experiment, inputs=inputs) as run:
         shown = content(experiment, seed_folder)
         charts = [*curves(read_table(tables, "curves")), *front(read_table(tables, FRONT))]
