@@ -32,7 +32,8 @@ ci-experiment: setup  ## the same DAG with a tiny model, in minutes
 	@cat results/ci/summary.txt 2>/dev/null || true
 
 report: setup  ## Snakemake's report of a finished experiment, one HTML file; EXPERIMENT=demo
-	$(SNAKEMAKE) --configfile config/experiments/$(EXPERIMENT).yaml --report results/$(EXPERIMENT)/report.html $(ARGS)
+	$(SNAKEMAKE) --configfile config/experiments/$(EXPERIMENT).yaml --report results/$(EXPERIMENT)/report.html \
+		--report-stylesheet workflow/report/report.css $(ARGS)
 
 test: setup  ## the test suite
 	$(BIN)/python -m pytest -m "not slow"

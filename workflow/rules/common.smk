@@ -219,7 +219,7 @@ def reported(what, folder, names, *kinds):
             f"{folder}/{name}.{kind}",
             caption=f"../report/{what.lower()}.rst",
             category=what,
-            labels={what.removesuffix("s"): name.replace("_", " "), "Format": kind},
+            labels={what.removesuffix("s"): name.replace("_", " ")} | ({"Format": kind} if len(kinds) > 1 else {}),
         )
         for kind in kinds
         for name in names

@@ -21,6 +21,8 @@ from rlphf.files import write_text
 from rlphf.tracking.record import step
 
 PARTS = Path(__file__).parent
+# The version whose specifications Altair writes: "v6.4.1" is 6.4.
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 SLOT = re.compile(r"<!-- (\w+) -->")
 
 
@@ -42,7 +44,7 @@ def page(shown: Row, charts: Sequence[Row]) -> str:
         "script": (PARTS / "page.js").read_text(encoding="utf-8"),
         "content": as_json(shown),
         "charts": as_json(list(charts)),
-        "vega": as_json(vl_convert.javascript_bundle(vl_version=".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2]))),
+        "vega": as_json(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)),
     }
     # In one pass: what is put in is not looked through for slots.
     return SLOT.sub(lambda slot: parts[slot[1]], (PARTS / "page.html").read_text(encoding="utf-8"))
