@@ -180,7 +180,8 @@ def test_curves_are_drawn_with_a_text_for_those_who_do_not_see_them(opened):
         "new Promise(done => { const wait = () => {"
         " const charts = [...document.querySelectorAll('.chart')]"
         ".filter(chart => chart.querySelector('svg .mark-line path'));"
-        " if (charts.length === 6) done(charts.map(chart => chart.getAttribute('aria-label'))); else setTimeout(wait, 20); }; wait(); })"
+        " if (charts.length === 6) done(charts.map(chart => chart.getAttribute('aria-label')));"
+        " else setTimeout(wait, 20); }; wait(); })"
     )
     labels = opened.run(drawn)
     assert labels[0].startswith("Reward-model score by PPO's outer step. P1A elementary ends at")

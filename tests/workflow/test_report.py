@@ -20,8 +20,8 @@ def report(finished, snakemake, ci, tmp_path_factory):
 
 
 def listed(report, name):
-    """The value of one of the report's variables."""
-    found = re.search(rf"var {name} = (.*);$", report, re.MULTILINE)
+    """The value of the variable that is set in the script `name`."""
+    found = re.search(rf'<script id="{name}">\s*var \w+ = (.*);$', report, re.MULTILINE)
     assert found
     return json.loads(found[1])
 
@@ -36,7 +36,7 @@ def test_all_tables_and_figures_are_listed_and_lie_in_it(finished, report):
 
 
 def test_it_begins_with_the_main_results_versions_and_configuration(finished, report):
-    described = listed(report, "workflow_desc")
+    described = listed(report, "workflow-desc")
     first = (finished / "results" / "ci" / "summary.txt").read_text().splitlines()[0]
     versions = json.loads((finished / "results" / "ci" / "tables" / "record.json").read_text())["versions"]
     assert first.split()[0] in described and "experiment" in described

@@ -156,7 +156,7 @@ rule figures:
 
 rule explorer:
     input:
-        prompts=expand(rules.prompts.output, seed=EXPERIMENT.seed),
+        prompts=expand(rules.prompts.output, seed=EXPERIMENT.seed)[0],
         responses=expand(
             rules.generate.output,
             seed=EXPERIMENT.seed,
@@ -176,7 +176,7 @@ rule explorer:
         ),
         source=source_digest("explorer"),
         results=subpath(output[0], parent=True),
-        run=OWN,
+        run=subpath(input.prompts, ancestor=2),
     shell:
         "rlphf explorer --results {params.results:q} --seed-folder {params.run:q} --out {output:q} > {log:q} 2>&1"
 
