@@ -10,12 +10,13 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment test test-all test-slurm bench lint fuzz audit licences ui tracking-server clean
+.PHONY: setup demo ci-experiment report test test-all test-slurm bench lint fuzz audit licences ui tracking-server clean
 
 FUZZ_SECONDS ?= 60
 # Given on the command line alone: some shells have a variable HOST with the machine's name.
 HOST := 127.0.0.1
 PORT := 5000
+EXPERIMENT ?= demo
 
 setup: $(VENV)/.ready
 
@@ -32,6 +33,10 @@ demo: setup  ## the whole `demo` experiment, from raw preferences to judged soup
 ci-experiment: setup  ## the same DAG with a tiny model, in minutes
 	$(SNAKEMAKE) --configfile config/experiments/ci.yaml $(ARGS)
 	@cat results/ci/summary.txt 2>/dev/null || true
+
+report: setup  ## Snakemake's report of a finished experiment, one HTML file; EXPERIMENT=demo
+	$(SNAKEMAKE) --configfile config/experiments/$(EXPERIMENT).yaml --report results/$(EXPERIMENT)/report.html \
+		--report-stylesheet workflow/report/report.css $(ARGS)
 
 test: setup  ## the test suite
 	$(BIN)/python -m pytest -m "not slow"

@@ -8,6 +8,9 @@ min_version("9.27")
 configfile: "config/config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
@@ -24,3 +27,4 @@ rule all:
         rules.user_figures.output if USER_METHODS else [],
         expand(rules.soups.output.soups, seed=SEEDS),
         rules.claims.output,
+        rules.explorer.output,

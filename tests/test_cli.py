@@ -21,7 +21,7 @@ HEAVY = ("torch", "transformers", "peft", "trl", "datasets", "mlflow", "accelera
 LIGHT = ("data prepare", "data prompts", "users pairs", "annotate", "tables", "summary", "figures", "track sync", "config write")
 LIGHT += ("judge oracle", "judge rules", "judge llm", "judge export", "judge import", "judge users")
 LIGHT += ("users import", "users tables", "claims", "chat", "sample", "new-preference", "hub push", "doctor", "gc")
-LIGHT += ("track lineage", "track crate")
+LIGHT += ("track lineage", "track crate", "explorer")
 # Commands that read tensors and no model.
 WITH_TORCH_ALONE = ("soup all", "soup merge")
 

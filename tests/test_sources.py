@@ -83,7 +83,7 @@ def test_readers_of_users_are_part_of_their_import_alone(changed_by):
     assert changed_by("data/user_sources/prism.py") == {"users import"}
     assert changed_by("data/people.py") == {
         *("users import", "users pairs", "users soups", "users cold-start"),
-        *("judge users", "users tables", "claims", "figures", "summary"),
+        *("judge users", "users tables", "claims", "figures", "summary", "explorer"),
     }
 
 
@@ -95,6 +95,10 @@ def test_data_files_count_as_code_of_the_modules_beside_them(changed_by):
     changed = changed_by("testbed/topics.yaml")
     assert {"data prompts", "backbone", "annotate", "judge oracle"} <= changed
     assert not changed & {"soup all", "reward train", "policy train", "figures"}
+
+
+def test_the_page_s_parts_are_part_of_the_explorer_alone(changed_by):
+    assert changed_by("explorer/page.js") == changed_by("explorer/page.html", "explorer/page.css") == {"explorer"}
 
 
 def test_texts_that_a_judge_is_told_are_part_of_the_commands_that_show_them(changed_by):

@@ -214,6 +214,16 @@ COMMANDS = (
         (Option("notebook", "notebook to run"), Option("tables", "folder of tables"), OUT),
     ),
     Command(
+        "explorer",
+        "rlphf.explorer.page:explorer_step",
+        "one HTML page to read a run's answers, scores, soups and curves",
+        (
+            Option("results", "results/<experiment>, where the tables are"),
+            Option("seed-folder", "results/<experiment>/seed-<N>"),
+            Option("out", "HTML file to write"),
+        ),
+    ),
+    Command(
         "summary",
         "rlphf.evaluate.summary:summary_step",
         "print or write the main results",

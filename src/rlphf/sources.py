@@ -9,7 +9,7 @@ from rlphf.files import digest, sha256
 
 ROOT = Path(__file__).parent.parent
 UNCOUNTED = ("rlphf.tracking", "rlphf.config", "rlphf.settings", "rlphf.errors", "rlphf.cards", "rlphf.progress")
-DATA = ("*.yaml", "*.txt")
+DATA = ("*.yaml", "*.txt", "*.html", "*.css", "*.js")
 
 
 @cache

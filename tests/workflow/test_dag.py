@@ -26,7 +26,7 @@ def test_demo_is_one_backbone_and_a_reward_model_and_a_policy_per_preference(cle
     assert jobs.pop("generate") == sorted(["adapters", "front", *METHODS])
     assert jobs.pop("user_answers") == sorted(SERVING)
     assert jobs.pop("user_model") == sorted({method.model for method in SERVING.values()} & set(MODELS))
-    once = ("data", "prompts", "backbone", "mt", "soups", "oracle", "gold", "tables", "claims", "figures", "summary")
+    once = ("data", "prompts", "backbone", "mt", "soups", "oracle", "gold", "tables", "claims", "figures", "explorer", "summary")
     once += (*USERS, *USER_RESULTS)
     assert jobs == {name: [""] for name in once}
 
@@ -76,7 +76,7 @@ def test_another_seed_works_in_a_folder_of_its_own(clean, snakemake):
 def test_claims_wait_for_every_seed_and_tables_and_figures_for_one(clean, plan, tmp_path):
     (tmp_path / "seeds.yaml").write_text("seeds: [1103, 7]")
     one, two = plan(clean), plan(clean, "--configfile", str(tmp_path / "seeds.yaml"))
-    once = {"claims", "tables", "figures", "summary", *USER_RESULTS}
+    once = {"claims", "tables", "figures", "explorer", "summary", *USER_RESULTS}
     assert {name: len(jobs) for name, jobs in two.items()} == {
         name: len(jobs) * (1 if name in once else 2) for name, jobs in one.items()
     }

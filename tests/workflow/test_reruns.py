@@ -11,7 +11,7 @@ from tests.workflow.conftest import CI
 pytestmark = pytest.mark.workflow
 
 # What hangs on new soups, and on new policies.
-AFTER_SCORES = {"tables": [""], "claims": [""], "figures": [""], "summary": [""]}
+AFTER_SCORES = {"tables": [""], "claims": [""], "figures": [""], "explorer": [""], "summary": [""]}
 JUDGED = {"oracle": [""], "text_rules": [""], "gold": [""]}
 AFTER_SOUPS = {"generate": ["front", "psoups"], **JUDGED, **AFTER_SCORES}
 EVALUATED = ["adapters", "front", "mod", "pmorl", "psoups", "rlhf"]
@@ -90,8 +90,13 @@ def test_an_edit_of_plots_repeats_the_figures(finished, plan, ci):
         assert plan(finished, *ci) == {"figures": [""], "summary": [""]}
 
 
+def test_an_edit_of_the_explorer_s_page_repeats_the_explorer(finished, plan, ci):
+    with edited(finished / "src" / "rlphf" / "explorer" / "page.js"):
+        assert plan(finished, *ci) == {"explorer": [""]}
+
+
 LOST = {
-    "tables/methods.csv": {"tables": [""], "figures": [""], "summary": [""]},
+    "tables/methods.csv": {"tables": [""], "figures": [""], "explorer": [""], "summary": [""]},
     "figures/methods.pdf": {"figures": [""], "summary": [""]},
     "seed-1103/soups/P1A-P2A": {"soups": [""], **AFTER_SOUPS},
 }

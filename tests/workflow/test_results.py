@@ -112,7 +112,9 @@ def test_python_of_the_readme_loads_a_soup_and_answers(finished, run_in):
 def test_every_step_left_a_finished_record_with_what_it_was_made_from(finished):
     found = records(finished)
     steps = Counter(record["step"].split()[0] for record in found.values())
-    once = dict.fromkeys(("data", "prompts", "backbone", "soups", "tables", "claims", "figures", "user", "summary"), 1)
+    once = dict.fromkeys(
+        ("data", "prompts", "backbone", "soups", "tables", "claims", "figures", "explorer", "user", "summary"), 1
+    )
     assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 5, "ppo": 4, "generate": 9, "judge": 3}
     workflow = json.loads((finished / "results" / "ci" / ".workflow.json").read_text())
     assert workflow["status"] == "finished" and workflow["targets"] == ["all"]

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from snakemake.io import report as shown_in_report
+
 from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
 from rlphf.config import check_files
@@ -223,6 +225,29 @@ def user_results(wildcards=None, seed=EXPERIMENT.seed):
         if EXPERIMENT.population.unseen and {"pdpo_individual", "psoups_inferred"} <= set(USER_METHODS):
             found += expand(rules.cold_start.output, seed=seed)
     return found
+
+
+def reported(what, folder, names, *kinds):
+    """Return the files of `names` in `folder` of all `kinds`, which Snakemake's report lists in its category `what`."""
+    return [
+        shown_in_report(
+            f"{folder}/{name}.{kind}",
+            caption=f"../report/{what.lower()}.rst",
+            category=what,
+            labels={what.removesuffix("s"): name.replace("_", " ")} | ({"Format": kind} if len(kinds) > 1 else {}),
+        )
+        for kind in kinds
+        for name in names
+    ]
+
+
+def users_shown(seed=EXPERIMENT.seed):
+    """Return what the explorer shows of a seed's users: who they are, what they were answered, their soups and scores."""
+    if not USER_METHODS:
+        return []
+    shown = [rules.user_import.output.users] if RAW_USERS else [rules.user_pairs.output.users, *rules.user_scores.output]
+    shown += [rules.user_soups.output.inferred] if "psoups_inferred" in USER_METHODS else []
+    return expand([*shown, rules.user_answers.output[0]], seed=seed, user_method=USER_METHODS)
 
 
 wildcard_constraints:

@@ -104,7 +104,8 @@ rule tables:
     input:
         unpack(measured),
     output:
-        expand(f"{TABLES}/{{table}}.{{kind}}", table=TABLE_NAMES, kind=["parquet", "csv", "md"]),
+        expand(f"{TABLES}/{{table}}.parquet", table=TABLE_NAMES),
+        reported("Tables", TABLES, TABLE_NAMES, "csv", "md"),
     log:
         f"{OWN}/logs/tables.log",
     params:
@@ -123,7 +124,8 @@ rule claims:
         [path for seed in SEEDS for path in user_results(seed=seed)],
         ledger="config/claims.yaml",
     output:
-        expand(f"{TABLES}/claims.{{kind}}", kind=["parquet", "csv", "md"]),
+        f"{TABLES}/claims.parquet",
+        reported("Tables", TABLES, ["claims"], "csv", "md"),
     log:
         f"{OWN}/logs/claims.log",
     params:
@@ -140,7 +142,8 @@ rule figures:
         tables=rules.tables.output,
         notebook="notebooks/results.ipynb",
     output:
-        expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=FIGURE_NAMES, kind=["png", "pdf"]),
+        reported("Figures", FIGURES, FIGURE_NAMES, "png"),
+        expand(f"{FIGURES}/{{figure}}.pdf", figure=FIGURE_NAMES),
         notebook=f"{FIGURES}/results.ipynb",
     log:
         f"{OWN}/logs/figures.log",
@@ -150,6 +153,33 @@ rule figures:
         folder=subpath(output.notebook, parent=True),
     shell:
         "rlphf figures --notebook {input.notebook:q} --tables {params.tables:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule explorer:
+    input:
+        prompts=expand(rules.prompts.output, seed=EXPERIMENT.seed)[0],
+        responses=expand(
+            rules.generate.output,
+            seed=EXPERIMENT.seed,
+            method=[*METHODS, *(["front"] if EXPERIMENT.evaluation.front else [])],
+        ),
+        judged=verdicts(EXPERIMENT.seed)[0],
+        users=users_shown(),
+        tables=[f"{TABLES}/curves.parquet", f"{TABLES}/front.parquet"],
+    output:
+        f"{RESULTS}/explorer.html",
+    log:
+        f"{OWN}/logs/explorer.log",
+    params:
+        settings=settings(
+            *("evaluation.methods", "evaluation.front", "evaluation.front_points", "evaluation.split", "evaluation.judges"),
+            *("combination_preferences", "soup.weights", "user_evaluation.methods", "user_data.source"),
+        ),
+        source=source_digest("explorer"),
+        results=subpath(output[0], parent=True),
+        run=subpath(input.prompts, ancestor=2),
+    shell:
+        "rlphf explorer --results {params.results:q} --seed-folder {params.run:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule summary:

@@ -172,7 +172,8 @@ rule user_tables:
     input:
         user_results,
     output:
-        expand(f"{TABLES}/{{table}}.{{kind}}", table=USER_TABLES, kind=["parquet", "csv", "md"]),
+        expand(f"{TABLES}/{{table}}.parquet", table=USER_TABLES),
+        reported("Tables", TABLES, USER_TABLES, "csv", "md"),
     log:
         f"{OWN}/logs/user_tables.log",
     params:
@@ -190,7 +191,8 @@ rule user_figures:
         tables=rules.user_tables.output,
         notebook="notebooks/users.ipynb",
     output:
-        expand(f"{FIGURES}/{{figure}}.{{kind}}", figure=USER_FIGURES, kind=["png", "pdf"]),
+        reported("Figures", FIGURES, USER_FIGURES, "png"),
+        expand(f"{FIGURES}/{{figure}}.pdf", figure=USER_FIGURES),
         notebook=f"{FIGURES}/users.ipynb",
     log:
         f"{OWN}/logs/user_figures.log",
