@@ -10,7 +10,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment test test-all bench lint fuzz audit licences ui clean
+.PHONY: setup demo ci-experiment figures test test-all bench docs lint fuzz audit licences ui clean
 
 FUZZ_SECONDS ?= 60
 
@@ -30,6 +30,15 @@ ci-experiment: setup  ## the same DAG with a tiny model, in minutes
 	$(SNAKEMAKE) --configfile config/experiments/ci.yaml $(ARGS)
 	@cat results/ci/summary.txt 2>/dev/null || true
 
+RESULTS ?= results/demo
+TABLES = $(RESULTS)/tables
+
+figures: setup  ## the figures of RESULTS drawn again from its stored tables, those of users where it has some; no model is loaded
+	@if [ -e "$(TABLES)/methods.csv" ] || [ ! -e "$(TABLES)/users_accuracy.csv" ]; then \
+		$(BIN)/rlphf figures --notebook notebooks/results.ipynb --tables "$(TABLES)" --out "$(RESULTS)/figures"; fi
+	@if [ -e "$(TABLES)/users_accuracy.csv" ] && [ $$(wc -l < "$(TABLES)/users_accuracy.csv") -gt 1 ]; then \
+		$(BIN)/rlphf figures --notebook notebooks/users.ipynb --tables "$(TABLES)" --out "$(RESULTS)/figures"; fi
+
 test: setup  ## the test suite
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -39,8 +48,12 @@ test-all: setup  ## the test suite with the long tests
 bench: setup  ## speed and memory against others, hours on an idle machine; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: setup  ## what of the documentation is written from the code: config/README.md, and the DAG in docs/architecture.md
+	$(BIN)/rlphf config write --config config/config.yaml --out config/config.yaml
+	$(BIN)/python docs/dag.py
+
 lint: setup  ## style, types and workflow checks
-	$(BIN)/ruff check src tests benchmarks && $(BIN)/ruff format --check src tests benchmarks && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff check src tests benchmarks docs && $(BIN)/ruff format --check src tests benchmarks docs && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python -m pytest -q -k lint tests/workflow/test_dag.py
 
 fuzz: setup  ## the readers of records on random bytes, for FUZZ_SECONDS
