@@ -1,32 +1,27 @@
 """What a page claims of the repository, checked: each function returns faults as "line N: what", and none for a right page."""
 
-import argparse
 import ast
-import io
 import json
 import re
-import shlex
-from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from tests.docs.commands import ROOT, YOURS, snakemake_parser
 from tests.docs.pages import Block, anchors, links, read_page, spans
 
-from rlphf.cli import parser
 from rlphf.config import Experiment, parse
 from rlphf.errors import InputError
+from rlphf.evaluate.schemas import SCHEMAS
+from rlphf.settings import Section
 from rlphf.soup.recipe import Recipe
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "rlphf"
-PROGRAMS = ("rlphf", "snakemake", "make", "python")
-SHELL = ("", "sh", "bash", "console", "text")
-# What a reader writes, and what commands write outside of results: named, and in no clone.
-YOURS = {"config/experiments/mine.yaml", "config/mine.yaml"}
+# What commands write outside of results, and a clone may lack.
 MADE = {"docs/benchmarks.md", "benchmarks/results.json"}
+FILES = ("json", "jsonl", "parquet", "csv", "yaml", "txt")
 SOURCES = (".py", ".smk", ".md", ".ipynb", ".toml", ".lock", ".yml")
 
 
@@ -43,124 +38,6 @@ def check_links(path: Path) -> list[str]:
         elif anchor and anchor not in anchors(aim.read_text(encoding="utf-8")):
             faults.append(f"line {line}: {target}: no heading of that name")
     return faults
-
-
-def check_commands(text: str) -> list[str]:
-    """Command lines of ours, Snakemake's, make's and Python's that their programs would refuse.
-
-    Those in blocks have to be whole; within a line of text they may leave out what is needed, and end with "...".
-    """
-    page, faults = read_page(text), []
-    for block in page.blocks:
-        if block.language in SHELL:
-            lines = block.text.replace("\\\n", "  ").split("\n")
-            faults += [f"line {block.line}: {fault}" for line in lines for fault in command_faults(line, whole=True)]
-    for line, code in spans(page.prose):
-        faults += [f"line {line}: {fault}" for fault in command_faults(code, whole=False)]
-    return faults
-
-
-def command_faults(line: str, whole: bool) -> list[str]:
-    """Return what is wrong with a line of a shell; nothing where it starts none of the programs."""
-    try:
-        words = [word for word in shlex.split(line, comments=True) if word != "..."]
-    except ValueError:
-        # A sentence with an apostrophe, or a table.
-        started = line.split()[:1]
-        return [f"{line}: a quote is not closed"] if started and started[0] in PROGRAMS else []
-    commands: list[list[str]] = [[]]
-    for word in words:
-        if word in ("&&", "||", ";", "|", "&"):
-            commands.append([])
-        else:
-            commands[-1].append(word)
-    return [f"{line.strip()}: {fault}" for command in commands for fault in _refused(command, whole)]
-
-
-def _refused(words: list[str], whole: bool) -> list[str]:
-    while words and (re.match(r"[A-Z_]+=", words[0]) or words[0] == "$"):
-        words = words[1:]
-    if not words or Path(words[0]).name not in PROGRAMS:
-        return []
-    program, words = Path(words[0]).name, words[1:]
-    if ">" in words:
-        words = words[: words.index(">")]
-    if program == "make":
-        return _refused_by_make(words)
-    if program == "python":
-        return _refused_by_python(words)
-    if program == "snakemake":
-        return _refused_by_snakemake(words)
-    said = _said(_ours(whole), words)
-    return [said] if said else []
-
-
-@cache
-def _ours(whole: bool) -> argparse.ArgumentParser:
-    """Return the parser of `rlphf`; where a command need not be whole, one to which nothing is required."""
-    top = parser()
-    waiting = [] if whole else [top]
-    while waiting:
-        for action in waiting.pop()._actions:
-            action.required = False
-            if isinstance(action, argparse._SubParsersAction):
-                waiting += action.choices.values()
-    return top
-
-
-def _said(arguments: Any, words: list[str]) -> str:
-    """Return why a parser refuses words; "" where it does not."""
-    errors = io.StringIO()
-    try:
-        with redirect_stderr(errors), redirect_stdout(io.StringIO()):
-            arguments.parse_args(words)
-    except SystemExit as end:
-        return "" if end.code in (0, None) else errors.getvalue().strip().splitlines()[-1]
-    return ""
-
-
-def _refused_by_make(words: list[str]) -> list[str]:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE))
-    faults = [
-        f"the Makefile has no target {word}" for word in words if "=" not in word and word[0] != "-" and word not in targets
-    ]
-    named = [word.split("=")[0] for word in words if "=" in word and word[0] != "-"]
-    return faults + [f"the Makefile reads no {name}" for name in named if f"$({name})" not in makefile]
-
-
-def _refused_by_python(words: list[str]) -> list[str]:
-    if words[:1] == ["-m"] and words[1:]:
-        own = ROOT.joinpath(*words[1].split("."))
-        known = own.is_dir() or own.with_suffix(".py").is_file() or words[1] in ("pytest", "pip", "venv", "snakemake")
-        return [] if known else [f"no module {words[1]}"]
-    file = next((word for word in words if word.endswith(".py")), None)
-    return [f"{file} is not there"] if file and not (ROOT / file).is_file() else []
-
-
-@cache
-def _snakemake() -> Any:
-    from snakemake.cli import get_argument_parser
-
-    return get_argument_parser()
-
-
-@cache
-def _rules() -> set[str]:
-    files = [ROOT / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
-    return {name for path in files for name in re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)}
-
-
-def _refused_by_snakemake(words: list[str]) -> list[str]:
-    said = _said(_snakemake(), words)
-    if said:
-        return [said]
-    given = _snakemake().parse_args(words)
-    files = [str(path) for path in given.configfile or []] + [path for path in (given.workflow_profile, given.profile) if path]
-    faults = [f"{file} is not there" for file in files if file not in YOURS and not (ROOT / file).exists()]
-    faults += [f"no rule {name}" for name in given.targets or [] if "/" not in name and name not in _rules()]
-    keys = [pair.split("=")[0] for pair in given.config or []]
-    return faults + [f"no setting {key}" for key in keys if key not in Experiment.model_fields]
 
 
 def check_settings(text: str, base: dict[str, Any]) -> list[str]:
@@ -199,7 +76,7 @@ def _settings_fault(block: Block, base: dict[str, Any]) -> str:
         except InputError as error:
             return str(error)
         return ""
-    options = {string.lstrip("-") for action in _snakemake()._actions for string in action.option_strings}
+    options = {string.lstrip("-") for action in snakemake_parser()._actions for string in action.option_strings}
     odd = sorted(set(value) - options)
     return f"{odd[0]} is neither a setting of an experiment nor of a profile" if odd else ""
 
@@ -272,10 +149,12 @@ def _is_there(code: str) -> bool:
 
 
 def check_names(text: str) -> list[str]:
-    """What is not there of functions, named as module:function or as a dotted name, and of tests, named as pytest does."""
+    """Settings ("ppo.lam"), functions (module:function, or a dotted name) and tests (as pytest names them) that are not there."""
     faults = []
     for line, code in spans(read_page(text).prose):
-        if re.fullmatch(r"rlphf(\.\w+)+(:\w+(\.\w+)*)?", code):
+        if _is_key(code) and not _setting(code.partition(":")[0].split(".")):
+            faults.append(f"line {line}: no setting {code}")
+        elif re.fullmatch(r"rlphf(\.\w+)+(:\w+(\.\w+)*)?", code):
             if not _is_module(code) and not _defines(code.replace(":", ".")):
                 faults.append(f"line {line}: no {code}")
         elif re.fullmatch(r"tests/[\w/]+\.py(::\w+)+", code):
@@ -283,6 +162,44 @@ def check_names(text: str) -> list[str]:
             if not (ROOT / file).is_file() or not _has(ROOT / file, names):
                 faults.append(f"line {line}: no {code}")
     return faults
+
+
+def _is_key(code: str) -> bool:
+    """Return whether what is code names a setting of a section, maybe with a value: "ppo.keep: best"."""
+    key = re.fullmatch(r"([a-z_]+)\.[a-z_.]*?([a-z_]+)(: .+)?", code)
+    return bool(key) and key[1] in Experiment.model_fields and key[2] not in (*FILES, "py", "md")
+
+
+def _setting(parts: list[str]) -> bool:
+    here: Any = Experiment
+    for part in parts:
+        if not (isinstance(here, type) and issubclass(here, Section)) or part not in here.model_fields:
+            return False
+        here = here.model_fields[part].annotation
+    return True
+
+
+def check_results(text: str) -> list[str]:
+    """Tables and figures of results that are named ("tables `matrix` and `averages`") and that no run makes."""
+    names = r"((?:`\w+`(?:,? and |, )?)+)"
+    prose, faults = read_page(text).prose, []
+    for match in re.finditer(rf"\b((?:tables?|figures?)(?: and (?:tables?|figures?))?)\s+{names}", prose, re.IGNORECASE):
+        kinds = match[1].lower()
+        known = [made for kind, made in (("table", set(SCHEMAS)), ("figure", _figures())) if kind in kinds]
+        for name in re.findall(r"\w+", match[2].replace(" and ", " ")):
+            if not all(name in made for made in known):
+                faults.append(f"line {prose.count(chr(10), 0, match.start()) + 1}: no {kinds} {name}")
+    return faults
+
+
+@cache
+def _figures() -> set[str]:
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    return {
+        name
+        for names in re.findall(r'^(?:USER_)?FIGURE(?:S|_NAMES) = "([\w ]+)"\.split', rules, re.MULTILINE)
+        for name in names.split()
+    }
 
 
 def _is_module(name: str) -> bool:

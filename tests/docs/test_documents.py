@@ -4,15 +4,8 @@ from collections.abc import Callable
 
 import pytest
 import yaml
-from tests.docs.checks import (
-    ROOT,
-    check_commands,
-    check_links,
-    check_names,
-    check_paths,
-    check_python,
-    check_settings,
-)
+from tests.docs.checks import check_links, check_names, check_paths, check_python, check_results, check_settings
+from tests.docs.commands import ROOT, check_commands
 from tests.docs.pages import anchors, read_page, spans
 
 BASE = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
@@ -24,6 +17,7 @@ CHECKS: dict[str, Callable[[str], list[str]]] = {
     "python": check_python,
     "paths": check_paths,
     "names": check_names,
+    "results": check_results,
 }
 
 
@@ -97,6 +91,12 @@ PLANTED = [
     ("names", "See `rlphf.preferences.nothing`.", "no rlphf.preferences.nothing"),
     ("names", "See `rlphf.nothing:instruction`.", "no rlphf.nothing:instruction"),
     ("names", "See `tests/test_seeds.py::test_nothing`.", "no tests/test_seeds.py::test_nothing"),
+    ("names", "See `ppo.updats`.", "no setting ppo.updats"),
+    ("names", "See `ppo.lora.rang: 3`.", "no setting ppo.lora.rang"),
+    ("results", "See table `matrx`.", "no table matrx"),
+    ("results", "See tables `matrix`, `averages` and\n`swap`.", "no tables swap"),
+    ("results", "See table and figure `costs`.", "no table and figure costs"),
+    ("results", "See figure `budgets`.", "no figure budgets"),
     ("names", "See `tests/test_nothing.py::test_seeds`.", "no tests/test_nothing.py"),
 ]
 
@@ -122,6 +122,8 @@ RIGHT = [
     ("paths", "`src/rlphf/seeds.py`, `seeds.py`, `train/ppo.py`, `docs/`, `tests/docs/*.py`, `results/demo/x.py/y`, `gold/P2A`"),
     ("paths", "`config/experiments/mine.yaml`, `recipe.yaml`, `allenai/tulu-2-7b`, `raw/x.jsonl`, `seed-<N>/config.yaml`"),
     ("names", "`rlphf.preferences.instruction`, `rlphf.preferences:instruction`, `rlphf.errors:InputError`, `rlphf.seeds`"),
+    ("names", "`ppo.lora.rank`, `ppo.keep: best`, `prompts.parquet`, `config.py`, `evaluation.llm`, `data.sources`"),
+    ("results", "Tables `matrix` and `averages`, figure `costs`, table and figure `front`; a table `x y`."),
     ("names", "`rlphf.config:Experiment.recipe_weights`, `tests/test_seeds.py`"),
 ]
 
