@@ -181,12 +181,12 @@ def _setting(parts: list[str]) -> bool:
 
 def check_results(text: str) -> list[str]:
     """Tables and figures of results that are named ("tables `matrix` and `averages`") and that no run makes."""
-    names = r"((?:`\w+`(?:,? and |, )?)+)"
+    names = r"((?:`\w+`(?:,?\s+and\s+|,\s+)?)+)"
     prose, faults = read_page(text).prose, []
     for match in re.finditer(rf"\b((?:tables?|figures?)(?: and (?:tables?|figures?))?)\s+{names}", prose, re.IGNORECASE):
         kinds = match[1].lower()
         known = [made for kind, made in (("table", set(SCHEMAS)), ("figure", _figures())) if kind in kinds]
-        for name in re.findall(r"\w+", match[2].replace(" and ", " ")):
+        for name in re.findall(r"`(\w+)`", match[2]):
             if not all(name in made for made in known):
                 faults.append(f"line {prose.count(chr(10), 0, match.start()) + 1}: no {kinds} {name}")
     return faults
