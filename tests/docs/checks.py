@@ -55,10 +55,12 @@ def check_settings(text: str, base: dict[str, Any]) -> list[str]:
 
 def _settings_fault(block: Block, base: dict[str, Any]) -> str:
     if block.language == "json" or not block.language and block.text.startswith("{"):
-        for line in block.text.splitlines() if block.text.startswith("{") and "\n" in block.text else [block.text]:
-            json.loads(line)
+        # One object, or one a line.
+        for text in block.text.splitlines() if block.text.count("\n{") else [block.text]:
+            json.loads(text)
         return ""
-    looks = re.match(r"[a-z_-]+:(\s|$)", block.text) and not block.language
+    # A message of ours has a colon, too.
+    looks = not block.language and re.match(r"[a-z_-]+:(\s|$)", block.text) and not block.text.startswith("rlphf:")
     if block.language not in ("yaml", "yml") and not looks:
         return ""
     value = yaml.safe_load(block.text)

@@ -6,6 +6,7 @@ import re
 import shlex
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def _refused_by_make(words: list[str]) -> list[str]:
 def _refused_by_python(words: list[str]) -> list[str]:
     if words[:1] == ["-m"] and words[1:]:
         own = ROOT.joinpath(*words[1].split("."))
-        known = own.is_dir() or own.with_suffix(".py").is_file() or words[1] in ("pytest", "pip", "venv", "snakemake")
+        known = own.is_dir() or own.with_suffix(".py").is_file() or find_spec(words[1].split(".")[0]) is not None
         return [] if known else [f"no module {words[1]}"]
     file = next((word for word in words if word.endswith(".py")), None)
     return [f"{file} is not there"] if file and not (ROOT / file).is_file() else []
