@@ -42,7 +42,7 @@ HUGE = 2**31
 
 def reference() -> str:
     """Return the text of config/README.md."""
-    return f"{HEADER}\n{_section('', Experiment.model_construct())}"
+    return f"{HEADER}\n{_section('', Experiment.model_construct(experiment=''))}"
 
 
 def is_reference(text: str) -> bool:
