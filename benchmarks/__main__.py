@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import decode, fit_soup, ppo, soups, splits, users
+from benchmarks import decode, fit_soup, ppo, soups, splits, together, users
 from benchmarks.harness import ROOT, Options
 from benchmarks.table import PAGE, RESULTS, store, write_page
 from rlphf.errors import InputError
@@ -14,6 +14,7 @@ from rlphf.errors import InputError
 TRIAL_RESULTS, TRIAL_PAGE = (ROOT / "benchmarks" / f".trial.{kind}" for kind in ("json", "md"))
 SCRIPTS = {
     "ppo": ppo.rows,
+    "together": together.rows,
     "decode": decode.rows,
     "soups": soups.rows,
     "splits": splits.rows,

@@ -40,9 +40,9 @@ def measured(row: Row, made: Prepared, options: Options) -> Row:
     model, dtype = made.name, DTYPES[options.device]
     batch, mini, tokens, updates = TRIAL if options.small else SIZES[model]
     work: dict[str, Any] = {"batch": batch, "mini": mini, "epochs": EPOCHS, "tokens": tokens, "updates": updates, "dtype": dtype}
-    sides = [Side("our PPO", "benchmarks.ppo:ours", work | _paths(made, "model", "reward"))]
+    sides = [Side("our PPO", "benchmarks.ppo:ours", work | paths(made, "model", "reward"))]
     for critic in ("whole", "frozen"):
-        arguments = work | _paths(made, "model", "classifier") | {"critic": critic, "folder": str(options.work / "trl")}
+        arguments = work | paths(made, "model", "classifier") | {"critic": critic, "folder": str(options.work / "trl")}
         sides.append(Side(f"TRL's PPO, {critic} value model", "benchmarks.ppo_trl:theirs", arguments, trl_python()))
     found = machine(options)
     our, whole, frozen = interleaved(sides, options)
@@ -74,9 +74,18 @@ def measured(row: Row, made: Prepared, options: Options) -> Row:
 
 
 def ours(
-    model: str, reward: str, prompts: str, batch: int, mini: int, epochs: int, tokens: int, updates: int, dtype: str
+    model: str,
+    reward: str,
+    prompts: str,
+    batch: int,
+    mini: int,
+    epochs: int,
+    tokens: int,
+    updates: int,
+    dtype: str,
+    policies: int = 1,
 ) -> Answer:
-    """Side: updates of our trainer on the first `batch` prompts."""
+    """Side: updates of our trainer on the first `batch` prompts, of as many policies together as `policies` says."""
     import torch
 
     from rlphf.lm.adapters import new_policy
@@ -91,8 +100,9 @@ def ours(
     base, tokenizer = load_backbone(model, getattr(torch, dtype))
     tokenizer.add_special_tokens({"eos_token": "<|never|>"})
     lora = Lora(**LORA)
-    rewards = RewardModels(base, [Path(reward)], backbone_sha256(model))
-    policies = Stack(base, [new_policy(base, lora, seed=0).factors], [lora.alpha / lora.rank], trained=True)
+    rewards = RewardModels(base, [Path(reward)] * policies, backbone_sha256(model))
+    factors = [new_policy(base, lora, seed=0).factors for _ in range(policies)]
+    stack = Stack(base, factors, [lora.alpha / lora.rank] * policies, trained=True)
     settings = PPO(
         lora=lora,
         batch_size=batch,
@@ -105,12 +115,12 @@ def ours(
         early_stop_kl=None,
     )
     asked = read_json(prompts)[:batch]
-    task = Task(asked, [[prompt] for prompt in asked], seed=0)
-    trainer = PPOTrainer(base, tokenizer, policies, rewards, [task], settings)
+    tasks = [Task(asked, [[prompt] for prompt in asked], seed=seed) for seed in range(policies)]
+    trainer = PPOTrainer(base, tokenizer, stack, rewards, tasks, settings)
     steps, lengths = count(), set()
 
     def update() -> None:
-        lengths.add(trainer.update(next(steps), [0])[0][0]["length"])
+        lengths.update(metrics["length"] for metrics, _ in trainer.update(next(steps), range(policies)).values())
 
     found = timed(update, updates)
     if lengths != {float(tokens)}:
@@ -118,7 +128,8 @@ def ours(
     return {**found, "libraries_mb": libraries}
 
 
-def _paths(made: Prepared, *names: str) -> dict[str, str]:
+def paths(made: Prepared, *names: str) -> dict[str, str]:
+    """Return the paths of a model, of what else is named, and of its prompts, as a side's arguments."""
     return {name: str(Path(getattr(made, name)).resolve()) for name in (*names, "prompts")}
 
 
