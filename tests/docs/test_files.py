@@ -64,12 +64,13 @@ def test_the_changelog_has_a_section_for_what_is_not_released_and_sound_dates():
 
 
 def numbers(text: str) -> set[str]:
-    """Return the decimal numbers of a text, those of sections left out."""
-    return set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", re.sub(r"[Ss]ection \d+\.\d+", "", text)))
+    """Return the decimal numbers of a text, each with its interval where it has one; those of sections are left out."""
+    whole = re.findall(r"(?<![\w.])-?\d+\.\d+ \[[-+.\d]+, [-+.\d]+\]", re.sub(r"\s+", " ", text))
+    return set(whole) | set(re.findall(r"(?<![\w.])\d+\.\d+(?![\w.]*\d)", re.sub(r"[Ss]ection \d+\.\d+", "", text)))
 
 
 def test_every_number_of_ours_in_reproducing_was_measured_where_the_pages_that_it_names_say_so():
-    stated = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/learning.md")}
+    stated = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("docs/results.md", "docs/learning.md")}
     known = set().union(*map(numbers, stated.values()))
     theirs = {f"{100 * share:.2f}" for shares in PAPER_AVERAGES.values() for share in shares.values()}
     theirs |= {f"{100 * PAPER_HEAD_TO_HEAD['psoups', 'pmorl']:.2f}"}
@@ -79,7 +80,8 @@ def test_every_number_of_ours_in_reproducing_was_measured_where_the_pages_that_i
 
 
 def test_numbers_are_found():
-    assert numbers("Section 4.4 has 0.5 [0.25, -1.5], 59.06 %.") == {"0.5", "0.25", "1.5", "59.06"}
+    assert numbers("Section 4.4 has 0.5 [0.25, -1.5], 59.06 %.") == {"0.5 [0.25, -1.5]", "0.5", "0.25", "1.5", "59.06"}
+    assert numbers("| +0.5\n[0.2, 0.8] |") == {"0.5 [0.2, 0.8]", "0.5", "0.2", "0.8"}
     assert numbers("v1.2.3 1e-5 2310.11564v3") == set()
 
 
