@@ -10,7 +10,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment report test test-all test-slurm bench lint fuzz audit licences ui tracking-server clean
+.PHONY: setup demo ci-experiment figures report test test-all test-slurm bench docs lint fuzz audit licences ui tracking-server clean
 
 FUZZ_SECONDS ?= 60
 # Given on the command line alone: some shells have a variable HOST with the machine's name.
@@ -38,6 +38,15 @@ report: setup  ## Snakemake's report of a finished experiment, one HTML file; EX
 	$(SNAKEMAKE) --configfile config/experiments/$(EXPERIMENT).yaml --report results/$(EXPERIMENT)/report.html \
 		--report-stylesheet workflow/report/report.css $(ARGS)
 
+RESULTS ?= results/demo
+TABLES = $(RESULTS)/tables
+
+figures: setup  ## the figures of RESULTS drawn again from its stored tables, those of users where it has some; no model is loaded
+	@if [ -e "$(TABLES)/methods.csv" ] || [ ! -e "$(TABLES)/users_accuracy.csv" ]; then \
+		$(BIN)/rlphf figures --notebook notebooks/results.ipynb --tables "$(TABLES)" --out "$(RESULTS)/figures"; fi
+	@if [ -e "$(TABLES)/users_accuracy.csv" ] && [ $$(wc -l < "$(TABLES)/users_accuracy.csv") -gt 1 ]; then \
+		$(BIN)/rlphf figures --notebook notebooks/users.ipynb --tables "$(TABLES)" --out "$(RESULTS)/figures"; fi
+
 test: setup  ## the test suite
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -50,8 +59,12 @@ test-slurm: setup  ## the DAG on a small SLURM cluster that is started here (Deb
 bench: setup  ## speed and memory against others, hours on an idle machine; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: setup  ## what of the documentation is written from the code: config/README.md, and the DAG in docs/architecture.md
+	$(BIN)/rlphf config write --config config/config.yaml --out config/config.yaml
+	$(BIN)/python docs/dag.py
+
 lint: setup  ## style, types and workflow checks
-	$(BIN)/ruff check src tests benchmarks && $(BIN)/ruff format --check src tests benchmarks && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/ruff check src tests benchmarks docs && $(BIN)/ruff format --check src tests benchmarks docs && $(BIN)/mypy && $(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python -m pytest -q -k lint tests/workflow/test_dag.py
 
 fuzz: setup  ## the readers of records on random bytes, for FUZZ_SECONDS

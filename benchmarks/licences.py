@@ -12,10 +12,13 @@ CLASSIFIER = "License :: "
 def licence(package: Distribution) -> str:
     """Return a package's licence: its SPDX expression, else its classifiers, else the first line of what it says."""
     about = package.metadata
-    if expression := about.get("License-Expression"):
-        return expression
-    classified = [line.rpartition(" :: ")[2] for line in about.get_all("Classifier") or [] if line.startswith(CLASSIFIER)]
-    return ", ".join(classified) or (about.get("License") or "").strip().partition("\n")[0] or "not said"
+
+    def said(name: str) -> list[str]:
+        return about.get_all(name) or []
+
+    classified = [line.rpartition(" :: ")[2] for line in said("Classifier") if line.startswith(CLASSIFIER)]
+    first = [text.strip().partition("\n")[0] for text in said("License")]
+    return next(filter(None, [*said("License-Expression"), ", ".join(classified), *first]), "not said")
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
-"""config/config.yaml with a comment on every key, and config/schema.json: both written from the configuration's models."""
+"""config/config.yaml with a comment on every key, config/schema.json and config/README.md, from the configuration's models."""
 
 import json
 import textwrap
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rlphf.config import Experiment, load
-from rlphf.files import write_text
+from rlphf.config_reference import flow, is_reference, reference
+from rlphf.errors import InputError
+from rlphf.files import read_text, write_text
 from rlphf.settings import Section
 
 HEADER = """\
@@ -28,8 +28,7 @@ def commented(section: Section, indent: str = "") -> str:
         if isinstance(value, Section):
             lines += [f"{indent}{name}:", commented(value, indent + "  ").rstrip("\n")]
         else:
-            flow = yaml.safe_dump(section.model_dump(mode="json")[name], default_flow_style=True, allow_unicode=True, width=10**6)
-            lines.append(f"{indent}{name}: {flow.strip().removesuffix('...').strip()}")
+            lines.append(f"{indent}{name}: {flow(section.model_dump(mode='json')[name])}")
     return "\n".join(lines) + "\n"
 
 
@@ -39,6 +38,13 @@ def schema() -> dict[str, Any]:
 
 
 def write_step(config: Path, out: Path) -> None:
-    """Write `config` with all keys and their comments to `out`, and the JSON schema beside it as schema.json."""
-    write_text(out, HEADER + commented(load(config)))
+    """Write `config` with all keys and their comments to `out`; beside it the JSON schema as schema.json, and README.md.
+
+    Raises InputError where another README.md lies beside `out`.
+    """
+    text, readme = HEADER + commented(load(config)), out.with_name("README.md")
+    if readme.exists() and not is_reference(read_text(readme, "Markdown")):
+        raise InputError(f"{readme}: is none that this command writes, and would be lost; give --out in a folder of its own")
+    write_text(out, text)
     write_text(out.with_name("schema.json"), json.dumps(schema(), indent=2) + "\n")
+    write_text(readme, reference())

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -23,6 +24,17 @@ def test_committed_notebook_is_valid_and_holds_no_outputs(path):
         assert cell["metadata"] == {}
         if cell["cell_type"] == "code":
             assert (cell["outputs"], cell["execution_count"]) == ([], None)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_cells_keep_ids_that_say_what_they_show(path):
+    # An editor that made up ids would change them at every save, and every cell would be in the difference.
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    ids = [cell["id"] for cell in cells]
+    assert len(set(ids)) == len(ids)
+    for cell in cells:
+        shown = re.findall(r"(?:show\(\w+\.|_ = save\(\w+\.|table\(\")(\w+)", "".join(cell["source"]))
+        assert cell["id"] in ("title", "setup") or cell["id"].endswith("-text") or shown == [cell["id"].removesuffix("-table")]
 
 
 def test_notebook_draws_every_figure_with_the_bytes_that_another_process_draws(tables, tmp_path):

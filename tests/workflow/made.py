@@ -16,7 +16,8 @@ def outputs(folder: Path) -> dict[str, str]:
     Budgets and what users cost are times in part. Curves have times among their metrics, and figures are drawn from them.
     """
     results = folder / "results" / "ci"
-    found = [path for kind in ("parquet", "csv", "md", "safetensors", "yaml", "json", "html") for path in results.rglob(f"*.{kind}")]
+    kinds = ("parquet", "csv", "md", "safetensors", "yaml", "json", "html")
+    found = [path for kind in kinds for path in results.rglob(f"*.{kind}")]
     timed = (".", "timings", "budgets", "curves", "users_cost")
     kept = [path for path in found if path.name != "record.json" and not path.name.startswith(timed)]
     return {path.relative_to(results).as_posix(): sha256(path) for path in kept}

@@ -26,7 +26,7 @@ disable_progress_bar()
 
 def write_loading(folder: Path, settings: Backbone) -> None:
     """Note in a backbone's folder in which precision steps load it; nothing is noted where all is as usual."""
-    noted = {"quantization": settings.quantization} if settings.quantization != "none" else {}
+    noted: dict[str, str] = {"quantization": settings.quantization} if settings.quantization != "none" else {}
     noted |= {"training_dtype": settings.training_dtype} if settings.training_dtype != "float32" else {}
     if noted:
         write_json(folder / LOADING, noted)
