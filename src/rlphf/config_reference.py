@@ -4,6 +4,7 @@ Written from the configuration's models, so nothing here describes a key.
 """
 
 import re
+from types import NoneType
 from typing import Any, get_args
 
 import yaml
@@ -67,7 +68,8 @@ def kind(schema: dict[str, Any], name: str) -> str:
     if schema["type"] == "array":
         return f"list{_length(schema)}, each {kind(schema['items'], f'{name}[]')}"
     if schema["type"] == "object":
-        return f"mapping, each value {kind(schema['additionalProperties'], f'{name}[]')}"
+        ((keys, values),) = schema.get("patternProperties", {"": schema.get("additionalProperties")}).items()
+        return f"mapping{f' of keys matching `{keys}`' if keys else ''}, each value {kind(values, f'{name}[]')}"
     return TYPES[schema["type"]] + _bounds(schema)
 
 
@@ -121,6 +123,7 @@ def _section(name: str, section: Section) -> str:
         rows.append(_row(f"`{key}`", kind(schema[key], prefix + key), default, text))
         for element in get_args(field.annotation):
             if isinstance(element, type) and issubclass(element, Section):
-                inner.append(_section(f"{prefix}{key}[]", element.model_construct()))
+                one = "" if NoneType in get_args(field.annotation) else "[]"
+                inner.append(_section(f"{prefix}{key}{one}", element.model_construct()))
     heading = f"{'#' * (2 + name.count('.'))} {name or 'experiment'}"
     return "\n".join([heading, "", *rows, "", *inner])
