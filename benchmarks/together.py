@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from benchmarks import decode, ppo
 from benchmarks.child import timed
@@ -34,7 +35,14 @@ def policies(row: Row, made: Prepared, options: Options) -> Row:
     """Fill in the row of an update of all policies against an update of one."""
     dtype = DTYPES[options.device]
     batch, mini, tokens, updates = ppo.TRIAL if options.small else SIZES[made.name]
-    work = {"batch": batch, "mini": mini, "epochs": ppo.EPOCHS, "tokens": tokens, "updates": updates, "dtype": dtype}
+    work: dict[str, Any] = {
+        "batch": batch,
+        "mini": mini,
+        "epochs": ppo.EPOCHS,
+        "tokens": tokens,
+        "updates": updates,
+        "dtype": dtype,
+    }
     work |= ppo.paths(made, "model", "reward")
     sides = [Side(f"{n} policies", "benchmarks.ppo:ours", work | {"policies": n}) for n in (POLICIES, 1)]
     found = machine(options)

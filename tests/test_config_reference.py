@@ -13,6 +13,7 @@ from rlphf.config_file import write_step
 from rlphf.config_reference import HEADER, kind, reference
 from rlphf.errors import InputError
 from rlphf.settings import Section, Source
+from rlphf.settings_own import OwnPreference, TextRule
 
 CELLS = re.compile(r"(?<!\\)\|")
 
@@ -37,7 +38,7 @@ def test_reference_is_what_config_write_makes_of_the_models(tmp_path):
 def test_every_key_has_a_row_with_its_description_in_its_own_section():
     found = tables(reference())
     named = {name.removeprefix("config").lstrip(".") or "experiment": model for name, model in sections(Experiment)}
-    named["data.sources[]"] = Source
+    named |= {"data.sources[]": Source, "own_preferences[]": OwnPreference, "own_preferences[].rule": TextRule}
     assert set(found) == set(named)
     for name, model in named.items():
         assert list(found[name]) == list(model.model_fields), name
@@ -52,7 +53,7 @@ def test_defaults_are_those_that_hold_where_no_file_names_the_key():
     compared = 0
     for name, rows in found.items():
         here = whole
-        if name == "data.sources[]":
+        if "[]" in name:
             continue
         for part in name.split(".") if name != "experiment" else []:
             here = here[part]
@@ -63,8 +64,8 @@ def test_defaults_are_those_that_hold_where_no_file_names_the_key():
     assert compared > 150
     assert {key for rows in found.values() for key, cells in rows.items() if cells[2] == "needed"} == {
         "experiment",
-        "kind",
-        "path",
+        *("kind", "path"),
+        *("axis", "name", "prompt"),
     }
 
 

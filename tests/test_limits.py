@@ -15,10 +15,11 @@ SOURCE = Path(__file__).parent.parent / "src"
 RUN = """
 import sys, types
 import rlphf.cli as cli
+from rlphf.command import Command
 module = types.ModuleType("hungry")
 exec("def step():\\n    " + sys.argv[2], module.__dict__)
 sys.modules["hungry"] = module
-cli.COMMANDS += (cli.Command("hungry", "hungry:step", "takes memory"),)
+cli.COMMANDS += (Command("hungry", "hungry:step", "takes memory"),)
 sys.exit(cli.main([*sys.argv[1].split(), "hungry"]))
 """
 HUNGRY = {

@@ -103,7 +103,8 @@ def test_what_is_downloaded_is_checked_by_its_digest_before_it_is_opened():
     fetching = {
         path.name for path in MODULES for name, _ in calls(path) if re.search(r"urlopen|urlretrieve|requests\.|httpx\.", name)
     }
-    assert not fetching
+    # The doctor asks a tracking server whether it is well, and keeps nothing of what it says.
+    assert fetching == {"doctor.py"}
 
 
 def test_no_setting_holds_a_secret():

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = ("rlphf", "snakemake", "make", "python")
 SHELL = ("", "sh", "bash", "console", "text")
 # What a reader writes: named, and in no clone.
-YOURS = {"config/experiments/mine.yaml"}
+YOURS = {"config/experiments/mine.yaml", "site.yaml"}
 
 
 def check_commands(text: str) -> list[str]:
@@ -129,12 +129,17 @@ def _rules() -> set[str]:
     return {name for path in files for name in re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)}
 
 
+def _listed(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value] if value else []
+
+
 def _refused_by_snakemake(words: list[str]) -> list[str]:
     said = _said(snakemake_parser(), words)
     if said:
         return [said]
     given = snakemake_parser().parse_args(words)
-    files = [str(path) for path in given.configfile or []] + [path for path in (given.workflow_profile, given.profile) if path]
+    profiles = [*_listed(given.workflow_profile), *_listed(given.profile)]
+    files = [*map(str, given.configfile or []), *profiles]
     faults = [f"{file} is not there" for file in files if file not in YOURS and not (ROOT / file).exists()]
     faults += [f"no rule {name}" for name in given.targets or [] if "/" not in name and name not in _rules()]
     keys = [pair.split("=")[0] for pair in given.config or []]
