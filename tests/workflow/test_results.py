@@ -135,7 +135,7 @@ def test_every_record_but_those_of_first_steps_names_inputs(finished):
 
 def test_every_output_is_traced_to_what_no_step_made(finished, run_in, tmp_path):
     made = [path for name, record in records(finished).items() for path in record["outputs"]]
-    assert len(made) > 150
+    assert len(made) > 100
     for path in ("results/ci/figures/methods.png", "results/ci/tables/claims.md", SOUP, "results/ci/summary.txt"):
         done = run_in(finished, "rlphf", "track", "lineage", path, "--json", tmp_path / "lineage.json")
         assert done.returncode == 0, done.stderr
@@ -162,7 +162,7 @@ def test_a_crate_of_the_run_names_every_step_and_holds_every_table_and_figure(fi
         assert all(used["@id"] in things for used in (*action["object"], *action["result"], action["instrument"]))
     for folder in ("tables", "figures"):
         for path in (finished / "results" / "ci" / folder).iterdir():
-            if path.is_file():
+            if path.is_file() and not path.name.startswith("."):
                 assert (
                     sha256(tmp_path / "crate" / folder / path.name) == sha256(path) == things[f"{folder}/{path.name}"]["sha256"]
                 )
