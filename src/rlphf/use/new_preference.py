@@ -70,7 +70,7 @@ def new_preference_step(
     if name in (own.name for own in now.own_preferences.values()):
         raise InputError(f"--name {name}: {experiment} has it already; choose another word")
     rule = {"measure": measure or "sentences_with", "words": list(words or []), "direction": direction or "more"}
-    own = {"axis": axis, "name": name, "prompt": prompt}
+    own: dict[str, Any] = {"axis": axis, "name": name, "prompt": prompt}
     own |= {"rule": rule} if words or measure else {}
     own |= {"judge": judge} if judge else {}
     mine = (settings or {}).get("own_preferences") or {}
