@@ -117,7 +117,8 @@ def ours(
     asked = read_json(prompts)[:batch]
     tasks = [Task(asked, [[prompt] for prompt in asked], seed=seed) for seed in range(policies)]
     trainer = PPOTrainer(base, tokenizer, stack, rewards, tasks, settings)
-    steps, lengths = count(), set()
+    steps = count()
+    lengths: set[float] = set()
 
     def update() -> None:
         lengths.update(metrics["length"] for metrics, _ in trainer.update(next(steps), range(policies)).values())
