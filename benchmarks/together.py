@@ -76,7 +76,7 @@ def soups(row: Row, made: Prepared, options: Options) -> Row:
     made_of = {"model": str(made.model), "names": NAMES, "out": str(folder)}
     measure(Side("adapters", "benchmarks.models:make_adapters", made_of), options)
     measure(Side("soup", "benchmarks.together:merge", {"folder": str(folder)}), options)
-    arguments = {"model": str(made.model), "prompts": str(made.prompts), "adapters": str(folder)}
+    arguments: dict[str, Any] = {"model": str(made.model), "prompts": str(made.prompts), "adapters": str(folder)}
     arguments |= {"batch": batch, "tokens": tokens, "repeats": repeats, "dtype": dtype}
     sides = [Side(f"{n} soups", "benchmarks.together:sampled", arguments | {"soups": n}) for n in (SOUPS, 1)]
     found = machine(options)
