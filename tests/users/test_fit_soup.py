@@ -196,7 +196,7 @@ def test_a_start_that_failed_can_be_repeated(workplace: Path, tiny_backbone: Pat
     from rlphf.users import fit_soup
 
     def broken(*_):
-        raise RuntimeError("out of memory")
+        raise RuntimeError("broken on purpose")
 
     with monkeypatch.context() as patched:
         patched.setattr(fit_soup, "fit", broken)
