@@ -229,6 +229,7 @@ def test_an_answer_that_would_be_markup_is_read_as_text(opened):
     assert ", cut off" in opened.run("document.querySelector('.card .size').textContent")
 
 
+@pytest.mark.slow
 def test_five_thousand_answers_are_there_in_two_seconds(browser, page, tmp_path):
     shown = content(page)
     (cell,) = [c for c in shown["cells"] if c["method"] == "psoups" and c["combination"] == "P1A-P2A-P3A"]

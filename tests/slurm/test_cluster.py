@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
 def test_jobs_of_one_gpu_see_different_ones(cluster, tmp_path, wait_for):

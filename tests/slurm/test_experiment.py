@@ -13,7 +13,7 @@ from tests.workflow.test_results import outputs
 
 from rlphf.files import sha256
 
-pytestmark = [pytest.mark.slurm, pytest.mark.workflow]
+pytestmark = [pytest.mark.slurm, pytest.mark.workflow, pytest.mark.slow]
 
 # Few jobs, and still each kind: several at once, GPUs and none, groups.
 SMALL = """\
@@ -99,7 +99,6 @@ def test_a_second_start_has_nothing_to_do(fanned, snakemake):
     assert "Nothing to be done" in again.said
 
 
-@pytest.mark.slow
 def test_results_are_those_of_one_machine_to_the_byte(fanned, tmp_path):
     folder = copy_to(tmp_path / "rlphf")
     (folder / "small.yaml").write_text(SMALL)
@@ -110,7 +109,6 @@ def test_results_are_those_of_one_machine_to_the_byte(fanned, tmp_path):
     assert here == there
 
 
-@pytest.mark.slow
 def test_a_policy_whose_job_was_cancelled_goes_on_from_its_checkpoint_and_ends_with_the_same_bytes(
     fanned, tmp_path, cluster, snakemake, wait_for
 ):
@@ -134,7 +132,6 @@ def test_a_policy_whose_job_was_cancelled_goes_on_from_its_checkpoint_and_ends_w
     assert sha256(again / SEED / "ppo/P1A/adapter") == sha256(undisturbed / SEED / "ppo/P1A/adapter")
 
 
-@pytest.mark.slow
 def test_two_people_run_different_experiments_in_one_clone(tmp_path, snakemake, wait_for):
     folder = copy_to(tmp_path / "rlphf")
     names = ("mine", "yours")
