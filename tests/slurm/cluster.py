@@ -56,7 +56,7 @@ GresTypes=gpu
 MinJobAge=900
 KillWait=5
 CompleteWait=0
-ReturnToService=2
+ReturnToService=0
 SlurmctldTimeout=60
 SlurmdTimeout=60
 """

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import ENDED
@@ -29,6 +31,16 @@ def jobs(folder: Path, name: str) -> list[str]:
     """Return the ids of the jobs that began a rule, in their order."""
     path = folder / f"{name}.started"
     return path.read_text().split() if path.exists() else []
+
+
+def processes(job: str) -> list[psutil.Process]:
+    """Return the processes of a job."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("SLURM_JOB_ID") == job:
+                found.append(process)
+    return found
 
 
 def collected(*names: str) -> str:
@@ -125,8 +137,10 @@ def test_after_snakemake_itself_was_killed_its_jobs_are_found_by_name_and_a_star
     (run,) = {line.split("SLURM run ID: ")[1].strip() for line in start.said.splitlines() if "SLURM run ID: " in line}
     (orphan,) = jobs(folder, "second")
     assert cluster.states()[orphan] == "RUNNING" and run.startswith("rlphf_")
-    # As if the node went down with it, so that nobody tidies up.
-    cluster.ask("scancel", "--signal=KILL", "--full", f"--name={run}")
+    # As if the node went down with it, so that nobody tidies up; the oldest process, which would, goes first.
+    for process in sorted(processes(orphan), key=lambda process: process.create_time()):
+        process.kill()
+    cluster.ask("scancel", f"--name={run}")
     wait_for(lambda: cluster.states()[orphan] in ENDED)
     assert snakemake(folder, "--unlock").ends(30) == 0
     assert (folder / "second.txt").read_text() == "half\n"
