@@ -79,7 +79,7 @@ def test_small_steps_share_a_job(fanned):
     }
     assert found["data"] == found["prompts"]
     assert found["rollouts/P1A"] == found["pairs/P1A"] != found["rollouts/P3A"]
-    assert found["tables"] == found["judge/oracle"]
+    assert found["tables"] == found["judge/oracle"] == found["figures/results"] == found["explorer"]
     assert len({found[f"{step}/{name}"] for step in ("reward", "ppo") for name in ("P1A", "P3A")}) == 4
 
 

@@ -11,7 +11,10 @@ pytestmark = pytest.mark.workflow
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"
 # What needs no model, or adapters alone.
 ON_CPUS = {"data", "prompts", "soups", "oracle", "text_rules", "user_pairs", "user_scores", "tables", "claims", "figures"}
-ON_CPUS |= {"user_tables", "user_figures", "summary"}
+ON_CPUS |= {"explorer", "user_tables", "user_figures", "summary"}
+# What trains, samples or scores, and the labels of what was sampled, which are made in the same job.
+ON_GPUS = {"backbone", "rollouts", "annotate", "reward", "ppo", "ppo_P1A_P3A", "mt", "generate", "gold", "cold_start"}
+ON_GPUS |= {"user_model", "user_soups", "user_answers"}
 
 
 @pytest.fixture
@@ -43,8 +46,8 @@ def asked(clean, snakemake, tmp_path):
 def test_what_trains_or_samples_asks_for_a_gpu_and_the_rest_for_none(asked):
     found = asked()
     assert {name for name, resources in found.items() if resources["gpu"] == "0"} == ON_CPUS
+    assert {name for name, resources in found.items() if resources["gpu"] == "1"} == ON_GPUS
     assert found["ppo"] == found["ppo_P1A_P3A"]
-    assert {resources["gpu"] for name, resources in found.items() if name not in ON_CPUS} == {"1"}
 
 
 def test_a_site_without_gpus_asks_for_none_anywhere(asked):
@@ -53,7 +56,7 @@ def test_a_site_without_gpus_asks_for_none_anywhere(asked):
 
 def test_the_type_of_gpu_is_asked_for_where_there_is_one(asked):
     found = asked(gpu_model="a100", slurm_account="mine")
-    assert {name for name, resources in found.items() if resources.get("gpu_model") == "a100"} == set(found) - ON_CPUS
+    assert {name for name, resources in found.items() if resources.get("gpu_model") == "a100"} == ON_GPUS
     assert {resources["slurm_account"] for resources in found.values()} == {"mine"}
 
 
