@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from rlphf.errors import InputError
@@ -49,6 +50,19 @@ def test_a_pickled_backbone_is_not_loaded(tiny_backbone: Path, tmp_path: Path) -
     torch.save(load_backbone(tiny_backbone)[0].state_dict(), tmp_path / "backbone" / "pytorch_model.bin")
     with pytest.raises(InputError, match="cannot be loaded as a backbone .*safetensors"):
         load_backbone(tmp_path / "backbone")
+
+
+def test_a_backbone_without_all_its_weights_is_refused_and_nothing_else_is_said(
+    tiny_backbone: Path, tmp_path: Path, capfd: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(tiny_backbone, tmp_path / "backbone")
+    path = tmp_path / "backbone" / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["model.norm.weight"]
+    save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(InputError, match="lacks the weights model.norm.weight; make the backbone again"):
+        load_backbone(tmp_path / "backbone")
+    assert capfd.readouterr() == ("", "") and not caplog.records
 
 
 def test_code_of_a_backbone_is_not_run_and_nobody_is_asked_to_run_it(tiny_backbone: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Loading a backbone: the one frozen base language model that every adapter sits on."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -20,8 +21,9 @@ from rlphf.settings import Backbone
 # load it in another precision than the others.
 LOADING = "loading.json"
 
-# Weights are read in a second or two; the library's bar would only stand before the line that says what is wrong.
+# The library's bar, and its report of weights that are missing, would stand before our one line that says what is wrong.
 disable_progress_bar()
+logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
 
 
 def write_loading(folder: Path, settings: Backbone) -> None:
@@ -78,10 +80,15 @@ def load_backbone(folder: Path | str, dtype: torch.dtype = torch.float32) -> tup
         raise InputError(f"{folder}: holds no backbone (config.json is missing)")
     arguments = loading(folder, dtype)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False, **arguments)
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **arguments
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # The library passes on whatever a broken file leads its many parts to.
         raise InputError(f"{folder}: cannot be loaded as a backbone ({error or type(error).__name__})") from None
+    model, loaded = found
+    if loaded["missing_keys"]:
+        raise InputError(f"{folder}: lacks the weights {min(loaded['missing_keys'])}; make the backbone again")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise InputError(f"{folder}: the tokenizer needs a padding token that is not its end token")
     model.requires_grad_(False)
