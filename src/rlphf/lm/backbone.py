@@ -23,7 +23,7 @@ LOADING = "loading.json"
 
 # The library's bar, and its report of weights that are missing, would stand before our one line that says what is wrong.
 disable_progress_bar()
-logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+logging.getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in record.getMessage())
 
 
 def write_loading(folder: Path, settings: Backbone) -> None:
