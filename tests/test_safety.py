@@ -118,7 +118,7 @@ def test_a_key_in_a_server_s_reply_or_address_reaches_no_record(monkeypatch):
     from rlphf.config import parse
     from rlphf.errors import InputError
     from rlphf.evaluate.judges.client import Client
-    from rlphf.settings import LLMJudge
+    from rlphf.settings_evaluation import LLMJudge
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-mine")
     assert Client(LLMJudge(base_url="http://127.0.0.1:9/v1"))._clean("as sk-of-mine says") == "as [key] says"

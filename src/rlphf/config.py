@@ -22,7 +22,6 @@ from rlphf.settings import (
     Annotator,
     Backbone,
     Data,
-    Evaluation,
     Mistakes,
     PMorl,
     Prompts,
@@ -33,6 +32,7 @@ from rlphf.settings import (
     Testbed,
     Tracking,
 )
+from rlphf.settings_evaluation import Evaluation
 from rlphf.settings_own import OwnId, OwnPreference, TextRule
 from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, UserEvaluation, UserModels
 

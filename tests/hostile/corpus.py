@@ -294,7 +294,7 @@ def settings() -> Iterator[Case]:
         "an unknown kind of source": {"data": {"sources": [{"kind": "pickle", "path": "x"}]}},
         "an unknown setting that is varied": {"ablations": {"../x": [1]}},
         "a list that is varied": {"ablations": {"dpo.alpha": [[[1]]]}},
-        "a package with an option": {"backbone": {"package": "--index-url=http://x/ y"}},
+        "a package with an option": {"backbone": {"package": "--target=/ y"}},
         "a package with an address": {"backbone": {"package": "x @ http://127.0.0.1/x.whl"}},
         "a digest that is none": {"backbone": {"package_sha256": "0" * 63 + "g"}},
         "a file for a package that is no wheel": {"backbone": {"source": "package", "name": "model.bin"}},

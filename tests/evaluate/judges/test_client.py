@@ -9,7 +9,7 @@ import pytest
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.client import Client, is_loopback
 from rlphf.evaluate.judges.replies import Reply, keep, kept, messages
-from rlphf.settings import LLMJudge
+from rlphf.settings_evaluation import LLMJudge
 
 SECRET = "sk-very-secret-0123456789"
 

@@ -6,7 +6,7 @@ import pytest
 
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.replies import Reply, keep, kept, kept_as, messages, parse
-from rlphf.settings import LLMJudge
+from rlphf.settings_evaluation import LLMJudge
 
 
 @pytest.mark.parametrize(

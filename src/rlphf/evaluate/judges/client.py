@@ -8,7 +8,7 @@ import openai
 
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.replies import Messages, Reply
-from rlphf.settings import LLMJudge
+from rlphf.settings_evaluation import LLMJudge
 
 # A server on this machine asks for no key, but the client wants one.
 NO_KEY = "none"

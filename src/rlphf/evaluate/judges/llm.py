@@ -18,7 +18,7 @@ from rlphf.evaluate.judges.replies import Messages, Reply, keep, kept, kept_as, 
 from rlphf.evaluate.judges.templates.texts import comparison
 from rlphf.files import write_parquet
 from rlphf.progress import bar
-from rlphf.settings import LLMJudge
+from rlphf.settings_evaluation import LLMJudge
 from rlphf.tracking.record import step
 
 # Comparisons between two entries in the metrics of a running step.

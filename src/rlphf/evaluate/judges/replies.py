@@ -7,7 +7,7 @@ from pathlib import Path
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.templates.texts import again
 from rlphf.files import digest, read_json, write_json
-from rlphf.settings import LLMJudge
+from rlphf.settings_evaluation import LLMJudge
 
 Messages = list[dict[str, str]]
 
