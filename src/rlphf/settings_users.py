@@ -149,6 +149,9 @@ class DPO(UserTraining):
 
     beta: Rate = Field(0.5, description="Scale of the log-ratios to the backbone.")
     loss: Literal["sigmoid", "ipo", "hinge"] = Field("sigmoid", description="Loss of a pair's margin.")
+    sft_weight: float = Field(
+        0.0, ge=0, description="Weight, beside it, of the chosen response's cross-entropy per token, so that answers stay likely."
+    )
 
 
 class PRM(UserTraining):

@@ -87,8 +87,7 @@ def plain_margin(trainer: DPOTrainer, pair: Pair, user: int) -> Tensor:
 
 def batch_loss(trainer: DPOTrainer, index: list[int], gathered: Any = None) -> Tensor:
     """The mean loss of pairs in one pass."""
-    own, generic = trainer.margins([trainer.pairs[i] for i in index], trainer.reference[index], gathered)
-    return trainer.losses(own, generic).mean()
+    return trainer.losses(*trainer.both_terms([trainer.pairs[i] for i in index], trainer.reference[index], gathered)).mean()
 
 
 def weights(trainer: DPOTrainer) -> dict[str, Tensor]:
@@ -121,6 +120,17 @@ def test_margins_and_loss_are_those_of_plain_passes_on_one_text(make, kind: str)
     # Users 1, 2 and 3 differ from the generic user; user 0 and user 99, whom nobody trained, are the generic user.
     differs = ((own - generic).detach().abs() > 1e-4).tolist()
     assert differs == [kind != "uniform" and user in (1, 2, 3) for user in OWNERS]
+
+
+def test_the_chosen_responses_cross_entropy_per_token_is_part_of_both_terms(make) -> None:
+    without, trainer = (make({"model": "individual"}, alpha=0.3, sft_weight=weight) for weight in (0.0, 0.7))
+    total = 0.0
+    for user, pair in zip(OWNERS, trainer.pairs, strict=True):
+        for share, reader in ((0.3, user), (0.7, 0)):
+            found = plain_logprob(trainer.model, pair.prompt, pair.chosen, trainer.users([reader])[0])
+            total -= share * float(found.detach()) / len(pair.chosen)
+    losses = [float(batch_loss(each, list(range(6))).detach()) for each in (without, trainer)]
+    assert losses[1] - losses[0] == pytest.approx(0.7 * total / 6, abs=1e-5)
 
 
 def test_an_unknown_users_margin_is_the_generic_ones_to_the_bit(make) -> None:
@@ -187,19 +197,22 @@ def test_with_uniform_users_every_alpha_trains_the_same_policy_to_the_bit(make, 
         assert torch.equal(value, found[1][name]) and torch.equal(value, found[2][name]), name
 
 
-@pytest.mark.parametrize("loss", ["sigmoid", "hinge"])
-def test_with_uniform_users_the_loss_is_that_of_trls_trainer(make, tiny_backbone: Path, tmp_path: Path, loss: str) -> None:
+@pytest.mark.parametrize(("loss", "sft"), [("sigmoid", 0.0), ("hinge", 0.0), ("sigmoid", 0.7)])
+def test_with_uniform_users_the_loss_is_that_of_trls_trainer(
+    make, tiny_backbone: Path, tmp_path: Path, loss: str, sft: float
+) -> None:
     from datasets import Dataset
     from trl import DPOConfig
     from trl import DPOTrainer as Theirs
 
-    ours = make({"model": "uniform"}, loss=loss, beta=0.3)
+    ours = make({"model": "uniform"}, loss=loss, beta=0.3, sft_weight=sft)
     base, tokenizer = load_backbone(tiny_backbone)
     model = add_policy(base, ours.settings.lora, seed=3)
     arguments = DPOConfig(
         output_dir=str(tmp_path),
         beta=0.3,
-        loss_type=[loss],
+        loss_type=[loss, "sft"],
+        loss_weights=[1.0, sft],
         bf16=False,
         use_cpu=True,
         gradient_checkpointing=False,
@@ -212,9 +225,11 @@ def test_with_uniform_users_the_loss_is_that_of_trls_trainer(make, tiny_backbone
     with torch.no_grad():
         for name, value in ours.trained.items():
             given[name].copy_(value)
-    rows = [{"prompt_ids": p.prompt, "chosen_ids": p.chosen, "rejected_ids": p.rejected} for p in ours.pairs]
-    wanted = theirs.compute_loss(model.eval(), theirs.data_collator(rows))
-    assert float(batch_loss(ours, list(range(6))).detach()) == pytest.approx(float(wanted.detach()), abs=1e-6)
+    # Pair by pair: TRL means the cross-entropy over the tokens of a batch, not those of each response.
+    for i, pair in enumerate(ours.pairs):
+        row = {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}
+        wanted = theirs.compute_loss(model.eval(), theirs.data_collator([row]))
+        assert float(batch_loss(ours, [i]).detach()) == pytest.approx(float(wanted.detach()), abs=1e-6)
 
 
 # Gradients.

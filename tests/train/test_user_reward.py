@@ -52,7 +52,7 @@ def reward(trainer: UserRewardTrainer, text: list[int], user: int) -> Tensor:
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
 def test_the_loss_is_the_mixture_of_bradley_terry_losses_of_plain_rewards(tiny_backbone: Path, alpha: float) -> None:
     trainer = make(tiny_backbone, alpha=alpha)
-    own, generic = trainer.margins(trainer.pairs, trainer.reference)
+    own, generic = trainer.both_terms(trainer.pairs, trainer.reference)
     total = 0.0
     for pair, user in zip(trainer.pairs, OWNERS, strict=True):
         for weight, reader in ((alpha, user), (1 - alpha, 0)):

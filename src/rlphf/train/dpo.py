@@ -3,6 +3,9 @@
 L = -[alpha log s(h(u)) + (1 - alpha) log s(h(u_0))], with h(u) = beta [log pi(y1|x,u) / pi_ref(y1|x) - log pi(y2|x,u) /
 pi_ref(y2|x)]. The policy reads the soft tokens of the pair's user, or of the generic one. The reference is the same backbone
 without adapter, soft tokens and user's text. Source: Li et al. 2024, section 4; `dpo_terms` has the formulas, `users` the loop.
+
+h asks only which of two responses is likelier; both may become unlikely. With `dpo.sft_weight` the log-likelihood of the chosen
+one per token is part of either term, as in Pang et al. 2024, "Iterative Reasoning Preference Optimization". The release has none.
 """
 
 from collections.abc import Sequence
@@ -21,7 +24,7 @@ from rlphf.tracking.record import step
 from rlphf.train import dpo_terms as terms
 from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.user_files import read_material, training_inputs, write_results
-from rlphf.train.users import Pair, PairTrainer
+from rlphf.train.users import Pair, PairTrainer, Term
 from rlphf.users.embed import response_logprobs
 from rlphf.users.methods import user_model
 
@@ -50,9 +53,10 @@ class DPOTrainer(PairTrainer):
                 found[part] = self.worth([pairs[i].bare for i in part], responses, None).cpu()
         return found
 
-    def pair_losses(self, margins: Tensor) -> Tensor:
-        """Return the loss that `dpo.loss` names."""
-        return terms.pair_loss(margins, self.settings.loss, self.settings.beta)
+    def term_losses(self, term: Term) -> Tensor:
+        """Return the loss that `dpo.loss` names, and `dpo.sft_weight` of the chosen response's cross-entropy per token."""
+        losses = terms.pair_loss(term.margins, self.settings.loss, self.settings.beta)
+        return losses - self.settings.sft_weight * term.chosen if self.settings.sft_weight else losses
 
 
 def dpo_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:

@@ -24,7 +24,7 @@ from rlphf.tracking.record import step
 from rlphf.train import dpo_terms as terms
 from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.user_files import read_material, training_inputs, write_results
-from rlphf.train.users import Pair, PairTrainer
+from rlphf.train.users import Pair, PairTrainer, Term
 from rlphf.users.embed import last_states
 from rlphf.users.methods import user_model
 from rlphf.users.model import UserModel
@@ -56,9 +56,9 @@ class UserRewardTrainer(PairTrainer):
         """Return zeros (B, 2): a reward is measured from nothing."""
         return torch.zeros(len(pairs), 2)
 
-    def pair_losses(self, margins: Tensor) -> Tensor:
+    def term_losses(self, term: Term) -> Tensor:
         """Return the Bradley-Terry loss."""
-        return terms.pair_loss(margins, "sigmoid", 1.0)
+        return terms.pair_loss(term.margins, "sigmoid", 1.0)
 
 
 def prm_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:

@@ -80,6 +80,14 @@ def encode_pairs(
     return pairs
 
 
+@dataclass(frozen=True)
+class Term:
+    """What pairs are to one user each: their `margins` (B,), and `chosen` (B,), the worth of the chosen text per token of it."""
+
+    margins: Tensor
+    chosen: Tensor
+
+
 class PairTrainer(ABC):
     """Trains the adapter of `model`, the user model `users` and further parameters `others` on `pairs`.
 
@@ -125,8 +133,8 @@ class PairTrainer(ABC):
         """Return what the chosen and the rejected text (B, 2) of pairs are worth to no one in particular, once for all epochs."""
 
     @abstractmethod
-    def pair_losses(self, margins: Tensor) -> Tensor:
-        """Return each pair's loss (B,) of its margin (B,) for one user."""
+    def term_losses(self, term: Term) -> Tensor:
+        """Return each pair's loss (B,) for one user."""
 
     scale = 1.0
 
@@ -157,13 +165,13 @@ class PairTrainer(ABC):
         metrics: dict[str, float] = {}
         for start in range(0, len(chosen), size):
             part = chosen[start : start + size]
-            own, generic = self.margins([self.pairs[i] for i in part], self.reference[part], gathered)
+            own, generic = self.both_terms([self.pairs[i] for i in part], self.reference[part], gathered)
             losses = self.losses(own, generic)
             (losses.sum() / len(chosen)).backward()
             found = {"loss": losses}
-            for name, margins in (("own", own), ("generic", generic)):
-                if margins is not None:
-                    found |= {f"{name}_margin": margins, f"{name}_accuracy": (margins > 0).float()}
+            for name, term in (("own", own), ("generic", generic)):
+                if term is not None:
+                    found |= {f"{name}_margin": term.margins, f"{name}_accuracy": (term.margins > 0).float()}
             for name, values in found.items():
                 metrics[name] = metrics.get(name, 0.0) + float(values.detach().sum()) / len(chosen)
         touched = [gathered.values] if gathered.values.grad is not None else []
@@ -174,15 +182,15 @@ class PairTrainer(ABC):
             self.rows.step(gathered.slots, gathered.values.grad, self.peaks[1] * share)
         return {**metrics, "grad_norm": float(norm), "learning_rate": self.peaks[0] * share}
 
-    def losses(self, own: Tensor | None, generic: Tensor | None) -> Tensor:
-        """Return each pair's loss (B,) of its margins (B,), both terms mixed."""
-        each = [None if margins is None else self.pair_losses(margins) for margins in (own, generic)]
+    def losses(self, own: Term | None, generic: Term | None) -> Tensor:
+        """Return each pair's loss (B,), both terms mixed."""
+        each = [None if term is None else self.term_losses(term) for term in (own, generic)]
         return terms.mixture(each[0], each[1], self.alpha)
 
-    def margins(
+    def both_terms(
         self, pairs: Sequence[Pair], reference: Tensor, gathered: Gathered | None = None, both: bool = False
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the margins (B,) of `pairs` for their own users and for the generic one; None for a term without weight.
+    ) -> tuple[Term | None, Term | None]:
+        """Return what `pairs` are to their own users and to the generic one; None for a term without weight.
 
         `reference` (B, 2) is what `reference_worth` says of them. Where pair and user are those of another term, they are
         computed once. `both` asks for both terms, whatever their weight.
@@ -198,10 +206,19 @@ class PairTrainer(ABC):
         with active(self.model, POLICY):
             found = self.worth(prompts, responses, soft)
         base = reference[[i for i, _ in forms]].to(found.device)
-        each = terms.margin(found[:, 0], found[:, 1], base[:, 0], base[:, 1], self.scale)
+        margins = terms.margin(found[:, 0], found[:, 1], base[:, 0], base[:, 1], self.scale)
+        chosen = found[:, 0] / torch.tensor([len(first) for first, _ in responses], device=found.device)
         place = {form: k for k, form in enumerate(forms)}
-        terms_of = [each[[place[form] for form in wanted]] if wanted else None for wanted in (own, generic)]
-        return terms_of[0], terms_of[1]
+        rows = [[place[form] for form in wanted] for wanted in (own, generic)]
+        first, second = (Term(margins[index], chosen[index]) if index else None for index in rows)
+        return first, second
+
+    def margins(
+        self, pairs: Sequence[Pair], reference: Tensor, gathered: Gathered | None = None, both: bool = False
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the margins (B,) of `both_terms` alone."""
+        own, generic = self.both_terms(pairs, reference, gathered, both)
+        return own.margins if own else None, generic.margins if generic else None
 
     @torch.no_grad()
     def evaluate(self, pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:

@@ -63,9 +63,9 @@ def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart) -> 
         gradient = torch.zeros_like(gathered.values)
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
-            margins = fitter.margins([pairs[i] for i in part], reference[part], gathered)
+            terms = fitter.both_terms([pairs[i] for i in part], reference[part], gathered)
             # Gradients of the row alone are computed; no parameter gets one.
-            gradient += torch.autograd.grad(fitter.losses(*margins).sum() / len(batch), gathered.values)[0]
+            gradient += torch.autograd.grad(fitter.losses(*terms).sum() / len(batch), gathered.values)[0]
         fitter.rows.step(gathered.slots, gradient, settings.learning_rate)
     return alone.rows[0].clone()
 
