@@ -93,7 +93,9 @@ def soup_card(recipe: Recipe, config: Mapping[str, Any], about: Mapping[str, Any
     lines = [
         "A soup: LoRA policies on one frozen backbone, merged with weights into one adapter without further training.",
         "",
-        f"- Rule: `{recipe.rule}`" + (f", truncated to rank {recipe.svd_rank}" if recipe.svd_rank else ""),
+        f"- Rule: `{recipe.rule}`"
+        + (f", {recipe.density:.6g} of each update kept" if recipe.density is not None else "")
+        + (f", truncated to rank {recipe.svd_rank}" if recipe.svd_rank else ""),
     ]
     if recipe.results is not None:
         lines.append(f"- Relative error, against the exact merge of the updates: {recipe.results.relative_error:.4g}")

@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from rlphf.soup.recipe import SPARSE
+
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0)]
@@ -294,9 +296,18 @@ class MT(Section):
 class Soup(Section):
     """How adapters are merged."""
 
-    rule: Literal["delta", "factor"] = Field("delta", description="`delta` averages the products B.A; `factor` averages A and B.")
+    rule: Literal["delta", "factor", "ties", "dare"] = Field(
+        "delta",
+        description="`delta` averages the products B.A; `factor` averages A and B; `ties` and `dare` thin out each B.A first.",
+    )
     weights: dict[str, float] = Field({}, description="Weight per preference; those not named get 1/k of their combination.")
-    svd_rank: Positive | None = Field(None, description="Truncate a `delta` soup to this rank; null keeps it exact.")
+    svd_rank: Positive | None = Field(None, description="Truncate soups to this rank; null keeps those of `delta` exact.")
+    density: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="`ties` and `dare`: share of each B.A that is kept.")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What recipes say of it besides weights and paths."""
+        return {"rule": self.rule, "svd_rank": self.svd_rank} | ({"density": self.density} if self.rule in SPARSE else {})
 
 
 class Mistakes(Section):

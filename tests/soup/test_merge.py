@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from rlphf.errors import InputError
 from rlphf.files import sha256
 from rlphf.soup.adapter import Adapter, read_adapter
-from rlphf.soup.merge import Soup, merge, merge_step, relative_errors, rule_name, save_soup
-from rlphf.soup.recipe import Recipe, make_recipe, read_recipe
+from rlphf.soup.merge import Soup, merge, merge_step, relative_errors, save_soup
+from rlphf.soup.recipe import Recipe, make_recipe, read_recipe, rule_name
 
 Q, V = "base_model.model.model.layers.0.q_proj", "base_model.model.model.layers.1.v_proj"
 
@@ -172,7 +172,7 @@ def test_relative_errors_name_the_own_rank_and_the_asked_one(make_adapter):
     errors = relative_errors(recipe_of({"a": 0.5, "b": 0.5}, svd_rank=2))
     assert list(errors) == ["delta", "factor", "svd2", "svd4"]
     assert errors["delta"] == 0 < errors["svd4"] < errors["svd2"]
-    assert rule_name(recipe_of({"a": 1.0}, svd_rank=2)) == "svd2"
+    assert rule_name("delta", 2) == "svd2"
     make_adapter("adapters/b", seed=2, rank=3)
     assert list(relative_errors(recipe_of({"a": 0.5, "b": 0.5}))) == ["delta", "svd4"]
 

@@ -17,6 +17,7 @@ from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
 from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR
 from rlphf.settings import Soup
+from rlphf.soup.recipe import rule_name
 from rlphf.tracking.record import read_metrics
 
 SCORED = pa.schema(
@@ -122,7 +123,7 @@ def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:
 
     `score` is the mean score of method psoups, from the rows of table `methods`, for the rule that its soups were merged by.
     """
-    rule = f"svd{soup.svd_rank}" if soup.svd_rank else soup.rule
+    rule = rule_name(soup.rule, soup.svd_rank)
     means = {row["combination"]: row["mean"] for row in methods if row["method"] == "psoups" and row["criterion"] == MEAN}
     rows = read_parquet(seed_folder / "soups" / "merges.parquet", MERGES).to_pylist()
     scored = [row | {"score": means.get(row["combination"]) if row["rule"] == rule else None} for row in rows]

@@ -1,6 +1,6 @@
 """Soups: adapters merged with weights into one adapter, and how far each rule is from the exact merge.
 
-Works on factors and never builds a module's full delta matrix. No model is loaded.
+Works on factors and builds a module's full delta matrix for the rules that need it alone (`sparse`). No model is loaded.
 """
 
 import os
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -19,7 +19,8 @@ from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_text
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
-from rlphf.soup.recipe import RECIPE, Recipe, Results, make_recipe, read_recipe, write_recipe
+from rlphf.soup.recipe import RECIPE, SPARSE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
+from rlphf.soup.sparse import Rule, low_rank, seed_of, thinned
 from rlphf.tracking.record import step
 
 Term = tuple[float, Adapter]
@@ -50,8 +51,10 @@ def merge(recipe: Recipe, adapters: Mapping[str, Adapter] | None = None) -> Soup
 
     Rule `delta` gives sum w_i s_i B_i A_i exactly, as a LoRA of the summed rank and scaling 1 (Personalized Soups,
     section 3.2, on the deltas); with svd_rank, the best approximation of that rank. Rule `factor`
-    gives (sum w_i A_i, sum w_i B_i) under the adapters' own scaling, as the release does with equal weights. Weights
-    are taken as they are. An adapter of weight 0 is checked and left out; one adapter of weight 1 stays bit for bit.
+    gives (sum w_i A_i, sum w_i B_i) under the adapters' own scaling, as the release does with equal weights. Rules `ties` and
+    `dare` thin out each delta first (`sparse.thinned`), and give a LoRA of svd_rank, or of the summed rank. Weights
+    are taken as they are. An adapter of weight 0 is checked and left out; one adapter of weight 1 stays bit for bit,
+    unless it is thinned out.
     Raises InputError for adapters that do not fit together, and warns of rule `factor` over different initial A.
     """
     soup = _merge(recipe, _read_all(recipe) if adapters is None else adapters)
@@ -104,8 +107,8 @@ def check_replaceable(folder: Path, recipe: Recipe, beside: Collection[str] = ()
 def relative_errors(recipe: Recipe, adapters: Mapping[str, Adapter] | None = None) -> dict[str, float]:
     """Return {rule: ||soup - exact|| / ||exact||} for the recipe's adapters and weights.
 
-    Rules: "delta" (0), "factor" (left out if ranks or scalings differ), and "svd<r>" for the adapters' own (largest)
-    rank r and for the recipe's svd_rank. Norms are Frobenius norms of the deltas over all modules.
+    Rules: "delta" (0), "factor" (left out if ranks or scalings differ), the recipe's own, and "svd<r>" for the adapters' own
+    (largest) rank r and for the recipe's svd_rank. Norms are Frobenius norms of the deltas over all modules.
     """
     known = _read_all(recipe) if adapters is None else adapters
     used = [known[name] for name in recipe.weights]
@@ -115,12 +118,8 @@ def relative_errors(recipe: Recipe, adapters: Mapping[str, Adapter] | None = Non
         settings.append({"rule": "factor", "svd_rank": None})
     settings += [{"rule": "delta", "svd_rank": rank} for rank in sorted({own, recipe.svd_rank or own})]
     variants = [make_recipe(recipe.weights, recipe.paths, **s) for s in settings]
-    return {rule_name(variant): _merge(variant, known).results.relative_error for variant in variants}
-
-
-def rule_name(recipe: Recipe) -> str:
-    """Return the name of a recipe's rule in tables: "delta", "factor", or "svd16" for a delta cut to rank 16."""
-    return f"svd{recipe.svd_rank}" if recipe.svd_rank else recipe.rule
+    variants += [recipe] if recipe.rule in SPARSE else []
+    return {rule_name(variant.rule, variant.svd_rank): _merge(variant, known).results.relative_error for variant in variants}
 
 
 def soups_step(config: Path, adapters: Path, out: Path) -> None:
@@ -135,18 +134,18 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     wanted = {combination: experiment.recipe_weights(combination) for combination in experiment.combinations}
     wanted |= {f"front/{name}": weights for name, weights in experiment.front_weights.items()}
     mistaken = experiment.mistakes.factor_merge or experiment.mistakes.other_starts
-    rule, rank = ("factor", None) if mistaken else (experiment.soup.rule, experiment.soup.svd_rank)
+    merging: dict[str, Any] = {"rule": "factor"} if mistaken else experiment.soup.recipe
     recipes: dict[str, Recipe] = {}
     for name, weights in wanted.items():
         paths = {p: Path(os.path.relpath(adapters), p, "adapter").as_posix() for p in weights}
-        recipes[name] = make_recipe(weights, paths, rule=rule, svd_rank=rank)
+        recipes[name] = make_recipe(weights, paths, **merging)
     folders = {name: path for recipe in recipes.values() for name, path in recipe.paths.items()}
     read = {name: read_adapter(path, name) for name, path in folders.items()}
     for soup, recipe in recipes.items():
         check_alike([read[name] for name in recipe.weights], same_rank=recipe.rule == "factor")
         check_replaceable(Path(out) / soup, recipe)
     rows: list[dict[str, Any]] = []
-    with step("soups", out, experiment, experiment.soup, folders, {"rule": rule}) as run:
+    with step("soups", out, experiment, experiment.soup, folders, {"rule": merging["rule"]}) as run:
         for soup, recipe in recipes.items():
             save_soup(Path(out) / soup, recipe, read)
         for combination in experiment.combinations:
@@ -175,12 +174,13 @@ def _merge(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Soup:
     terms = [term for term in weighted if term[0] != 0] or weighted[:1]
     first = terms[0][1]
     stacked = sum(adapter.rank for _, adapter in terms)
-    cut = recipe.svd_rank is not None and recipe.svd_rank < stacked
+    sparse = recipe.rule in SPARSE
+    cut = recipe.svd_rank is not None and (sparse or recipe.svd_rank < stacked)
     measured: dict[str, Norms] = {}
     modules: Factors = {}
     shape: dict[str, Any] = {"r": first.rank, "lora_alpha": first.config["lora_alpha"]}
     shape["use_rslora"] = bool(first.config.get("use_rslora"))
-    if len(terms) == 1 and terms[0][0] == 1 and not cut:
+    if len(terms) == 1 and terms[0][0] == 1 and not cut and not sparse:
         modules = first.modules
     elif recipe.rule == "factor":
         for module in first.modules:
@@ -189,9 +189,12 @@ def _merge(recipe: Recipe, adapters: Mapping[str, Adapter]) -> Soup:
         rank = recipe.svd_rank if cut and recipe.svd_rank else stacked
         shape = {"r": rank, "lora_alpha": rank, "use_rslora": False}
         for module in first.modules:
-            a, b = _stack(terms, module)
-            if cut:
-                (a, b), measured[module] = _truncate(a, b, rank)
+            if sparse:
+                (a, b), measured[module] = _thin(terms, module, recipe, rank)
+            elif cut:
+                (a, b), measured[module] = _truncate(*_stack(terms, module), rank)
+            else:
+                a, b = _stack(terms, module)
             modules[module] = a.float(), b.float()
     for module, factors in modules.items():
         if not all(torch.isfinite(factor).all() for factor in factors):
@@ -236,6 +239,17 @@ def _truncate(a: Tensor, b: Tensor, rank: int) -> tuple[Pair, Norms]:
     new_a = torch.nn.functional.pad((root[:, None] * vh[:kept]) @ q_a.T, (0, 0, 0, short))
     new_b = torch.nn.functional.pad(q_b @ (u[:, :kept] * root), (0, short))
     return (new_a, new_b), (float(s[kept:].norm()), float(s.norm()))
+
+
+def _thin(terms: Sequence[Term], module: str, recipe: Recipe, rank: int) -> tuple[Pair, Norms]:
+    """Return factors of `rank` of the merge by rule `ties` or `dare`, with the norm of its difference to the exact one, and of that."""
+    deltas = [
+        adapter.scaling * (adapter.modules[module][1].double() @ adapter.modules[module][0].double()) for _, adapter in terms
+    ]
+    weights = [weight for weight, _ in terms]
+    a, b = low_rank(thinned(deltas, weights, cast(Rule, recipe.rule), recipe.density or 1.0, seed_of(module)), rank)
+    exact = sum((weight * delta for weight, delta in zip(weights, deltas, strict=True)), torch.zeros_like(deltas[0]))
+    return (a, b), (float((b @ a - exact).norm()), float(exact.norm()))
 
 
 def _norm(a: Tensor, b: Tensor) -> float:

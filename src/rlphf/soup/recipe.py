@@ -11,6 +11,8 @@ from rlphf.errors import InputError
 from rlphf.files import read_yaml, write_text
 
 RECIPE = "recipe.yaml"
+# The rules that keep a share of each adapter's delta.
+SPARSE = ("ties", "dare")
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -29,10 +31,18 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rule: Literal["delta", "factor"] = Field("delta", description="`delta` sums the products B.A; `factor` sums A and B apart.")
+    rule: Literal["delta", "factor", "ties", "dare"] = Field(
+        "delta",
+        description="`delta` sums the products B.A; `factor` sums A and B apart; `ties` and `dare` thin out each B.A first.",
+    )
     weights: dict[str, Weight] = Field(description="Weight per adapter, any finite number; they need not sum to 1.")
     paths: dict[str, str] = Field(description="Folder per adapter, relative to the working directory.")
-    svd_rank: Annotated[int, Field(gt=0, lt=2**31)] | None = Field(None, description="Truncate a `delta` soup to this rank.")
+    svd_rank: Annotated[int, Field(gt=0, lt=2**31)] | None = Field(
+        None, description="Truncate the soup to this rank; not with `factor`."
+    )
+    density: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="`ties` and `dare`: share of each B.A that is kept."
+    )
     results: Results | None = Field(None, description="Left by the merge.")
 
     @field_validator("weights", "paths")
@@ -64,12 +74,19 @@ class Recipe(BaseModel):
             has, lacks = ("weight", "path") if odd[0] in self.weights else ("path", "weight")
             raise ValueError(f"adapter {odd[0]!r} has a {has} and no {lacks}; name the same adapters in weights and paths")
         if self.rule == "factor" and self.svd_rank is not None:
-            raise ValueError("svd_rank truncates soups of rule delta only; remove it, or choose rule delta")
+            raise ValueError("svd_rank truncates no soup of rule factor; remove it, or choose rule delta")
+        if (self.rule in SPARSE) != (self.density is not None):
+            raise ValueError("density is what the rules ties and dare need, and no other; give it for these alone")
         return self
 
 
+def rule_name(rule: str, svd_rank: int | None) -> str:
+    """Return the name of a rule in tables: "delta", "factor", "ties", "dare", or "svd16" for a delta cut to rank 16."""
+    return f"svd{svd_rank}" if svd_rank and rule == "delta" else rule
+
+
 def make_recipe(weights: dict[str, float], paths: dict[str, str], **settings: Any) -> Recipe:
-    """Return a recipe (`settings`: rule, svd_rank); raise InputError if it is none."""
+    """Return a recipe (`settings`: rule, svd_rank, density); raise InputError if it is none."""
     return _parse({"weights": weights, "paths": paths, **settings}, "recipe")
 
 
@@ -104,7 +121,11 @@ def _parse(raw: Any, where: str, tree: yaml.Node | None = None) -> Recipe:
         node = _child(node, part) or node
     line = f": line {node.start_mark.line + 1}" if node is not None else ""
     field = ".".join(str(part) for part in first["loc"])
-    hint = "unknown key; a recipe has rule, weights, paths and svd_rank" if first["type"] == "extra_forbidden" else first["msg"]
+    hint = (
+        "unknown key; a recipe has rule, weights, paths, svd_rank and density"
+        if first["type"] == "extra_forbidden"
+        else first["msg"]
+    )
     raise InputError(f"{where}{line}: {field + ': ' if field else ''}{hint.removeprefix('Value error, ')}")
 
 

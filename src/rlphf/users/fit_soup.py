@@ -47,7 +47,7 @@ def read_choices(path: Path) -> list[dict[str, str]]:
 def recipe_of(experiment: Experiment, models: Path, weights: dict[str, float]) -> Recipe:
     """Return the recipe of a person's soup of the policies in the seed's folder `models`, by {preference: weight}."""
     paths = {name: Path(os.path.relpath(models), "ppo", name, "adapter").as_posix() for name in weights}
-    return make_recipe(weights, paths, rule=experiment.soup.rule, svd_rank=experiment.soup.svd_rank)
+    return make_recipe(weights, paths, **experiment.soup.recipe)
 
 
 def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: Path) -> None:
