@@ -138,7 +138,7 @@ BAD = [
         },
         "ablations: population.users is about the testbed's users, and user_data names others",
     ),
-    ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta' or 'factor'"),
+    ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta', 'factor', 'ties' or 'dare'"),
     ({"soup": {"weights": {"P3D": 1.0}}}, "soup.weights: P3D is not among combination_preferences"),
     ({"evaluation": {"methods": ["vb", "rlhf2"]}}, "evaluation.methods.1: Input should be"),
     ({"evaluation": {"methods": ["vb", "vb"]}}, "evaluation.methods: name at least one, and each only once"),

@@ -242,7 +242,7 @@ def _truncate(a: Tensor, b: Tensor, rank: int) -> tuple[Pair, Norms]:
 
 
 def _thin(terms: Sequence[Term], module: str, recipe: Recipe, rank: int) -> tuple[Pair, Norms]:
-    """Return factors of `rank` of the merge by rule `ties` or `dare`, with the norm of its difference to the exact one, and of that."""
+    """Return factors of `rank` of the merge by `ties` or `dare`, and the norms of its error and of the exact delta."""
     deltas = [
         adapter.scaling * (adapter.modules[module][1].double() @ adapter.modules[module][0].double()) for _, adapter in terms
     ]
