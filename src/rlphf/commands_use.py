@@ -16,6 +16,9 @@ USE = (
         "talk with a soup of a finished run; through a pipe, a question and an answer per line",
         (
             Option("soup", 'weights of preferences, such as P1A=0.5,P2B=0.5, or "plain"', "text", required=False),
+            Option(
+                "history", "turns that are remembered (0 for a backbone that the run trained, else 8)", "integer", required=False
+            ),
             RESULTS,
             *DECODING,
         ),
