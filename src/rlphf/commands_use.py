@@ -49,7 +49,12 @@ USE = (
             Option(
                 "words", "words that its sentences hold: the rule by which it is labelled and judged", "texts", required=False
             ),
-            Option("measure", "another rule: words (their number), readability or polarity", "text", required=False),
+            Option(
+                "measure",
+                "another rule: polarity (a tone by its words), words (their number) or readability",
+                "text",
+                required=False,
+            ),
             Option("direction", "more (the default) or less of the rule's measure", "text", required=False),
             Option("judge", "what the judges llm and people are told of it", "text", required=False),
             Option("combine", "evaluate its combinations, too", "switch", required=False),
