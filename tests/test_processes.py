@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import sys
+import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from accelerate.commands import launch as launcher
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from rlphf import processes
 from rlphf.cli import main
@@ -59,21 +63,65 @@ def test_only_steps_of_trainers_of_libraries_can_be_shared(capsys: pytest.Captur
     assert capsys.readouterr().err == "rlphf: error: --processes: this step runs in one process; leave it out\n"
 
 
-def test_more_than_one_process_is_accelerates_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda path, command: started.append(command))
-    for count in (0, 1):
-        processes.launch(count, ["mt", "train"])
-    assert not started
-    processes.launch(4, ["mt", "train"])
-    (command,) = started
-    assert command[1:4] == ["-m", "accelerate.commands.launch", "--multi_gpu"] and command[-4:] == [
-        *("--module", "rlphf.cli", "mt", "train")
-    ]
-    assert command[command.index("--num_processes") + 1] == "4"
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[Namespace]:
+    """The options of each launch, which does nothing else."""
+    found: list[Namespace] = []
+    monkeypatch.setattr(launcher, "launch_command", found.append)
+    return found
+
+
+def test_more_than_one_process_is_accelerates_to_start(launched: list[Namespace], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [processes.launch(count, ["mt", "train"]) for count in (0, 1)] == [None, None] and not launched
+    assert processes.launch(4, ["mt", "train"]) == 0
+    (options,) = launched
+    assert options.multi_gpu and options.num_processes == 4 and options.module
+    assert (options.training_script, options.training_script_args) == ("rlphf.cli", ["mt", "train"])
     monkeypatch.setenv("LOCAL_RANK", "0")
-    processes.launch(4, ["mt", "train"])
-    assert len(started) == 1
+    assert processes.launch(4, ["mt", "train"]) is None and len(launched) == 1
+
+
+@pytest.mark.parametrize("status", [2, 3])
+def test_the_status_of_a_process_that_said_why_it_ended_is_the_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys, status: int
+) -> None:
+    ended = {1: failed(1, -15), 0: failed(0, status)}
+    monkeypatch.setattr(launcher, "launch_command", lambda options: raised(ChildFailedError("rlphf.cli", ended)))
+    assert main(["--processes", "2", "mt", "train", *FILES]) == status
+    assert capsys.readouterr().err == ""
+
+
+def test_a_process_that_crashed_is_reported_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "launch_command", lambda options: raised(ChildFailedError("rlphf.cli", {0: failed(0, 1)})))
+    with pytest.raises(ChildFailedError, match="exitcode"):
+        main(["--processes", "2", "mt", "train", *FILES])
+
+
+def test_a_further_process_lets_the_first_one_speak(second: None, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: waited.append(seconds) or print("the first one's", file=sys.stderr))
+    assert main(["mt", "train", *FILES]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert waited == [processes.PATIENCE] and said[0] == "the first one's" and said[1].startswith("rlphf: error: nowhere.yaml")
+
+
+@pytest.mark.slow
+def test_two_processes_refuse_bad_input_in_one_line(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable, "-m", "rlphf.cli", "--processes", "2", "mt", "train", *FILES]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stderr.startswith("rlphf: error: nowhere.yaml: ")
+
+
+FILES = ["--config", "nowhere.yaml", "--pairs", "p", "--backbone", "b", "--out", "out"]
+
+
+def failed(rank: int, status: int) -> ProcessFailure:
+    return ProcessFailure(local_rank=rank, pid=1, exitcode=status, error_file="")
+
+
+def raised(error: Exception) -> None:
+    raise error
 
 
 TRAINED = "epochs: 2, batch_size: 8, learning_rate: 0.01, lora: {rank: 4, dropout: 0.0}"

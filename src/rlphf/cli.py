@@ -5,6 +5,7 @@ Snakemake's rules call these commands, so each job is a line that a person can p
 
 import argparse
 import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from rlphf import __version__
 from rlphf.commands import COMMANDS
 from rlphf.errors import InputError
 from rlphf.limits import NOT_ENOUGH, lacking, limit_memory, may_take
-from rlphf.processes import is_first, launch
+from rlphf.processes import PATIENCE, is_first, launch
+
+# Exit status after input that a person has to correct.
+REFUSED = 2
 
 _KINDS: dict[str, dict] = {
     "path": {"type": Path},
@@ -63,7 +67,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if processes > 1 and not shared:
             raise InputError("--processes: this step runs in one process; leave it out")
-        launch(processes, given)
+        status = launch(processes, given, told=(REFUSED, NOT_ENOUGH))
+        if status is not None:
+            return status
         getattr(import_module(module), function)(**options)
     except Exception as error:
         if isinstance(error, InputError):
@@ -77,9 +83,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _refused(error: InputError, status: int = 2) -> int:
-    if is_first():
-        print(f"rlphf: error: {error}", file=sys.stderr)
+def _refused(error: InputError, status: int = REFUSED) -> int:
+    if not is_first():
+        # The first process says the same and is then waited for no longer; where it does not, this one says it.
+        time.sleep(PATIENCE)
+    print(f"rlphf: error: {error}", file=sys.stderr)
     return status
 
 

@@ -16,6 +16,9 @@ USE = (
         "talk with a soup of a finished run; through a pipe, a question and an answer per line",
         (
             Option("soup", 'weights of preferences, such as P1A=0.5,P2B=0.5, or "plain"', "text", required=False),
+            Option(
+                "history", "turns that are remembered (0 for a backbone that the run trained, else 8)", "integer", required=False
+            ),
             RESULTS,
             *DECODING,
         ),
@@ -46,7 +49,12 @@ USE = (
             Option(
                 "words", "words that its sentences hold: the rule by which it is labelled and judged", "texts", required=False
             ),
-            Option("measure", "another rule: words (their number), readability or polarity", "text", required=False),
+            Option(
+                "measure",
+                "another rule: polarity (a tone by its words), words (their number) or readability",
+                "text",
+                required=False,
+            ),
             Option("direction", "more (the default) or less of the rule's measure", "text", required=False),
             Option("judge", "what the judges llm and people are told of it", "text", required=False),
             Option("combine", "evaluate its combinations, too", "switch", required=False),

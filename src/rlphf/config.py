@@ -33,7 +33,7 @@ from rlphf.settings import (
     Tracking,
 )
 from rlphf.settings_evaluation import Evaluation
-from rlphf.settings_own import OwnId, OwnPreference, TextRule
+from rlphf.settings_own import SHARES, OwnId, OwnPreference, TextRule
 from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, UserEvaluation, UserModels
 
 
@@ -153,8 +153,8 @@ class Experiment(Section):
                 )
             if own.rule is None and self.annotator.kind != "reward_model":
                 return f"{where}.rule: needed, because annotator.kind {self.annotator.kind} cannot choose its pairs"
-            if "oracle" in self.evaluation.judges and (own.rule is None or own.rule.measure != "sentences_with"):
-                return f"{where}.rule: the oracle's scores lie in [0, 1], and so do those of measure sentences_with alone; set it"
+            if "oracle" in self.evaluation.judges and (own.rule is None or own.rule.measure not in SHARES):
+                return f"{where}.rule: the oracle's scores lie in [0, 1]; set a measure whose do, too: {' or '.join(SHARES)}"
             told = [judge for judge in ("llm", "people") if judge in self.evaluation.judges]
             if told and own.judge is None and name in self.combination_preferences:
                 return f"{where}.judge: needed, because the judge {told[0]} has to be told of it"

@@ -3,8 +3,9 @@
 Steps of transformers' and TRL's trainers know how: reward models, MT, RLOO. Our own loops (PPO, P-DPO, P-RM) run in one process.
 """
 
+import logging
 import os
-import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, TypeVar
 
 from rlphf.errors import InputError
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+# How long a further process that ends with a line waits for the first one to say it: the launcher ends all when one has ended.
+PATIENCE = 30.0
 
 
 def local_rank() -> int:
@@ -72,13 +76,17 @@ def collected(value: T) -> list[T]:
     return gather_object([value])
 
 
-def launch(processes: int, arguments: list[str]) -> None:
-    """Replace this process by `accelerate launch` of the same command in several processes; return where there is nothing to do.
+def launch(processes: int, arguments: list[str], told: Collection[int] = ()) -> int | None:
+    """Run the same command in several processes by `accelerate launch`; return the status, None where there is nothing to do.
 
-    That is for fewer than two, and in a process that was launched so already.
+    That is for fewer than two, and in a process that was launched so already. The status of a process that failed is returned
+    where it is one of `told`, which a line of that process explains; else torch's report of all processes is raised.
     """
     if processes < 2 or "LOCAL_RANK" in os.environ:
-        return
+        return None
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     # Port 0 is any free one, so that several steps can run on one machine.
     settings = {
         "num_processes": processes,
@@ -87,6 +95,14 @@ def launch(processes: int, arguments: list[str]) -> None:
         "mixed_precision": "no",
         "dynamo_backend": "no",
     }
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    command += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    os.execv(sys.executable, [*command, "--module", "rlphf.cli", *arguments])
+    options = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+    # What it logs of a process that failed is in what it raises, too.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    try:
+        launch_command(launch_command_parser().parse_args(["--multi_gpu", *options, "--module", "rlphf.cli", *arguments]))
+    except ChildFailedError as error:
+        for failure in error.failures.values():
+            if failure.exitcode in told:
+                return failure.exitcode
+        raise
+    return 0

@@ -18,12 +18,17 @@ def _line(text: str) -> str:
 Line = Annotated[str, AfterValidator(_line)]
 
 
+# Measures on the scale of the oracle, beside which alone they can judge.
+SHARES = ("sentences_with", "polarity")
+
+
 class TextRule(Section):
     """A fixed rule for texts, which labels the pairs of a preference and judges answers by it."""
 
     measure: Literal["sentences_with", "words", "readability", "polarity"] = Field(
         "sentences_with",
-        description="Share of the sentences that hold one of `words`, in [0, 1]; or number of words, school year, friendliness.",
+        description="Share of the sentences that hold one of `words`, or friendliness of tone, both in [0, 1]; or number of"
+        " words, or school year.",
     )
     words: list[Line] = Field([], description="For `sentences_with`: words or phrases, in any case, each as a whole.")
     direction: Literal["more", "less"] = Field("more", description="Whether more of it is better, or less.")

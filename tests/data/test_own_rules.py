@@ -60,11 +60,18 @@ def test_sentences_count_that_hold_a_word_as_a_whole_in_any_case():
     assert sentences_with("3.5 (c++) is it.", ["c++"]) == 1
 
 
-@pytest.mark.parametrize(("measure", "rule"), [("words", words), ("readability", readability), ("polarity", polarity)])
+@pytest.mark.parametrize(("measure", "rule"), [("words", words), ("readability", readability)])
 def test_a_measure_is_that_of_the_papers_rules_with_a_direction(measure, rule):
     assert own_score(TextRule(measure=measure), TEXT) == rule(TEXT)
     assert own_score(TextRule(measure=measure, direction="less"), TEXT) == -rule(TEXT)
     assert own_score(TextRule(words=["bees"], direction="less"), TEXT) == 4 / 5
+
+
+def test_tone_lies_in_the_scale_of_the_oracle():
+    texts = ("What a lovely, wonderful friend!", "The bee flies.", "What a horrible, awful bore.")
+    friendly, neutral, blunt = (own_score(TextRule(measure="polarity"), text) for text in texts)
+    assert 1 >= friendly > neutral == 0.5 > blunt >= 0 and friendly == (1 + polarity(texts[0])) / 2
+    assert own_score(TextRule(measure="polarity", direction="less"), texts[0]) == 1 - friendly
 
 
 def test_whoever_reads_the_configuration_knows_its_preferences_and_no_others():
@@ -147,7 +154,7 @@ def test_judges_score_it_by_its_rule_beside_what_they_know(config, tmp_path, jud
         ({"P3D": POETIC}, "own_preferences.P3D"),
         ({"P3E": {**POETIC, "axis": "expertise"}}, "ids of axis expertise begin with P1; P3E is of style"),
         ({"P3E": {**POETIC, "rule": None}}, "P3E.rule: needed, because annotator.kind simulated cannot choose its pairs"),
-        ({"P3E": {**POETIC, "rule": {"measure": "words"}}}, "measure sentences_with alone"),
+        ({"P3E": {**POETIC, "rule": {"measure": "words"}}}, "set a measure whose do, too: sentences_with or polarity"),
         ({"P3E": {**POETIC, "rule": {"words": []}}}, "words: needed for measure sentences_with"),
         ({"P3E": {**POETIC, "tone": "soft"}}, "P3E.tone: unknown key"),
         ({}, "preference 'P3E' is unknown"),

@@ -6,12 +6,15 @@ import pyarrow as pa
 import pytest
 from tests.explorer.conftest import HOSTILE, INFERRED, PEOPLE, SERVING
 
+from rlphf.config import parse
 from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.oracle import oracle_scores
 from rlphf.evaluate.scores import read_scores
+from rlphf.explorer.charts import curves
 from rlphf.explorer.content import content, judged
 from rlphf.files import read_parquet, write_parquet
+from rlphf.preferences import declare
 from rlphf.users.records import ANSWERS, USER_SCORES
 
 
@@ -94,6 +97,23 @@ def test_recipes_are_those_of_combinations_of_the_front_and_of_users(explored, s
     own = [row for row in recipes if row["kind"] == "user"]
     assert [row["name"] for row in own] == ["1", "2"] and all(row["weights"] == INFERRED for row in own)
     assert all(shown["user_cells"][row["cell"]]["method"] == "psoups_inferred" for row in own)
+
+
+def test_a_preference_of_ones_own_is_one_of_its_axis(explored):
+    seed_folder, experiment = explored
+    poetic = {"axis": "style", "name": "poetic", "prompt": "Answer as a poet would.", "rule": {"words": ["lovely"]}}
+    raw = experiment.model_dump(mode="json") | {"own_preferences": {"P3E": poetic}}
+    for key in ("preferences", "combination_preferences"):
+        raw[key] = [*raw[key], "P3E"]
+    try:
+        shown = content(parse(raw), seed_folder)
+        rows = [{"kind": "ppo", "preference": "P3E", "metric": "kl", "step": step, "value": 0.1} for step in range(2)]
+        (chart,) = curves(rows)
+    finally:
+        declare({})
+    assert shown["axes"][2]["preferences"] == ["P3A", "P3B", "P3E"]
+    assert shown["preferences"]["P3E"] == {"axis": "style", "label": "poetic", "prompt": "Answer as a poet would."}
+    assert chart["group"] == "style"
 
 
 def test_switches_are_the_axes_of_the_combinations(shown):

@@ -3,7 +3,7 @@
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ Plant = Callable[[Path], None]
 """Writes what is wrong to the path where a reader expects its file."""
 
 LONG = 50 * 2**20  # Bytes of a line that no record needs.
+HUGE = 10**400
 MEMBER = 2**26  # Bytes in each of the equal parts of which a bomb consists.
 
 
@@ -38,6 +39,16 @@ class Case:
 def content(data: bytes | str) -> Plant:
     """Return what writes `data` to the file."""
     return lambda path: _write(path, data.encode() if isinstance(data, str) else data)
+
+
+def texts(faults: Mapping[str, str | bytes]) -> dict[str, Plant]:
+    """Return what plants each of the texts."""
+    return {fault: content(data) for fault, data in faults.items()}
+
+
+def config(**settings: Any) -> str:
+    """Return a configuration; JSON is YAML."""
+    return json.dumps({"experiment": "mine", **settings})
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -112,6 +123,20 @@ def broken_json(good: str) -> dict[str, bytes]:
         "null": b"null",
         "a key twice": b'{"twice": 1, "twice": 2, ' + raw.lstrip()[1:],
         "single quotes": raw.replace(b'"', b"'"),
+    }
+
+
+def broken_json_config() -> dict[str, bytes]:
+    """Return {fault: bytes} of files that are no JSON object."""
+    return {
+        "empty": b"",
+        "cut off": b'{"peft_type": "LORA"',
+        "bad UTF-8": b'{"peft_type": "\xff"}',
+        "a BOM": b'\xef\xbb\xbf{"peft_type": "LORA"}',
+        "a NUL": b'{"peft_type": "LORA\0"}',
+        "100 000 brackets": b"[" * 100_000,
+        "a key twice": b'{"peft_type": "LORA", "r": 1, "r": 2}',
+        "a number of 5 000 digits": b'{"r": ' + b"9" * 5000 + b"}",
     }
 
 

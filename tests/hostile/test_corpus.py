@@ -7,14 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.hostile.binaries import binary_cases
+from tests.hostile import records, settings
 from tests.hostile.cases import Case, content
-from tests.hostile.corpus import ACCEPTED, text_cases
+from tests.hostile.models import model_cases
+from tests.hostile.records import record_cases
+from tests.hostile.settings import setting_cases
+from tests.hostile.tables import table_cases
 
 from rlphf.cli import main
 from rlphf.tracking.record import METRICS, RECORD
 
-CASES = [*text_cases(), *binary_cases()]
+CASES = [*record_cases(), *setting_cases(), *table_cases(), *model_cases()]
+ACCEPTED = [*records.ACCEPTED, *settings.ACCEPTED]
 SAMPLE = list({case.reader: case for case in CASES if not case.slow and not case.limited}.values())
 RECORDS = [case for case in CASES if case.reader.startswith(("raw table", "users prism")) and not case.limited]
 SECONDS = 120

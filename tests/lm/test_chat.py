@@ -48,5 +48,13 @@ def test_the_template_renders_a_whole_conversation_in_the_same_form(tokenizer) -
     assert tokenizer.apply_chat_template(asked, add_generation_prompt=True)["input_ids"] == encode_prompts(tokenizer, ["Why?"])[0]
 
 
+def test_a_conversation_is_encoded_turn_by_turn(tokenizer) -> None:
+    turns = [("user", "Why?"), ("assistant", "Because."), ("user", "Really?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    wanted = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert encode_prompts(tokenizer, [tuple(text for _, text in turns)]) == [wanted]
+    assert encode_prompts(tokenizer, [("Why?",), "Why?"]) == 2 * encode_prompts(tokenizer, ["Why?"])
+
+
 def test_no_instructions_are_no_prompts(tokenizer) -> None:
     assert encode_prompts(tokenizer, []) == []

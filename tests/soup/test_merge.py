@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from rlphf.errors import InputError
-from rlphf.files import sha256
+from rlphf.files import read_json, sha256
 from rlphf.soup.adapter import Adapter, read_adapter
-from rlphf.soup.merge import Soup, merge, merge_step, relative_errors, save_soup
-from rlphf.soup.recipe import Recipe, make_recipe, read_recipe, rule_name
+from rlphf.soup.merge import Soup, merge, merge_step, relative_errors, save_soup, soup_files
+from rlphf.soup.recipe import Recipe, make_recipe, read_recipe, recipe_text, rule_name
 
 Q, V = "base_model.model.model.layers.0.q_proj", "base_model.model.model.layers.1.v_proj"
 
@@ -248,7 +248,9 @@ def test_recipe_of_a_soup_makes_the_same_soup_again(make_adapter):
     three(make_adapter)
     save_soup("soup", recipe_of({"a": 0.5, "b": 0.5}, svd_rank=3))
     merge_step(Path("soup/recipe.yaml"), Path("again"))
-    assert sha256("soup") == sha256("again")
+    assert {path.name: sha256(path) for path in soup_files(Path("again"))} == {
+        path.name: sha256(path) for path in Path("soup").iterdir()
+    }
     assert read_recipe("again/recipe.yaml").results.relative_error > 0
 
 
@@ -273,6 +275,30 @@ def test_only_a_soup_is_replaced(make_adapter, workplace):
         with pytest.raises(InputError, match="choose another folder"):
             save_soup(taken, recipe)
         assert sha256(taken) == before
+
+
+def test_a_soup_of_ones_own_says_what_it_is_made_of_and_replaces_an_older_one(make_adapter):
+    three(make_adapter)
+    for number, weights in enumerate(({"a": 0.5, "b": 0.5}, {"a": 1.0})):
+        Path("recipe.yaml").write_text(recipe_text(recipe_of(weights)))
+        merge_step(Path("recipe.yaml"), Path("mine"))
+        record = read_json("mine/record.json")
+        assert (record["step"], record["status"]) == ("soup merge", "finished") and record["params"]["weights"] == weights
+        given = {name: described["path"] for name, described in record["inputs"].items()}
+        assert given == {"recipe": "recipe.yaml", **{f"adapter/{name}": f"adapters/{name}" for name in weights}}
+        files = ["README.md", "adapter.json", "adapter_config.json", "adapter_model.safetensors", "recipe.yaml"]
+        assert sorted(record["outputs"]) == [f"mine/{name}" for name in files]
+        assert {path.name for path in Path("mine").iterdir() if path.name[0] != "."} == {*files, "record.json", "metrics.jsonl"}
+        # What another command left beside its soup is none of this one's.
+        Path("mine/weights.json").write_text(str(number))
+
+
+def test_what_cannot_be_merged_leaves_no_folder(make_adapter):
+    three(make_adapter)
+    Path("recipe.yaml").write_text(recipe_text(recipe_of({"a": 3e38, "b": 3e38})))
+    with pytest.raises(InputError, match="overflows"):
+        merge_step(Path("recipe.yaml"), Path("mine"))
+    assert not Path("mine").exists()
 
 
 def in_memory(seed: int) -> dict[str, Adapter]:

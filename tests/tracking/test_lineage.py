@@ -4,10 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from rlphf.cli import main
 from rlphf.errors import InputError
-from rlphf.files import sha256
+from rlphf.files import sha256, write_json
+from rlphf.soup.adapter import CONFIG, WEIGHTS
+from rlphf.soup.recipe import make_recipe, write_recipe
 from rlphf.tracking.lineage import lineage, walk
 from rlphf.tracking.record import METRICS, RECORD, end_workflow, start_workflow, step
 
@@ -130,6 +134,27 @@ def test_a_step_outside_of_an_experiment_is_traced_into_it(capsys):
         run.output(write(Path("mine/adapter_model.safetensors"), "mine"))
     kinds = [line.split("  ")[-3 - ("above" in line)] for line in tree("mine/adapter_model.safetensors", capsys)[:-1]]
     assert [Path(kind).name for kind in kinds] == ["adapter_model.safetensors", "adapter", "pairs.parquet", "pairs.jsonl"]
+
+
+def test_a_soup_of_ones_own_is_traced_to_its_adapters_raw_files(capsys):
+    policies = {name: RESULTS / f"seed-7/ppo/{name}/adapter" for name in ("P1A", "P2A")}
+    for folder in policies.values():
+        with step("ppo", folder.parent, inputs={"pairs": RESULTS / "seed-7/data/pairs.parquet"}) as run:
+            state = {f"base_model.model.q_proj.lora_{factor}.weight": torch.ones(2, 2) for factor in "AB"}
+            save_file(state, folder / WEIGHTS)
+            lora = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"]}
+            write_json(folder / CONFIG, lora | {"base_model_name_or_path": "backbone"})
+            run.output(folder)
+    write_recipe(make_recipe(dict.fromkeys(policies, 0.5), {name: str(path) for name, path in policies.items()}), ".")
+    assert main(["soup", "merge", "--recipe", "recipe.yaml", "--out", "mine"]) == 0
+    lines = tree("mine/adapter_model.safetensors", capsys)
+    parts = [line.strip().split("  ") for line in lines[:-1] if "see above" not in line]
+    assert [(kind, Path(path).name) for kind, path, *_ in parts] == [
+        ("soup merge", "adapter_model.safetensors"),
+        *(("ppo", "adapter"), ("data", "pairs.parquet"), ("raw", "pairs.jsonl"), ("ppo", "adapter")),
+        ("raw", "recipe.yaml"),
+    ]
+    assert lines[-1].endswith("0 changed, 0 missing")
 
 
 def test_json_has_all_of_it(capsys):

@@ -14,11 +14,12 @@ import pytest
 
 from rlphf.cli import main
 from rlphf.errors import InputError
+from rlphf.lm.chat import encode_prompts
 from rlphf.preferences import instruction
 from rlphf.seeds import derive
-from rlphf.settings import Decoding
+from rlphf.settings import Backbone, Decoding
 from rlphf.use import chat as module
-from rlphf.use.chat import HELP, Chat, converse, shown, talk
+from rlphf.use.chat import HELP, HISTORY, Chat, converse, history_of, shown, talk
 from rlphf.use.served import Served, Stream
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,7 +60,9 @@ def test_commands_change_the_soup_and_what_is_asked(chat):
     assert chat.command("/quit") == "" and chat.over
 
 
-@pytest.mark.parametrize("line", ["/soup", "/soup P1A=2", "/soup P2A=1", "/prompt", "/prompt maybe", "/sup P1A=1", "/"])
+@pytest.mark.parametrize(
+    "line", ["/soup", "/soup P1A=2", "/soup P2A=1", "/prompt", "/prompt maybe", "/new one", "/sup P1A=1", "/"]
+)
 def test_a_command_that_is_none_changes_nothing(chat, line):
     before = chat.state
     with pytest.raises(InputError):
@@ -72,6 +75,98 @@ def test_the_soups_answer_differs_from_the_backbones(chat):
     own = chat.answer(QUESTION)
     chat.command("/plain")
     assert chat.answer(QUESTION) != own
+
+
+@pytest.fixture
+def asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What the model is asked from here on, conversation by conversation; it answers "Answer 1.", "Answer 2." and so on."""
+    found: list[tuple[str, ...]] = []
+
+    def answer(questions: list[tuple[str, ...]], *_: object) -> list[str]:
+        found.extend(questions)
+        return [f"Answer {len(found)}."]
+
+    monkeypatch.setattr(served, "answer", answer)
+    return found
+
+
+def remembering(served: Served, history: int) -> Chat:
+    return Chat(served, served.names, {"P1A": 1.0}, DECODING, seed=3, history=history)
+
+
+def wanted(question: str) -> str:
+    return instruction(question, ["P1A"])
+
+
+def test_a_question_is_asked_behind_the_last_turns_and_preferences_behind_it_alone(served, asked):
+    chat = remembering(served, 2)
+    for question in ("One?", "Two?", "Three?", "Four?"):
+        chat.answer(question)
+    assert asked[0] == (wanted("One?"),)
+    assert asked[1] == ("One?", "Answer 1.", wanted("Two?"))
+    assert asked[3] == ("Two?", "Answer 2.", "Three?", "Answer 3.", wanted("Four?"))
+
+
+def test_new_begins_anew(served, asked):
+    chat = remembering(served, 2)
+    chat.answer("One?")
+    assert chat.state == "P1A=1, asked for P1A, remembers 1 of 2 turns"
+    assert chat.command("/new") == "P1A=1, asked for P1A, remembers 0 of 2 turns"
+    chat.answer("Two?")
+    assert asked[1] == (wanted("Two?"),)
+
+
+def test_without_a_history_each_question_stands_alone(chat, asked):
+    chat.weights = {"P1A": 1.0}
+    for question in ("One?", "Two?"):
+        chat.answer(question)
+    assert asked == [(wanted("One?"),), (wanted("Two?"),)]
+
+
+def test_what_was_said_before_changes_the_answer(served):
+    greedy = Decoding(temperature=0.0, max_new_tokens=12)
+    answers = []
+    for history in (0, 1):
+        chat = Chat(served, served.names, {"P1A": 1.0}, greedy, seed=3, history=history)
+        answers.append([chat.answer(QUESTION), chat.answer("And honey?")])
+    assert answers[0][0] == answers[1][0] and answers[0][1] != answers[1][1]
+
+
+def test_a_full_context_loses_the_oldest_turns_and_never_the_question(served, monkeypatch):
+    turns = ("One?", "First.", "Two?", "Second.", "Three?")
+    sizes = [len(encode_prompts(served.tokenizer, [turns[start:]])[0]) for start in (0, 2, 4)]
+    for size, kept in ((sizes[0], turns), (sizes[0] - 1, turns[2:]), (sizes[1] - 1, turns[4:]), (1, turns[4:])):
+        monkeypatch.setattr(served.model.config, "max_position_embeddings", size + DECODING.max_new_tokens)
+        assert served.fitting(turns, DECODING) == kept
+
+
+def test_a_turn_that_was_stopped_is_not_remembered(served, monkeypatch):
+    chat = remembering(served, 2)
+
+    def stopped(*_: object) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(served, "answer", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        chat.answer("One?")
+    assert not chat.turns
+
+
+def test_only_a_backbone_that_has_seen_conversations_remembers_turns_unless_told():
+    assert [history_of(Backbone(source=source), None) for source in ("train", "random")] == [0, 0]
+    assert [history_of(Backbone(source="hub", name="a/b"), history) for history in (None, 0, 3)] == [HISTORY, 0, 3]
+    assert history_of(Backbone(), 3) == 3
+
+
+def test_a_history_of_less_than_nothing_is_refused(seed_folder, capsys):
+    assert main(["chat", "--results", str(seed_folder), "--history", "-1"]) == 2
+    assert capsys.readouterr().err == "rlphf: error: --history -1: expected 0, where each question stands alone, or more\n"
+
+
+def test_the_option_reaches_the_conversation(seed_folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("/plain\n"))
+    assert main(["chat", "--results", str(seed_folder), "--history", "4"]) == 0
+    assert capsys.readouterr().err == "plain, asked for nothing, remembers 0 of 4 turns\n"
 
 
 def test_a_pipe_gets_a_line_for_each_question_and_nothing_else(chat):

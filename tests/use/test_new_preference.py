@@ -134,8 +134,16 @@ def test_a_judge_that_has_to_be_told_needs_to_be_told(capsys):
     assert add(*POETIC, *WORDS, "--combine", "--judge", "The response is poetic.") == 0
 
 
+@pytest.mark.parametrize("direction", ["more", "less"])
+def test_a_tone_by_its_lexicon_serves_beside_the_oracle(direction):
+    assert add(*POETIC, "--measure", "polarity", "--direction", direction) == 0
+    experiment = mine()
+    assert "oracle" in experiment.evaluation.judges
+    assert (experiment.own_rules["P3E"].measure, experiment.own_rules["P3E"].direction) == ("polarity", direction)
+
+
 def test_any_text_rule_serves_where_no_oracle_judges():
     layers = ["--config", "config/config.yaml", "config/experiments/smollm2-cpu.yaml"]
-    assert add(*POETIC, "--measure", "polarity", *layers) == 0
+    assert add(*POETIC, "--measure", "readability", *layers) == 0
     rule = load_layers([*map(Path, layers[1:]), MINE]).own_rules["P3E"]
-    assert (rule.measure, rule.direction) == ("polarity", "more")
+    assert (rule.measure, rule.direction) == ("readability", "more")

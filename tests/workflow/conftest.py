@@ -135,8 +135,10 @@ def pretended(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         assert done.returncode == 0, done.stdout + done.stderr
         for line in re.findall(r"^    output: (.+)$", done.stdout + done.stderr, re.MULTILINE):
             for path in map(folder.joinpath, line.split(", ")):
-                (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
-                if path.suffix:
+                # What ends like a number is a folder: a soup on the front.
+                is_file = path.suffix[1:].isalpha()
+                (path.parent if is_file else path).mkdir(parents=True, exist_ok=True)
+                if is_file:
                     path.touch()
         done = run_snakemake(folder, "--touch", "--forceall", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr

@@ -147,6 +147,18 @@ def test_a_preference_of_ones_own_trains_its_own_models_and_nothing_else(pretend
     assert jobs["mt"] == jobs["soups"] == [""] and not {"backbone", "prompts", "user_pairs", "user_model"} & set(jobs)
 
 
+@pytest.mark.slow
+def test_a_preference_of_ones_own_joins_a_finished_demo(pretended, plan, tmp_path):
+    folder = pretended()
+    assert plan(folder) == {}
+    tone = "{axis: style, name: warm, prompt: Answer with warmth., rule: {measure: polarity}}"
+    names = "P1A, P1B, P2A, P2B, P3A, P3B, P3C, P3D, P3E"
+    (tmp_path / "own.yaml").write_text(f"own_preferences: {{P3E: {tone}}}\npreferences: [{names}]\n")
+    jobs = plan(folder, "--configfile", str(tmp_path / "own.yaml"))
+    assert jobs.pop("rollouts") == jobs.pop("annotate") == jobs.pop("reward") == jobs.pop("ppo") == ["P3E"]
+    assert jobs.pop("generate") == ["adapters"] and jobs == {"oracle": [""], **AFTER_SCORES}
+
+
 def test_another_seed_begins_at_the_beginning(finished, plan, ci):
     jobs = plan(finished, *ci, "--config", "seed=7")
     assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["ppo"] == TRAINED

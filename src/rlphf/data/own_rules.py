@@ -14,14 +14,18 @@ def sentences_with(text: str, words: Sequence[str]) -> float:
 
 
 def own_score(rule: TextRule, text: str) -> float:
-    """Return how well a text serves a preference by its rule: a share for `sentences_with`, else on the rule's scale."""
+    """Return how well a text serves a preference by its rule: in [0, 1] by its words or tone, else on the rule's scale."""
     if rule.measure == "sentences_with":
-        share = sentences_with(text, rule.words)
-        return share if rule.direction == "more" else 1 - share
+        return _share(sentences_with(text, rule.words), rule)
     # The rules' libraries take a second to import.
     from rlphf.data import rules
 
-    measures = {"words": rules.words, "readability": rules.readability, "polarity": rules.polarity}
-    value = measures[rule.measure](text)
+    if rule.measure == "polarity":
+        return _share((1 + rules.polarity(text)) / 2, rule)
+    value = {"words": rules.words, "readability": rules.readability}[rule.measure](text)
     # Adding 0 turns -0 into 0.
     return (value if rule.direction == "more" else -value) + 0.0
+
+
+def _share(value: float, rule: TextRule) -> float:
+    return value if rule.direction == "more" else 1 - value

@@ -8,7 +8,7 @@ import altair as alt
 from rlphf.evaluate.labels import preference_label
 from rlphf.evaluate.scores import HELPFULNESS, Row
 from rlphf.figures.style import COLOURS
-from rlphf.preferences import AXES, PREFERENCES
+from rlphf.preferences import AXES, axis_of, is_id
 
 CURVES = {"score": "Reward-model score", "kl": "KL (nats per response)"}
 DASHES = ([1, 0], [6, 3], [8, 3, 2, 3], [2, 2])
@@ -19,10 +19,10 @@ def curves(rows: Sequence[Row]) -> list[Row]:
     """Return charts of reward and KL by PPO's outer step, from rows of table `curves`: for each axis, one per metric."""
     rows = [row for row in rows if row["kind"] == "ppo" and row["metric"] in CURVES]
     names = sorted({row["preference"] for row in rows})
-    axis_of = {name: PREFERENCES[name].axis if name in PREFERENCES else OTHER for name in names}
+    groups = {name: axis_of(name) if is_id(name) else OTHER for name in names}
     charts = []
     for axis in (*AXES, OTHER):
-        shown = [name for name in names if axis_of[name] == axis]
+        shown = [name for name in names if groups[name] == axis]
         for metric, title in CURVES.items():
             found = [row for row in rows if row["preference"] in shown and row["metric"] == metric]
             if found:

@@ -19,7 +19,7 @@ from rlphf.evaluate.tables import first_scores
 from rlphf.evaluate.user_tables import FOLDER, source
 from rlphf.evaluate.users import SCORE
 from rlphf.files import read_parquet
-from rlphf.preferences import AXES, PREFERENCES
+from rlphf.preferences import AXES, PREFERENCES, axis_of, known
 from rlphf.soup.recipe import RECIPE, read_recipe
 from rlphf.users.records import ANSWERS, USER_SCORES
 
@@ -84,8 +84,8 @@ def content(experiment: Experiment, seed_folder: Path) -> Row:
         "split": experiment.evaluation.split,
         "judge": experiment.evaluation.judges[0],
         "preferences": {
-            name: {"axis": known.axis, "label": PREFERENCE_LABELS[name], "prompt": known.prompt}
-            for name, known in PREFERENCES.items()
+            name: {"axis": found.axis, "label": PREFERENCE_LABELS.get(name, found.name), "prompt": found.prompt}
+            for name, found in known().items()
         },
         "axes": axes(experiment.combination_preferences),
         "methods": experiment.evaluation.methods,
@@ -102,7 +102,7 @@ def content(experiment: Experiment, seed_folder: Path) -> Row:
 
 def axes(ids: Sequence[str]) -> list[Row]:
     """Return the axes of the preferences `ids` in order, each with its preferences: a switch has one of each."""
-    found = [{"axis": axis, "preferences": [p for p in ids if PREFERENCES[p].axis == axis]} for axis in AXES]
+    found = [{"axis": axis, "preferences": [p for p in ids if axis_of(p) == axis]} for axis in AXES]
     return [row for row in found if row["preferences"]]
 
 
@@ -159,12 +159,12 @@ def _cells(experiment: Experiment, seed_folder: Path, texts: Texts) -> list[Row]
 
 def judged(scores: Scores, method: str, combination: str) -> Judged:
     """Return a cell's scores by criterion, prompt and sample; none where the judge did not see it."""
-    known = scores.cells.get((method, combination))
-    if known is None:
+    found = scores.cells.get((method, combination))
+    if found is None:
         return {}
-    keys = list(product(known.prompts, range(known.samples)))
-    order = [name for name in (*PREFERENCES, HELPFULNESS) if name in known.values]
-    return {name: dict(zip(keys, known.values[name].ravel().tolist(), strict=True)) for name in order}
+    keys = list(product(found.prompts, range(found.samples)))
+    order = [name for name in (*known(), HELPFULNESS) if name in found.values]
+    return {name: dict(zip(keys, found.values[name].ravel().tolist(), strict=True)) for name in order}
 
 
 def _users(experiment: Experiment, folder: Path, texts: Texts) -> tuple[list[Row], list[Row]]:
@@ -173,14 +173,14 @@ def _users(experiment: Experiment, folder: Path, texts: Texts) -> tuple[list[Row
     people = read_parquet(source(experiment, folder) / "users.parquet", PEOPLE).to_pylist()
     for row, drawn in zip(people, table.to_pylist(), strict=True):
         row["weights"] = {name: round(drawn[name], DECIMALS) for name in PREFERENCES if drawn.get(name)}
-    known = {row["id"] for row in people}
+    ids = {row["id"] for row in people}
     path = folder / "judge" / "oracle" / "scores.parquet"
     scored = _grouped(read_parquet(path, USER_SCORES).to_pylist(), "user") if path.exists() else {}
     cells = []
     for method in experiment.user_evaluation.methods:
         where = folder / "answers" / method / "answers.parquet"
         for (name, user), rows in _grouped(read_parquet(where, ANSWERS).to_pylist(), "user").items():
-            if user not in known:
+            if user not in ids:
                 raise InputError(f"{where}: user {user} is not among the users; answer again")
             own = scored.get((name, user), [])
             by = {c: {(row["prompt_id"], row["sample"]): row[c] for row in own} for c in (SCORE, HELPFULNESS)} if own else {}

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+# What is asked: an instruction, or the turns of a conversation, from its first question on to the one that is to be answered.
+Asked = str | tuple[str, ...]
+
 # Turn markers of the Tulu models, which both papers build on.
 TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] }}"
@@ -12,14 +15,21 @@ TEMPLATE = (
 )
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each instruction as a user turn, up to where the response starts."""
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[Asked]) -> list[list[int]]:
+    """Return the token ids of each instruction as a user turn, up to where the response starts.
+
+    A conversation's turns are the user's and the assistant's, one after the other.
+    """
     texts = [
-        tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
-        for text in instructions
+        tokenizer.apply_chat_template(_messages(asked), tokenize=False, add_generation_prompt=True) for asked in instructions
     ]
     # Tokenizers refuse an empty batch.
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def _messages(asked: Asked) -> list[dict[str, str]]:
+    turns = (asked,) if isinstance(asked, str) else asked
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(turns)]
 
 
 def encode_responses(tokenizer: PreTrainedTokenizerBase, responses: Sequence[str]) -> list[list[int]]:

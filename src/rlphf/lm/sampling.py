@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.lm.cache import RoomyCache
-from rlphf.lm.chat import decode_response, encode_prompts
+from rlphf.lm.chat import Asked, decode_response, encode_prompts
 from rlphf.lm.stack import Rows
 from rlphf.progress import bar
 from rlphf.settings import Decoding
@@ -235,7 +235,7 @@ def choose(logits: Tensor, uniform: Tensor, decoding: Decoding) -> Tensor:
 def answer(
     model: "PreTrainedModel | PeftModel | Mixture",
     tokenizer: PreTrainedTokenizerBase,
-    instructions: Sequence[str],
+    instructions: Sequence[Asked],
     decoding: Decoding,
     seed: int | Sequence[int],
     rows: Rows | None = None,

@@ -5,9 +5,11 @@ Works on factors and builds a module's full delta matrix for the rules that need
 
 import os
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -21,10 +23,12 @@ from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_te
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
 from rlphf.soup.recipe import RECIPE, SPARSE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
 from rlphf.soup.sparse import Rule, low_rank, seed_of, thinned
-from rlphf.tracking.record import step
+from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, step
 
 Term = tuple[float, Adapter]
 Pair = tuple[Tensor, Tensor]
+# What a step leaves in the folder of its soup.
+RECORDS = (RECORD, METRICS, SENT, EARLIER)
 Norms = tuple[float, float]  # of a module's error, and of its exact delta
 # A norm this far below that of the factors is what rounding leaves of deltas that cancel: zero.
 ROUNDING = 1e-12
@@ -91,15 +95,15 @@ def write_soup(folder: Path, soup: Soup) -> None:
     write_recipe(soup.recipe, folder)
 
 
-def check_replaceable(folder: Path, recipe: Recipe, beside: Collection[str] = ()) -> None:
+def check_replaceable(folder: Path, recipe: Recipe) -> None:
     """Raise InputError where writing a soup to `folder` would destroy something that is no soup, or one of its adapters.
 
-    Files named in `beside` may lie there.
+    The record of an attempt that came to nothing may lie there.
     """
     for name, path in recipe.paths.items():
         if folder.resolve() == Path(path).resolve():
             raise InputError(f"{folder}: is the folder of adapter {name}; choose another folder for the soup")
-    free = not folder.exists() or (folder.is_dir() and all(path.name in beside for path in folder.iterdir()))
+    free = not folder.exists() or (folder.is_dir() and all(path.name in RECORDS for path in folder.iterdir()))
     if not free and read_about(folder).get("kind") != "soup":
         raise InputError(f"{folder}: exists and is no soup; choose another folder, or remove it")
 
@@ -159,8 +163,42 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
 
 
 def merge_step(recipe: Path, out: Path) -> None:
-    """Merge the recipe in the file `recipe` into the folder `out`."""
-    save_soup(out, read_recipe(recipe))
+    """Merge the recipe in the file `recipe` into the folder `out`, with the record of it; an older soup there is replaced.
+
+    Raises InputError before anything is written.
+    """
+    wanted = read_recipe(recipe)
+    check_replaceable(out, wanted)
+    inputs = {"recipe": recipe, **{f"adapter/{name}": Path(path) for name, path in wanted.paths.items()}}
+    soup = merge(wanted)
+    with step("soup merge", out, params=soup.recipe.model_dump(mode="json", exclude={"paths"}), inputs=inputs) as run:
+        with replacing(out) as folder:
+            write_soup(folder, soup)
+        run.output(*soup_files(out))
+        run.artifact(out / RECIPE)
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Yield a folder whose files replace those of `out` at the end, but for the record of the step that makes them.
+
+    PEFT's configuration, without which a folder is no adapter, goes first and comes last.
+    """
+    with TemporaryDirectory(dir=out, prefix=".soup.") as temporary:
+        folder = Path(temporary)
+        yield folder
+        (out / CONFIG).unlink(missing_ok=True)
+        made = {path.name for path in folder.iterdir()}
+        for path in soup_files(out):
+            if path.name not in made:
+                path.unlink()
+        for name in sorted(made, key=lambda name: (name == CONFIG, name)):
+            os.replace(folder / name, out / name)
+
+
+def soup_files(out: Path) -> list[Path]:
+    """Return the files of a soup whose folder also has the record of the step that made it."""
+    return [path for path in sorted(out.iterdir()) if path.is_file() and path.name not in RECORDS and path.name[0] != "."]
 
 
 def _read_all(recipe: Recipe) -> dict[str, Adapter]:

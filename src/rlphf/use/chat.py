@@ -1,11 +1,12 @@
 """A conversation with a finished run in the terminal, or through pipes: a question per line, an answer per line.
 
-Each question stands alone, as the questions did that the policies were trained on.
+A question is asked behind the turns before it, or alone, as the questions were that the policies were trained on.
 """
 
 import contextlib
 import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -14,34 +15,43 @@ from rlphf.errors import InputError
 from rlphf.preferences import instruction
 from rlphf.progress import silent
 from rlphf.seeds import derive
-from rlphf.settings import Decoding
+from rlphf.settings import Backbone, Decoding
 from rlphf.use.finished import PLAIN, RESULTS, asked, finished_run, parse_soup, soup_text
 from rlphf.use.sample import decoding_of
 
 if TYPE_CHECKING:
     from rlphf.use.served import Served
 
+# Turns that are remembered by a backbone that has seen conversations, which those trained in the DAG have not.
+HISTORY = 8
+
 HELP = """\
 /soup P1A=0.5,P2B=0.5   answer with these policies, mixed by weights that sum to 1
 /plain                  answer with the backbone alone
 /prompt on|off          whether the soup's preferences are asked for behind the question, as in the paper
+/new                    forget the turns before
 /help                   this list
 /quit                   leave, as Ctrl-D does; Ctrl-C stops an answer"""
 
 
 class Chat:
-    """What a conversation remembers: the soup, whether its preferences are asked for, and how many questions there were."""
+    """What a conversation remembers: the soup, whether its preferences are asked for, and up to `history` turns before."""
 
-    def __init__(self, served: "Served", known: list[str], weights: dict[str, float], decoding: Decoding, seed: int):
+    def __init__(
+        self, served: "Served", known: list[str], weights: dict[str, float], decoding: Decoding, seed: int, history: int = 0
+    ):
         self.served, self.known, self.weights = served, known, weights
         self.decoding, self.seed = decoding, seed
+        # (question, answer), the oldest first.
+        self.turns: deque[tuple[str, str]] = deque(maxlen=history)
         self.prompted, self.count, self.over = True, 0, False
 
     @property
     def state(self) -> str:
-        """The soup, and what it is asked for, in a line."""
+        """The soup, what it is asked for, and how many turns are remembered of those that may be, in a line."""
         ids = asked(self.weights) if self.prompted else []
-        return f"{soup_text(self.weights)}, asked for {' '.join(ids) or 'nothing'}"
+        kept = f", remembers {len(self.turns)} of {self.turns.maxlen} turns" if self.turns.maxlen else ""
+        return f"{soup_text(self.weights)}, asked for {' '.join(ids) or 'nothing'}{kept}"
 
     def command(self, line: str) -> str:
         """Do what a line that begins with "/" says; return what to tell. Raises InputError for a command that is none."""
@@ -56,6 +66,8 @@ class Chat:
             self.weights = parse_soup(rest, self.known)
         elif name == "/plain":
             self.weights = {}
+        elif name == "/new" and not rest:
+            self.turns.clear()
         elif name == "/prompt" and rest in ("on", "off"):
             self.prompted = rest == "on"
         else:
@@ -63,11 +75,16 @@ class Chat:
         return self.state
 
     def answer(self, question: str, tell: Callable[[str], None] = lambda more: None) -> str:
-        """Return the answer to a question; `tell` gets its text as it comes. The same seed gives the same conversation."""
+        """Return the answer to a question; `tell` gets its text as it comes. The same seed gives the same conversation.
+
+        The preferences are asked for behind this question alone. A turn that is stopped is not remembered.
+        """
         from rlphf.use.served import Stream
 
         stream = Stream(self.served.tokenizer)
-        text = instruction(question, asked(self.weights) if self.prompted else [])
+        before = [text for turn in self.turns for text in turn]
+        now = instruction(question, asked(self.weights) if self.prompted else [])
+        turns = self.served.fitting((*before, now), self.decoding)
         seed = derive(self.seed, "chat", self.count)
         self.count += 1
 
@@ -75,9 +92,17 @@ class Chat:
             tell(shown(stream.add(token)))
 
         with silent():
-            (found,) = self.served.answer([text], [self.weights], self.decoding, seed, hear)
+            (found,) = self.served.answer([turns], [self.weights], self.decoding, seed, hear)
         tell(shown(stream.rest()))
+        self.turns.append((question, found))
         return found
+
+
+def history_of(backbone: Backbone, history: int | None) -> int:
+    """Return how many turns are remembered: those given, or what suits the backbone; raise InputError for fewer than 0."""
+    if history is not None and history < 0:
+        raise InputError(f"--history {history}: expected 0, where each question stands alone, or more")
+    return history if history is not None else 0 if backbone.source in ("train", "random") else HISTORY
 
 
 def shown(text: str) -> str:
@@ -123,6 +148,7 @@ def converse(chat: Chat, out: TextIO, says: TextIO) -> None:
 
 def chat_step(
     soup: str | None = None,
+    history: int | None = None,
     results: Path | None = None,
     temperature: float | None = None,
     max_new_tokens: int | None = None,
@@ -131,17 +157,19 @@ def chat_step(
     """Answer questions with a soup of a finished run, mixed by weights from its policies, which all stay in memory.
 
     On a terminal it is a conversation; otherwise each line of standard input is a question, and its answer a line of standard
-    output. Decoding and seed are the run's own unless given. Raises InputError before a model is loaded.
+    output. `history` turns are remembered: unless given, none where the run trained its backbone, which it did on single turns.
+    Decoding and seed are the run's own unless given. Raises InputError before a model is loaded.
     """
     run = finished_run(results or RESULTS)
     known = list(run.experiment.preferences)
     weights = parse_soup(soup or PLAIN, known)
+    remembered = history_of(run.experiment.backbone, history)
     decoding = decoding_of(run, temperature, max_new_tokens)
     # Imports torch and transformers, which bad input need not wait for.
     from rlphf.use.served import Served
 
     served = Served(run.backbone, {name: run.policy(name) for name in known})
-    chat = Chat(served, known, weights, decoding, run.experiment.seed if seed is None else seed)
+    chat = Chat(served, known, weights, decoding, run.experiment.seed if seed is None else seed, remembered)
     if sys.stdin.isatty() and sys.stdout.isatty():
         with contextlib.suppress(ImportError):
             # Lets `input` edit lines, and brings earlier ones back.

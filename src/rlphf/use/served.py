@@ -8,10 +8,12 @@ from transformers import PreTrainedTokenizerBase
 
 from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.chat import Asked, encode_prompts
 from rlphf.lm.sampling import Hear, answer
 from rlphf.lm.stack import read_stack
 from rlphf.settings import Decoding
 from rlphf.soup.adapter import read_about
+from rlphf.users.prompts import prompt_limit
 
 
 class Served:
@@ -29,15 +31,15 @@ class Served:
 
     def answer(
         self,
-        questions: Sequence[str],
+        questions: Sequence[Asked],
         soups: Sequence[Mapping[str, float]],
         decoding: Decoding,
         seed: int | Sequence[int],
         hear: Hear | None = None,
     ) -> list[str]:
-        """Return the answer to each question by the soup {adapter: weight} of the same place; {} is the backbone.
+        """Return the answer to each question, or to a conversation's last, by the soup {adapter: weight} of the same place.
 
-        `seed` and `hear` are as in `lm.sampling.sample`: all are answered in the same batches.
+        {} is the backbone. `seed` and `hear` are as in `lm.sampling.sample`: all are answered in the same batches.
         """
         weights = torch.tensor([[soup.get(name, 0.0) for name in self.names] for soup in soups])
         if not self.names:
@@ -45,6 +47,16 @@ class Served:
         with self.stack.mixing(weights.to(self.model.device)) as rows:
             found = answer(self.model, self.tokenizer, questions, decoding, seed, rows, hear)
         return [text for text, _, _ in found]
+
+    def fitting(self, turns: tuple[str, ...], decoding: Decoding) -> tuple[str, ...]:
+        """Return a conversation's turns without the oldest questions and answers that the context has no room for.
+
+        The last question stays whatever its length; `decoding` says how much room the answer needs.
+        """
+        limit = prompt_limit(self.model.config.max_position_embeddings, decoding.max_new_tokens)
+        while len(turns) > 1 and len(encode_prompts(self.tokenizer, [turns])[0]) > limit:
+            turns = turns[2:]
+        return turns
 
 
 class Stream:

@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rlphf.config import Experiment, load
 from rlphf.data.sources.raw import Bad, Pair
@@ -10,10 +9,10 @@ from rlphf.data.sources.table import read
 from rlphf.errors import InputError
 from rlphf.files import write_json
 from rlphf.seeds import derive
-from rlphf.soup.adapter import CONFIG, check_alike, read_adapter
-from rlphf.soup.merge import check_replaceable, merge, write_soup
+from rlphf.soup.adapter import check_alike, read_adapter
+from rlphf.soup.merge import check_replaceable, merge, replacing, soup_files, write_soup
 from rlphf.soup.recipe import RECIPE, Recipe, make_recipe
-from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, step
+from rlphf.tracking.record import step
 from rlphf.users.weights import DRAWS, asked, described, fit, recipe_weights
 
 WEIGHTS = "weights.json"
@@ -61,7 +60,7 @@ def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: 
     choices = read_choices(pairs)
     names = experiment.preferences
     everything = recipe_of(experiment, models, dict.fromkeys(names, 1 / len(names)))
-    check_replaceable(out, everything, beside=(RECORD, METRICS, SENT, EARLIER))
+    check_replaceable(out, everything)
     policies = {name: read_adapter(path, name) for name, path in everything.paths.items()}
     check_alike(list(policies.values()), same_rank=everything.rule == "factor")
     # Imports transformers and trl, which a bad file need not wait for.
@@ -77,21 +76,10 @@ def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: 
         draws = posterior.draws(DRAWS, derive(experiment.seed, "fit soup"))
         known, named = described(posterior, draws), asked(posterior, draws)
         soup = merge(recipe_of(experiment, models, recipe_weights(posterior, draws)), policies)
-        with TemporaryDirectory(dir=out, prefix=".soup.") as folder:
-            write_soup(Path(folder), soup)
-            write_json(Path(folder) / WEIGHTS, {"n": len(choices), "preferences": known, "asked": named})
-            _replace(Path(folder), out)
+        with replacing(out) as folder:
+            write_soup(folder, soup)
+            write_json(folder / WEIGHTS, {"n": len(choices), "preferences": known, "asked": named})
         run.log({"pairs": len(choices), **{f"share/{name}": row["share"] for name, row in known.items()}})
         run.tag(asked=" ".join(named))
-        run.output(*(path for path in sorted(out.iterdir()) if path.name not in (RECORD, METRICS) and path.name[0] != "."))
+        run.output(*soup_files(out))
         run.artifact(out / RECIPE, out / WEIGHTS)
-
-
-def _replace(folder: Path, out: Path) -> None:
-    """Move the files of `folder` to `out`.
-
-    PEFT's configuration, without which a folder is no adapter, goes first and comes last.
-    """
-    (out / CONFIG).unlink(missing_ok=True)
-    for name in sorted((path.name for path in folder.iterdir()), key=lambda name: (name == CONFIG, name)):
-        os.replace(folder / name, out / name)
