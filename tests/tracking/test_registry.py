@@ -88,7 +88,7 @@ def test_a_policy_is_a_version_with_its_run_card_and_aliases(tmp_path: Path) -> 
     }
     assert aliases("P1A") == {"best": "1", "demo-7": "1"}
     assert client().get_registered_model("P1A").description.startswith("For preference P1A.")
-    assert "Registered as `P1A`. # A card\n\nFor preference P1A." in run.data.tags["mlflow.note.content"]
+    assert "Registered as `P1A`.\n\n# A card\n\nFor preference P1A." in run.data.tags["mlflow.note.content"]
     from mlflow.artifacts import download_artifacts
 
     got = Path(download_artifacts("models:/P1A@best", dst_path=str(tmp_path / "got"), tracking_uri=URI, registry_uri=URI))

@@ -77,7 +77,7 @@ def _step(record: Mapping[str, Any], made: list[Model]) -> str:
         rows = [f"| `{path}` | {described['bytes']:,} | `{described['sha256'][:SHORT]}` |" for path, described in outputs.items()]
         parts.append("\n".join(["| output | bytes | SHA-256 |", "| --- | ---: | --- |", *rows]))
     if len(made) == 1:
-        parts.append(f"Registered as `{made[0].name}`. {made[0].card}")
+        parts += [f"Registered as `{made[0].name}`.", made[0].card]
     elif made:
         rows = [f"| `{model.name}` | `{model.place}` |" for model in made]
         parts.append("\n".join(["| registered model | among the artifacts |", "| --- | --- |", *rows]))

@@ -118,7 +118,7 @@ class Sender:
         if state["run"] is None:
             confirm(run=run)
         # 2. What is known about it. Inputs, tags and the end come after the start.
-        made = models(entry, record, self.experiment, counts.problems) if status == "finished" else []
+        made = models(entry, record, self.experiment, counts.problems)
         tags = {**run_tags(record), NOTE: note(entry, record, status, made)}
         about = (record.get("params", {}), tags, record.get("inputs", {}))
         if state["described"] != digest(about):
