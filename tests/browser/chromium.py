@@ -75,11 +75,15 @@ class Chromium:
 
     def open(self, path: Path, fragment: str = "") -> float:
         """Open a file anew, with the hash `fragment`; return the seconds until the page was loaded and its scripts had run."""
+        return self.visit(f"{path.absolute().as_uri()}{fragment}")
+
+    def visit(self, address: str) -> float:
+        """Open an address anew; return the seconds until the page was loaded and its scripts had run."""
         # Another hash of the page that is open would load nothing.
         self._go("about:blank")
         self.errors, self.requests = [], []
         began = time.perf_counter()
-        self._go(f"{path.absolute().as_uri()}{fragment}")
+        self._go(address)
         return time.perf_counter() - began
 
     def _go(self, url: str) -> None:
@@ -93,6 +97,14 @@ class Chromium:
         result = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
+
+    def until(self, script: str, seconds: float = 60) -> Any:
+        """Return the value of an expression once it is true; raise AssertionError with the page's text if it is not in time."""
+        end = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            assert time.monotonic() < end, f"{script}\n{self.run('document.body.innerText')}"
+            time.sleep(0.2)
+        return value
 
     def press(self, key: str) -> None:
         """Press and release a key on whatever has the focus."""

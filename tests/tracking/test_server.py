@@ -212,3 +212,19 @@ def test_an_experiment_whose_artifacts_lie_on_the_servers_machine_is_not_sent_fr
     assert "keeps its artifacts in /nowhere/repository/mlartifacts there" in shown and "1 records wait" in shown
     assert rows(server, results, "select * from runs r where THIS") == []
     assert not Path("/nowhere").exists()
+
+
+def test_adapters_are_registered_at_the_server_and_come_back_from_it(server: Server, results: Path, tmp_path: Path) -> None:
+    from mlflow.artifacts import download_artifacts
+
+    folder = results / "seed-7/ppo/P1A"
+    with step("ppo", folder) as run:
+        (folder / "adapter").mkdir()
+        (folder / "adapter/adapter_model.safetensors").write_text(results.name)
+        run.output(folder / "adapter")
+    assert main(["track", "sync", "--results", str(results)]) == 0
+    got = download_artifacts(f"models:/P1A@{results.name}-7", dst_path=str(tmp_path), tracking_uri=server.uri)
+    assert (Path(got) / "adapter_model.safetensors").read_text() == results.name
+    # As MLflow's pages ask for them.
+    place = "/model-versions/get-artifact?path=adapter_model.safetensors&name=P1A&version=1"
+    assert server.ask("GET", place).decode() == results.name

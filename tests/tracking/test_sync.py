@@ -126,11 +126,16 @@ def test_runs_have_names_for_people() -> None:
         ("generate vb", {"method": "vb"}),
         ("backbone", {}),
         ("general", {"fold": 3}),
+        ("dpo", {"model": "individual"}),
+        ("dpo per user", {"model": "per_user"}),
+        ("answers pdpo_both", {"method": "pdpo_both"}),
+        ("prm", {"model": "prm"}),
     ):
         with step(name, RESULTS / name, tags=about):
             pass
     sync(RESULTS, URI, "demo")
-    assert sorted(statuses()) == ["backbone", "general", "generate vb", "ppo P1A"]
+    named = ["answers pdpo_both", "backbone", "dpo individual", "dpo per user", "general", "generate vb", "ppo P1A", "prm"]
+    assert sorted(statuses()) == named
 
 
 def test_a_run_is_found_by_its_job_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +274,7 @@ def test_a_step_whose_process_is_gone_was_killed_and_its_next_attempt_is_a_run_o
     by_run = rows("select r.status, step from metrics m join runs r on m.run_uuid = r.run_uuid order by r.start_time, step")
     assert by_run == [("KILLED", i) for i in range(6)] + [("FINISHED", i) for i in range(8)]
     assert not list(folder.glob(f"{EARLIER}/*"))
-    assert str(sync(RESULTS, URI, "demo")).startswith("sent 0 runs, 0 metric points, 0 artifacts; 0 records wait")
+    assert str(sync(RESULTS, URI, "demo")).startswith("sent 0 runs, 0 metric points, 0 artifacts, 0 models; 0 records wait")
 
 
 def test_a_start_that_another_followed_runs_no_more() -> None:

@@ -112,12 +112,13 @@ def superseded(entry: Entry) -> bool:
 
 
 def run_name(record: Mapping[str, Any]) -> str:
-    """The name that people see: "demo · 2026-11-23 10:12" for a workflow, "ppo P1A" for a step."""
+    """The name that people see: "demo · 2026-11-23 10:12" for a workflow, "ppo P1A" or "dpo individual" for a step."""
     if "experiment" in record:
         return f"{record['experiment']} · {datetime.fromisoformat(record['start']).astimezone():%Y-%m-%d %H:%M}"
-    words, tags = record["step"].split(), record.get("tags", {})
-    about = [tags[key] for key in ("preference", "method", "combination", "user") if key in tags]
-    return " ".join([*words, *(word for word in about if word not in words)])
+    name, tags = record["step"], record.get("tags", {})
+    about = [tags[key] for key in ("preference", "method", "model", "combination", "user") if key in tags]
+    # "dpo per user" makes the model per_user.
+    return " ".join([name, *(word for word in about if f" {word.replace('_', ' ')} " not in f" {name.replace('_', ' ')} ")])
 
 
 def run_tags(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,11 +192,16 @@ def artifacts(entry: Entry, record: Mapping[str, Any], status: str) -> Iterator[
         named = entry.home / name
         root = Path(named.name if ".." in Path(name).parts else name)
         for path in sorted(p for p in named.rglob("*") if not p.name.startswith(".")) if named.is_dir() else [named]:
-            if not path.resolve().is_relative_to(entry.results.resolve()):
+            if not within(path, entry.results):
                 continue
             if path.is_file() and path.stat().st_size <= LARGEST_ARTIFACT and not _replaced(path, entry, record):
                 place = (root / path.relative_to(named)).parent.as_posix()
                 yield path, "" if place == "." else place
+
+
+def within(path: Path, results: Path) -> bool:
+    """Whether a file or folder lies among the results, and is no link out of them."""
+    return path.resolve().is_relative_to(results.resolve())
 
 
 def _replaced(path: Path, entry: Entry, record: Mapping[str, Any]) -> bool:

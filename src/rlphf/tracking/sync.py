@@ -29,8 +29,10 @@ from rlphf.tracking.entries import (
     superseded,
     unread,
 )
+from rlphf.tracking.notes import NOTE, note
 from rlphf.tracking.provenance import is_alive, process_start
 from rlphf.tracking.record import METRICS, SENT, WORKFLOW
+from rlphf.tracking.registry import Model, models, register, sent_files
 from rlphf.tracking.store import ENTITIES, Store, locked
 
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED"}
@@ -43,13 +45,14 @@ class Counts:
     runs: int = 0
     metrics: int = 0
     artifacts: int = 0
+    models: int = 0
     waiting: int = 0
     broken: int = 0
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
-            f"sent {self.runs} runs, {self.metrics} metric points, {self.artifacts} artifacts; "
+            f"sent {self.runs} runs, {self.metrics} metric points, {self.artifacts} artifacts, {self.models} models; "
             f"{self.waiting} records wait, {self.broken} are broken"
         )
 
@@ -60,10 +63,12 @@ class Sender:
     def __init__(self, results: Path, uri: str, experiment: str, closed: bool = False):
         self.results, self.uri, self.experiment, self.closed = Path(results), uri, experiment, closed
         self.store: Store | None = None
+        self.refused = False
 
     def send(self) -> Counts:
         """Send what has not been sent yet. A store that is away leaves records waiting, a broken record only itself out."""
         counts = Counts()
+        self.refused = False
         with locked(self.results / ".sync.lock"):
             found, workflow = entries(self.results), read_or_empty(self.results / WORKFLOW)
             done: set[Path] = set()
@@ -75,8 +80,8 @@ class Sender:
                     counts.problems.append(f"MLflow cannot be reached; records wait to be sent later ({_line(error)})")
                     break
                 try:
-                    self._send(self.store, entry, workflow, counts)
-                    done.add(entry.path)
+                    if self._send(self.store, entry, workflow, counts):
+                        done.add(entry.path)
                 except InputError as error:
                     if entry.path.exists():
                         counts.broken += 1
@@ -91,15 +96,15 @@ class Sender:
                     shutil.rmtree(entry.folder)
         return counts
 
-    def _send(self, store: Store, entry: Entry, workflow: Mapping[str, Any], counts: Counts) -> None:
-        """Send what is new in a record."""
+    def _send(self, store: Store, entry: Entry, workflow: Mapping[str, Any], counts: Counts) -> bool:
+        """Send what is new in a record; return whether all of it is there now."""
         record, status = settled(entry, workflow, self.closed)
         state = read_or_empty(entry.folder / SENT)
         run = store.runs.get(record["id"])
         if run is None or state.get("run") != run or state.get("record") != record["id"]:
             state = {"record": record["id"], "run": run, "offset": 0, "described": None, "status": "running", "artifacts": {}}
         if run in store.deleted or (state.get("done") and state["status"] == status):
-            return
+            return True
 
         def confirm(**changes: Any) -> None:
             state.update(changes)
@@ -113,7 +118,9 @@ class Sender:
         if state["run"] is None:
             confirm(run=run)
         # 2. What is known about it. Inputs, tags and the end come after the start.
-        about = (record.get("params", {}), run_tags(record), record.get("inputs", {}))
+        made = models(entry, record, self.experiment, counts.problems)
+        tags = {**run_tags(record), NOTE: note(entry, record, status, made)}
+        about = (record.get("params", {}), tags, record.get("inputs", {}))
         if state["described"] != digest(about):
             store.describe(run, *about)
             confirm(described=digest(about))
@@ -122,8 +129,8 @@ class Sender:
             store.metrics(run, points)
             counts.metrics += len(points)
             confirm(offset=state["offset"] + size)
-        # 4. Artifacts that are new or have changed.
-        for path, place in artifacts(entry, record, status):
+        # 4. Artifacts that are new or have changed, and the adapters that are to be registered.
+        for path, place in (*artifacts(entry, record, status), *sent_files(made)):
             mark = [path.stat().st_size, path.stat().st_mtime_ns]
             key = f"{place}/{path.name}".lstrip("/")
             if state["artifacts"].get(key) != mark:
@@ -134,8 +141,24 @@ class Sender:
         if state["status"] != status:
             store.status(run, STATUS[status], None if status == "running" else end_of(record, entry))
             confirm(status=status)
+        # 6. Adapters as versions of registered models.
+        if made and not self._register(store, run, made, counts):
+            return False
         if status != "running" and not entry.is_moving(record):
             confirm(done=True)
+        return True
+
+    def _register(self, store: Store, run: str, made: list[Model], counts: Counts) -> bool:
+        """Return whether a step's adapters are registered. A registry that refuses is left alone until the next pass."""
+        if self.refused:
+            return False
+        try:
+            counts.models += register(store.client, run, made)
+        except Exception as error:
+            # A store may have runs and no registry; what it raises then is its own.
+            counts.problems.append(f"the model registry refuses; models wait to be registered later ({_line(error)})")
+            self.refused = True
+        return not self.refused
 
 
 def sync(results: Path, uri: str, experiment: str, closed: bool = False) -> Counts:
@@ -179,7 +202,8 @@ def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = No
                     print(f"tracking: {problem}", flush=True)
                     total.problems.append(problem)
             total.runs, total.metrics = total.runs + counts.runs, total.metrics + counts.metrics
-            total.artifacts, total.waiting, total.broken = total.artifacts + counts.artifacts, counts.waiting, counts.broken
+            total.artifacts, total.models = total.artifacts + counts.artifacts, total.models + counts.models
+            total.waiting, total.broken = counts.waiting, counts.broken
             if last:
                 return total
             time.sleep(interval)
