@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlphf.cards import split_card
 from rlphf.errors import InputError
 from rlphf.files import CARD, read_text, sha256
 from rlphf.tracking.entries import Entry, within
@@ -134,6 +133,9 @@ def _model(name: str, folder: Path, place: str, entry: Entry, record: Mapping[st
 
 def card_text(folder: Path) -> str:
     """Return what a person reads of a model card, without its YAML and cut to what MLflow holds; "" where there is none."""
+    # What cards need takes a second to import, and the follower has to see the workflow before that.
+    from rlphf.cards import split_card
+
     try:
         body = split_card(read_text(folder / CARD, "a model card", 2**20))[1].strip()
     except InputError:
