@@ -99,8 +99,22 @@ def test_recipe_names_rule_weights_and_paths_that_are_there(finished):
     assert all((finished / path / "adapter_model.safetensors").is_file() for path in recipe["paths"].values())
 
 
+def python_of_the_readme(clone: Path) -> list[str]:
+    found = re.findall(r"```python\n(.*?)```", (clone / "README.md").read_text(), re.DOTALL)
+    assert len(found) == 2
+    return found
+
+
+def test_python_of_the_readme_loads_a_registered_policy(finished, run_in):
+    code = python_of_the_readme(finished)[1].replace("results/demo", "results/ci")
+    done = run_in(
+        finished, sys.executable, "-c", code + "\nassert any('lora_A' in name for name, _ in model.named_parameters())\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_python_of_the_readme_loads_a_soup_and_answers(finished, run_in):
-    (code,) = re.findall(r"```python\n(.*?)```", (finished / "README.md").read_text(), re.DOTALL)
+    code = python_of_the_readme(finished)[0]
     assert "rlphf" not in code.replace("results/", "") and "results/demo/seed-1103/soups/" in code
     here = re.sub(r"soups/[-\w]+", "soups/P1A-P2A", code).replace("results/demo", "results/ci")
     done = run_in(
