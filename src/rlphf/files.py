@@ -19,6 +19,7 @@ LARGEST_YAML, MOST_NODES = 2**20, 10**5
 CARD = "README.md"
 # Rows of a table that steps exchange; a file may declare more than any memory holds in a few bytes.
 MOST_ROWS = 10**8
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 @contextmanager
@@ -81,7 +82,7 @@ def sha256(path: Path | str) -> str:
 
 def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON-able value, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -1,7 +1,12 @@
+import unicodedata
+from unittest.mock import patch
+
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.data import plain_dedup
 
-from rlphf.data.dedup import CONTRADICTORY, REPEATED, REPEATED_LOOSELY, Deduplicator, fingerprint, normalise
+from rlphf.data import keys
+from rlphf.data.dedup import _LOOSE, CONTRADICTORY, REPEATED, REPEATED_LOOSELY, VERDICTS, Deduplicator, normalise
 
 WORDS = st.sampled_from(["yes", "Yes.", "YES!", "no", "No", "maybe", "maybe not", "?"])
 PAIRS = st.lists(st.tuples(st.sampled_from(["why", "Why?", "how"]), WORDS, WORDS, st.sampled_from(["P1A", "P1B"]))).map(
@@ -9,12 +14,15 @@ PAIRS = st.lists(st.tuples(st.sampled_from(["why", "Why?", "how"]), WORDS, WORDS
 )
 
 
+def verdicts(pairs, folder=None):
+    with Deduplicator(folder) as seen:
+        for pair in pairs:
+            seen.add(*pair)
+        return [VERDICTS[number] for number in seen.verdicts()]
+
+
 def kept(pairs):
-    seen, passed = Deduplicator(), []
-    for pair in pairs:
-        if seen.add(*pair) is None:
-            passed.append(pair)
-    return [pair for n, pair in enumerate(passed) if n not in seen.contradicted]
+    return [pair for pair, verdict in zip(pairs, verdicts(pairs), strict=True) if verdict is None]
 
 
 def test_normalise_ignores_case_width_spacing_punctuation_and_invisible_characters():
@@ -29,40 +37,43 @@ def test_normalise_keeps_what_changes_the_meaning():
     assert normalise(" \n") == ""
 
 
-def test_fingerprints_do_not_run_parts_together():
-    assert fingerprint("ab", "c") != fingerprint("a", "bc")
-    assert fingerprint("a", None) != fingerprint("a", "None")
+@given(st.text(st.characters(max_codepoint=127)))
+def test_normalise_of_ascii_is_what_the_rule_for_all_texts_gives(text):
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    assert normalise(text) == (" ".join(folded.translate(_LOOSE).split()) or " ".join(folded.split()))
 
 
 def test_an_exact_repeat_is_told_from_a_loose_one():
-    seen = Deduplicator()
-    assert seen.add("Why?", "Yes.", "No.", "P1A") is None
-    assert seen.add("Why?", "Yes.", "No.", "P1A") == REPEATED
-    assert seen.add("why", "YES", "no", "P1A") == REPEATED_LOOSELY
-    assert not seen.contradicted
+    assert verdicts([("Why?", "Yes.", "No.", "P1A"), ("Why?", "Yes.", "No.", "P1A"), ("why", "YES", "no", "P1A")]) == [
+        None,
+        REPEATED,
+        REPEATED_LOOSELY,
+    ]
 
 
 def test_another_preference_or_user_is_no_repeat_and_no_contradiction():
-    seen = Deduplicator()
-    for preference, user in [("P1A", None), ("P1B", None), ("P1A", 1), ("P1A", 2)]:
-        assert seen.add("Why?", "Yes.", "No.", preference, user) is None
-        assert seen.add("How?", "Yes.", "No.", preference, user) is None
-    assert seen.add("Why?", "No.", "Yes.", "general") is None
-    assert not seen.contradicted
+    pairs = [
+        (prompt, "Yes.", "No.", preference, user)
+        for preference, user in [("P1A", None), ("P1B", None), ("P1A", 1), ("P1A", 2)]
+        for prompt in ("Why?", "How?")
+    ]
+    assert verdicts([*pairs, ("Why?", "No.", "Yes.", "general")]) == [None] * 9
 
 
 def test_a_swapped_pair_drops_both():
-    seen = Deduplicator()
-    assert seen.add("How?", "Yes.", "No.", "P1A") is None
-    assert seen.add("Why?", "Yes.", "No.", "P1A") is None
-    assert seen.add("why", "no", "yes", "P1A") == CONTRADICTORY
-    assert seen.contradicted == {1}
+    pairs = [("How?", "Yes.", "No.", "P1A"), ("Why?", "Yes.", "No.", "P1A"), ("why", "no", "yes", "P1A")]
+    assert verdicts(pairs) == [None, CONTRADICTORY, CONTRADICTORY]
 
 
 def test_answers_that_differ_in_punctuation_only_are_kept_and_can_contradict():
-    seen = Deduplicator()
-    assert seen.add("x?", "-1", "1", "P1A") is None
-    assert seen.add("x?", "1", "-1", "P1A") == CONTRADICTORY
+    assert verdicts([("x?", "-1", "1", "P1A")]) == [None]
+    assert verdicts([("x?", "-1", "1", "P1A"), ("x?", "1", "-1", "P1A")]) == [CONTRADICTORY] * 2
+
+
+@given(PAIRS, st.sampled_from([1, 3, 1 << 18]))
+def test_verdicts_are_those_of_the_plain_rule_however_many_pairs_are_compared_at_a_time(pairs, part):
+    with patch.object(keys, "PART", part), patch.object(keys, "_WAITING", 2):
+        assert verdicts(pairs) == plain_dedup.verdicts([(*pair, None) for pair in pairs])
 
 
 @given(PAIRS)

@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import pytest
 
-from rlphf.data import prepare as module
+from rlphf.data import waiting
 from rlphf.data.counts import COUNTS
 from rlphf.data.dedup import normalise
 from rlphf.data.prepare import QUARANTINE, QUARANTINED, prepare, prepare_step
@@ -198,7 +198,7 @@ def test_a_split_that_would_stay_empty_is_refused(write, run, tmp_path):
 
 def test_a_leaking_split_fails_the_step(write, run, monkeypatch, tmp_path):
     write("a.jsonl", [pair("Why?"), pair("why", "maybe"), pair("How?")])
-    monkeypatch.setattr(module, "assign", lambda prompt, *_: "test" if prompt == "why" else "train")
+    monkeypatch.setattr(waiting, "assign", lambda prompt, *_: "test" if prompt == "why" else "train")
     with pytest.raises(InputError, match="'why' is in the splits train and test"):
         run(A, test=0.5)
     assert list((tmp_path / "out").iterdir()) == []
@@ -206,7 +206,7 @@ def test_a_leaking_split_fails_the_step(write, run, monkeypatch, tmp_path):
 
 def test_more_rows_than_a_batch_come_out_in_order_with_late_contradictions_gone(write, run, monkeypatch):
     monkeypatch.setattr("rlphf.data.writer.BATCH", 7)
-    monkeypatch.setattr(module, "BATCH", 7)
+    monkeypatch.setattr(waiting, "BATCH", 7)
     write("a.jsonl", [*many(50), pair("Question 20?", "no", "yes")])
     prompts = [row["prompt"] for row in run(A)["pairs"]]
     assert prompts == [f"Question {i}?" for i in range(50) if i != 20]

@@ -32,13 +32,13 @@ class Counts:
         self._kept: dict[_Key, Counter[str]] = {}
         self._dropped: dict[_Key, Counter[str]] = {}
 
-    def keep(self, key: _Key, split: str) -> None:
-        """Count a record of `key` = (source, preference) that is kept in `split`."""
-        self._kept.setdefault(key, Counter())[split] += 1
+    def keep(self, key: _Key, split: str, records: int = 1) -> None:
+        """Count records of `key` = (source, preference) that are kept in `split`."""
+        self._kept.setdefault(key, Counter())[split] += records
 
-    def drop(self, key: _Key, reason: str) -> None:
-        """Count a record of `key` = (source, preference) that is dropped."""
-        self._dropped.setdefault(key, Counter())[reason] += 1
+    def drop(self, key: _Key, reason: str, records: int = 1) -> None:
+        """Count records of `key` = (source, preference) that are dropped."""
+        self._dropped.setdefault(key, Counter())[reason] += records
 
     def check(self, validation: float, test: float, section: str = "data") -> None:
         """Raise InputError if nothing was kept, or if a split with a share above zero stayed empty.

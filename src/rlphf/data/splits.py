@@ -1,13 +1,19 @@
 """Prompt-disjoint splits: where a prompt belongs depends on the seed and its own text, on nothing else."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeAlias
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from rlphf.data.dedup import fingerprint, normalise
+from rlphf.data.dedup import normalise
+from rlphf.data.keys import Keys, fingerprint
 from rlphf.data.records import SPLITS
 from rlphf.errors import InputError
 from rlphf.seeds import derive
+
+Table: TypeAlias = pa.Table | pq.ParquetFile | Sequence[pa.RecordBatch]
 
 HUMAN, ASSISTANT = "Human:", "Assistant:"
 
@@ -38,24 +44,34 @@ def assign(prompt: str, seed: int, validation: float, test: float) -> str:
     return "validation" if position < test + validation else "train"
 
 
-def check_leaks(*tables: pa.Table | Iterable[pa.RecordBatch]) -> None:
+def check_leaks(*tables: Table) -> None:
     """Raise InputError, naming the prompt and both splits, if two splits share a prompt.
 
     Prompts are compared after `group`, within and across the tables, each of which has the columns `prompt` and `split`.
     A pair that lies in two splits brings its prompt along, so it is found as well.
     """
-    seen: dict[int, int] = {}
-    for prompt, split in _rows(tables):
-        number = SPLITS.index(split)
-        first = seen.setdefault(fingerprint(group(prompt)), number)
-        if first != number:
-            raise InputError(
-                f"prompt {prompt[:200]!r} is in the splits {SPLITS[first]} and {split}; "
-                "split by prompt, so that nothing is tested on what was trained on"
-            )
+    with Keys() as keys:
+        for prompt, split in _rows(tables):
+            keys.add(fingerprint(group(prompt)), SPLITS.index(split))
+        for rows, _, splits, first in keys.alike():
+            if (leaks := splits != first).any():
+                worst = leaks.argmax()
+                prompt, _ = next(islice(_rows(tables), int(rows[worst]), None))
+                raise InputError(
+                    f"prompt {prompt[:200]!r} is in the splits {SPLITS[first[worst]]} and {SPLITS[splits[worst]]}; "
+                    "split by prompt, so that nothing is tested on what was trained on"
+                )
 
 
-def _rows(tables: Iterable[pa.Table | Iterable[pa.RecordBatch]]) -> Iterator[tuple[str, str]]:
+def _rows(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
+    """Yield what of (prompt, split) differs within a batch."""
     for table in tables:
-        for batch in table.to_batches() if isinstance(table, pa.Table) else table:
-            yield from zip(batch["prompt"].to_pylist(), batch["split"].to_pylist(), strict=True)
+        for batch in _batches(table):
+            once = pa.Table.from_batches([batch]).group_by(["prompt", "split"], use_threads=False).aggregate([])
+            yield from zip(once["prompt"].to_pylist(), once["split"].to_pylist(), strict=True)
+
+
+def _batches(table: Table) -> Iterable[pa.RecordBatch]:
+    if isinstance(table, pa.Table):
+        return table.to_batches()
+    return table.iter_batches(columns=["prompt", "split"]) if isinstance(table, pq.ParquetFile) else table

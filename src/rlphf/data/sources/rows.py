@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -87,12 +88,13 @@ def _json(path: Path) -> Iterator[Row | Bad]:
 
 def _lines(path: Path) -> Iterator[Row | Bad]:
     with _text(path) as stream:
-        for n, line in enumerate(iter(lambda: stream.readline(_LONGEST + 1), ""), 1):
+        name = str(path)
+        for n, line in enumerate(iter(partial(stream.readline, _LONGEST + 1), ""), 1):
             if len(line) > _LONGEST:
                 raise InputError(f"{path}, line {n}: {_TOO_LONG}; correct the file")
             if line.isspace():
                 continue
-            place = Place(str(path), "line", n)
+            place = Place(name, "line", n)
             try:
                 record = _DECODER.decode(line)
             except (ValueError, RecursionError) as error:
