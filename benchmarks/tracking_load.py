@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.server import Server
 from rlphf.preferences import PREFERENCES
-from rlphf.tracking.record import end_workflow, start_workflow, step
+from rlphf.tracking.record import step
+from rlphf.tracking.steps import end_workflow, start_workflow
 from rlphf.tracking.sync import sync
 
 TARGET, REPEATS = 2.0, 20

@@ -11,7 +11,8 @@ from rlphf.cli import main
 from rlphf.errors import InputError
 from rlphf.files import atomic_file, atomic_folder, write_json, write_text
 from rlphf.garbage import gc_step
-from rlphf.tracking.record import end_workflow, start_workflow, step
+from rlphf.tracking.record import step
+from rlphf.tracking.steps import end_workflow, start_workflow
 
 SOURCE = Path(__file__).parent.parent / "src"
 # Writes a file and a folder, and is killed before either is whole.

@@ -8,7 +8,8 @@ import pytest
 from rlphf.cli import main
 from rlphf.files import sha256
 from rlphf.tracking.crate import METADATA, crate_step, metadata
-from rlphf.tracking.record import RECORD, WORKFLOW, end_workflow, start_workflow, step
+from rlphf.tracking.record import RECORD, WORKFLOW, step
+from rlphf.tracking.steps import end_workflow, start_workflow
 
 RESULTS = Path("results/small")
 

@@ -13,7 +13,8 @@ from rlphf.files import sha256, write_json
 from rlphf.soup.adapter import CONFIG, WEIGHTS
 from rlphf.soup.recipe import make_recipe, write_recipe
 from rlphf.tracking.lineage import lineage, walk
-from rlphf.tracking.record import METRICS, RECORD, end_workflow, start_workflow, step
+from rlphf.tracking.record import METRICS, RECORD, step
+from rlphf.tracking.steps import end_workflow, start_workflow
 
 RESULTS = Path("results/small")
 FIGURE = RESULTS / "figures/methods.png"

@@ -11,7 +11,8 @@ from rlphf.config import Experiment, config_hash
 from rlphf.errors import InputError
 from rlphf.files import sha256, write_text
 from rlphf.tracking.provenance import is_alive, process_start
-from rlphf.tracking.record import EARLIER, METRICS, RECORD, SAMPLES, end_workflow, read_metrics, start_workflow, step
+from rlphf.tracking.record import EARLIER, METRICS, RECORD, SAMPLES, read_metrics, step
+from rlphf.tracking.steps import end_workflow, start_workflow
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 

@@ -11,7 +11,8 @@ from rlphf.cards import joined_card
 from rlphf.files import sha256
 from rlphf.tracking import registry
 from rlphf.tracking import sync as syncing
-from rlphf.tracking.record import SENT, end_workflow, start_workflow, step
+from rlphf.tracking.record import SENT, step
+from rlphf.tracking.steps import end_workflow, start_workflow
 from rlphf.tracking.store import Store
 from rlphf.tracking.sync import sync
 

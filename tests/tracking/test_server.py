@@ -15,7 +15,8 @@ import pytest
 from benchmarks.server import Server
 
 from rlphf.cli import main
-from rlphf.tracking.record import METRICS, RECORD, end_workflow, start_workflow, step
+from rlphf.tracking.record import METRICS, RECORD, step
+from rlphf.tracking.steps import end_workflow, start_workflow
 
 pytest.importorskip("mlflow")
 # Starting a server takes ten seconds and more.

@@ -14,8 +14,8 @@ from rlphf.cli import main
 from rlphf.config import Experiment, save
 from rlphf.errors import InputError
 from rlphf.tracking import sync as syncing
-from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, end_workflow, start_workflow, step
-from rlphf.tracking.steps import end_step, start_step, sync_step
+from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, step
+from rlphf.tracking.steps import end_workflow, start_step, start_workflow, sync_step
 from rlphf.tracking.store import Store
 from rlphf.tracking.sync import follow, sync
 
@@ -488,7 +488,7 @@ def test_the_commands_start_end_and_send(capsys: pytest.CaptureFixture, monkeypa
     save(experiment, "config.yaml")
     start_step(Path("config.yaml"), RESULTS, ["all"], os.getpid())
     ppo("P1A")
-    end_step(RESULTS, "finished")
+    end_workflow(RESULTS, "finished")
     sync_step(Path("config.yaml"), RESULTS)
     assert capsys.readouterr().out.startswith("tracking: sent 2 runs, 3 metric points")
     assert rows("select name from experiments where name = 'small'")

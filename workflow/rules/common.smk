@@ -18,7 +18,7 @@ from rlphf.mistakes import ARMS, arm_runs, split_run
 from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
 from rlphf.sources import source_digest
-from rlphf.tracking.steps import end_step, start_step
+from rlphf.tracking.steps import end_workflow, start_step
 from rlphf.users.methods import BACKBONE, SOUPS
 from rlphf.users.methods import METHODS as SERVING
 
@@ -282,8 +282,8 @@ onstart:
 
 
 onsuccess:
-    end_step(Path(RESULTS), "finished")
+    end_workflow(Path(RESULTS), "finished")
 
 
 onerror:
-    end_step(Path(RESULTS), "failed")
+    end_workflow(Path(RESULTS), "failed")

@@ -258,35 +258,6 @@ def step(
             signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
 
 
-def start_workflow(
-    results: Path | str,
-    experiment: str,
-    config_hash: str,
-    targets: Iterable[str] = (),
-    *,
-    params: Mapping[str, Any] | None = None,
-    pid: int | None = None,
-) -> None:
-    """Write the record that the steps in `results` (the experiment's own folder) point to as their parent.
-
-    `pid` is the workflow's process (default: this one): once it is gone, a record that still says "running" is a killed one.
-    Raises InputError when another workflow is running there.
-    """
-    results = Path(results)
-    results.mkdir(parents=True, exist_ok=True)
-    set_aside(results, WORKFLOW)
-    record = {**provenance(pid), "step": "workflow", "experiment": experiment, "config_hash": config_hash}
-    write_json(results / WORKFLOW, {**record, "targets": list(targets), "params": dict(params or {}), "tags": {}})
-
-
-def end_workflow(results: Path | str, status: str) -> None:
-    """Write into `results` how the workflow ended: "finished", "failed" or "killed"."""
-    if status not in ("finished", "failed", "killed"):
-        raise InputError(f"workflow status {status!r} is unknown; use finished, failed or killed")
-    path = Path(results) / WORKFLOW
-    write_json(path, {**read_json(path), "status": status, "end": now()})
-
-
 def read_metrics(path: Path | str) -> list[dict[str, Any]]:
     """Return the lines {step, time in ms, metrics: {name: number}} of a metrics.jsonl; a cut last line is left out."""
     return [{**line, "metrics": {name: float(v) for name, v in line["metrics"].items()}} for line in _lines(Path(path))]

@@ -1,12 +1,14 @@
-"""What `rlphf track start`, `end` and `sync` do. Only the last one imports MLflow."""
+"""A workflow's own record, and what `rlphf track sync` does, which alone imports MLflow."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from rlphf.errors import InputError
-from rlphf.files import read_json
-from rlphf.tracking.record import WORKFLOW, end_workflow, start_workflow
+from rlphf.files import read_json, write_json
+from rlphf.tracking.provenance import now, provenance
+from rlphf.tracking.record import WORKFLOW, set_aside
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 
@@ -20,9 +22,33 @@ def start_step(config: Path, results: Path, targets: Iterable[str], pid: int) ->
     start_workflow(results, experiment.experiment, config_hash(experiment), targets, params=params, pid=pid)
 
 
-def end_step(results: Path, status: str) -> None:
-    """End the workflow's record in `results` as "finished", "failed" or "killed"."""
-    end_workflow(results, status)
+def start_workflow(
+    results: Path | str,
+    experiment: str,
+    config_hash: str,
+    targets: Iterable[str] = (),
+    *,
+    params: Mapping[str, Any] | None = None,
+    pid: int | None = None,
+) -> None:
+    """Write the record that the steps in `results` (the experiment's own folder) point to as their parent.
+
+    `pid` is the workflow's process (default: this one): once it is gone, a record that still says "running" is a killed one.
+    Raises InputError when another workflow is running there.
+    """
+    results = Path(results)
+    results.mkdir(parents=True, exist_ok=True)
+    set_aside(results, WORKFLOW)
+    record = {**provenance(pid), "step": "workflow", "experiment": experiment, "config_hash": config_hash}
+    write_json(results / WORKFLOW, {**record, "targets": list(targets), "params": dict(params or {}), "tags": {}})
+
+
+def end_workflow(results: Path | str, status: str) -> None:
+    """Write into `results` how the workflow ended: "finished", "failed" or "killed"."""
+    if status not in ("finished", "failed", "killed"):
+        raise InputError(f"workflow status {status!r} is unknown; use finished, failed or killed")
+    path = Path(results) / WORKFLOW
+    write_json(path, {**read_json(path), "status": status, "end": now()})
 
 
 def sync_step(
