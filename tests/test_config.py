@@ -276,6 +276,13 @@ def test_personalized_soups_at_the_papers_scale_has_the_releases_settings():
     assert len(experiment.combinations) == 8 and experiment.data.sources[0].kind == "psoups"
 
 
+def test_what_only_the_testbed_can_be_read_by_is_refused_for_a_published_model():
+    settings = base()
+    settings["backbone"] |= {"source": "hub", "name": "some/model"}
+    with pytest.raises(InputError, match="prompts.source: no model of source hub writes the testbed's language; set questions"):
+        parse(settings)
+
+
 @given(
     seed=st.integers(0, 2**31 - 1),
     rate=st.floats(1e-9, 10, allow_nan=False),

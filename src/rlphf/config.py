@@ -166,7 +166,12 @@ class Experiment(Section):
         if (source == "file") != (self.prompts.path is not None):
             return "prompts.path: a file is needed for source file, and for no other"
         if source == "testbed":
-            return "prompts.test_path: needs source questions or file" if self.prompts.test_path else ""
+            if self.prompts.test_path:
+                return "prompts.test_path: needs source questions or file"
+            if self.backbone.source in ("hub", "package") and self.user_data.source == "testbed":
+                made = f"no model of source {self.backbone.source} writes the testbed's language"
+                return f"prompts.source: {made}; set questions or file"
+            return ""
         if "oracle" in self.evaluation.judges:
             return f"evaluation.judges: the oracle reads the testbed alone; for prompts.source {source} name gold first"
         if self.annotator.kind == "simulated":
@@ -267,15 +272,27 @@ def parse(raw: Any, where: str = "config") -> Experiment:
 
 
 def check_files(experiment: Experiment) -> None:
-    """Raise InputError for a file or folder of raw data or prompts that is not there, before a workflow starts without it."""
-    sources = [source if source.kind != "hub" else None for source in experiment.data.sources]
-    named = {f"data.sources.{i}.path": source.path if source else None for i, source in enumerate(sources)}
-    named |= {"prompts.path": experiment.prompts.path, "prompts.test_path": experiment.prompts.test_path}
-    for key, path in named.items():
-        if path and not Path(path).exists():
+    """Raise InputError for a file or folder that settings name and that is not there, before a workflow starts without it."""
+    for key, path in named_files(experiment).items():
+        if not Path(path).exists():
             raise InputError(
                 f"configuration: {key}: {path} is not there; see README.md for where data come from, or name another"
             )
+
+
+def named_files(experiment: Experiment) -> dict[str, str]:
+    """Return {key: path} of the files and folders of a user's own that the settings name and a workflow reads."""
+    backbone, people = experiment.backbone, experiment.user_data.source != "testbed" and experiment.user_evaluation.methods
+    named = {f"data.sources.{i}.path": source.path for i, source in enumerate(experiment.data.sources) if source.kind != "hub"}
+    more = {
+        "prompts.path": experiment.prompts.path,
+        "prompts.test_path": experiment.prompts.test_path,
+        "user_data.path": experiment.user_data.path if people else None,
+        "backbone.name": backbone.name if backbone.source in ("path", "package") else None,
+        "annotator.model": experiment.annotator.model,
+        "evaluation.ratings": experiment.evaluation.ratings if "people" in experiment.evaluation.judges else None,
+    }
+    return named | {key: path for key, path in more.items() if path}
 
 
 def load(path: Path | str) -> Experiment:

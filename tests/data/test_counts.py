@@ -34,6 +34,16 @@ def test_nothing_counted_gives_no_rows():
     assert list(Counts().rows()) == []
 
 
+def test_records_of_which_none_can_be_used_are_refused_with_what_was_wrong_with_them():
+    counts = Counts()
+    with pytest.raises(InputError, match=r"no record that can be used \(they are empty\)"):
+        counts.check(0.0, 0.0)
+    for reason in ("tie", "empty answer", "tie"):
+        counts.drop(PAIRS, reason)
+    with pytest.raises(InputError, match=r"\(1 dropped: empty answer; 2 dropped: tie\)"):
+        counts.check(0.0, 0.0)
+
+
 def test_an_empty_split_is_refused_unless_its_share_is_zero():
     filled().check(0.0, 0.2)
     with pytest.raises(InputError, match="the split validation is empty: 3 records are too few for a share of 0.2"):

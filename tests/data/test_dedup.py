@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.data import plain_dedup
 
 from rlphf.data import keys
-from rlphf.data.dedup import _LOOSE, CONTRADICTORY, REPEATED, REPEATED_LOOSELY, VERDICTS, Deduplicator, normalise
+from rlphf.data.dedup import _LOOSE, _VISIBLE, CONTRADICTORY, REPEATED, REPEATED_LOOSELY, VERDICTS, Deduplicator, normalise
 
 WORDS = st.sampled_from(["yes", "Yes.", "YES!", "no", "No", "maybe", "maybe not", "?"])
 PAIRS = st.lists(st.tuples(st.sampled_from(["why", "Why?", "how"]), WORDS, WORDS, st.sampled_from(["P1A", "P1B"]))).map(
@@ -31,6 +31,12 @@ def test_normalise_ignores_case_width_spacing_punctuation_and_invisible_characte
     assert normalise("Ｗｈａｔ is the fine structure constant") == plain
 
 
+def test_normalise_leaves_out_characters_that_nobody_sees_whatever_they_stand_beside():
+    assert normalise("I ❤\ufe0f bees") == normalise("I ❤ bees")
+    assert normalise("cafe\u200d\u0301") == normalise("caf\u00e9")
+    assert normalise("\u200b\u2060") == normalise("\ufe0f") == ""
+
+
 def test_normalise_keeps_what_changes_the_meaning():
     assert len({normalise(text) for text in ["a < b", "a > b", "a + b", "a b", "ab"]}) == 5
     assert normalise("???") != normalise("!!!") != ""
@@ -39,7 +45,7 @@ def test_normalise_keeps_what_changes_the_meaning():
 
 @given(st.text(st.characters(max_codepoint=127)))
 def test_normalise_of_ascii_is_what_the_rule_for_all_texts_gives(text):
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", text.translate(_VISIBLE)).casefold()
     assert normalise(text) == (" ".join(folded.translate(_LOOSE).split()) or " ".join(folded.split()))
 
 

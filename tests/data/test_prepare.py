@@ -206,7 +206,6 @@ def test_a_leaking_split_fails_the_step(write, run, monkeypatch, tmp_path):
 
 def test_more_rows_than_a_batch_come_out_in_order_with_late_contradictions_gone(write, run, monkeypatch):
     monkeypatch.setattr("rlphf.data.writer.BATCH", 7)
-    monkeypatch.setattr(waiting, "BATCH", 7)
     write("a.jsonl", [*many(50), pair("Question 20?", "no", "yes")])
     prompts = [row["prompt"] for row in run(A)["pairs"]]
     assert prompts == [f"Question {i}?" for i in range(50) if i != 20]

@@ -41,6 +41,7 @@ def test_wordings_that_differ_in_case_or_punctuation_share_a_split_for_every_see
 def test_a_dialogue_lies_where_its_first_question_does():
     assert opening(DIALOGUE).strip() == "Why is the sky blue?"
     assert group(DIALOGUE) == group("Why is the sky blue?") != group("And red?")
+    assert group(DIALOGUE.replace("\n", "\r\n")) == group("Why is the sky blue?")
     assert opening("Say 'Human: hi'.\n\nAssistant: what?") == "Say 'Human: hi'.\n\nAssistant: what?"
 
 

@@ -11,7 +11,7 @@ from rlphf.plan.memory import Shape, shape_of
 from rlphf.plan.steps import Need, Place, changed, fitting, needs
 
 GPU, CPU = Place(on_gpu=True, prompt=64), Place(on_gpu=False, prompt=64)
-RAW: dict[str, Any] = {"experiment": "test", "backbone": {"source": "hub", "name": "some/model"}}
+RAW: dict[str, Any] = {"experiment": "test", "backbone": {"source": "path", "name": "some/model"}}
 EVERYTHING = {"methods": ["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "mod"], "judges": ["oracle", "gold"]}
 
 

@@ -70,6 +70,14 @@ def test_raw_pairs_count_where_they_speak_for_what_is_learned_and_ask_no_prompt_
     assert {r["preference"] for r in alone} == {"helpful"} and len(alone) == 22
 
 
+def test_a_model_of_one_preference_takes_its_pairs_alone_out_of_a_file_of_many(folder: Path) -> None:
+    experiment = load(folder / "config.yaml")
+    mixed = files(folder)[1:]
+    assert {r["preference"] for r in chosen_pairs(experiment, "P2A", mixed, None)} == {"P2A"}
+    with pytest.raises(InputError, match="no pair speaks for P1A, but for P2A, general, helpful; name one of these"):
+        chosen_pairs(experiment, "P1A", mixed, None)
+
+
 def test_a_long_text_keeps_the_end_of_its_prompt_and_the_end_token(tiny_backbone: Path) -> None:
     tokenizer = classifier(tiny_backbone)[1]
     (prompt,), (response,) = encode_prompts(tokenizer, [LONG + "Why?"]), encode_responses(tokenizer, [LONG])

@@ -128,6 +128,12 @@ def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(
     assert needed["reward"] == ["P2A", "selector"] and needed["rollouts"] == ["P1A", "P1B", "P2A", "P3A", "P3B"]
 
 
+def test_raw_users_that_are_not_there_are_named_before_the_workflow_starts(clean, snakemake):
+    missing = snakemake(clean, "--dry-run", "--configfile", "config/experiments/personas.yaml", "--", "users")
+    assert missing.returncode == 2
+    assert "rlphf: error: configuration: user_data.path: raw/persona_evals is not there; see README.md" in missing.stderr
+
+
 def test_dry_runs_write_nothing(clean, plan):
     plan(clean)
     assert not (clean / "results").exists() and not (clean / "mlflow.db").exists()
@@ -155,10 +161,14 @@ def test_personalized_soups_at_the_papers_scale_is_the_same_dag(clean, plan):
     # The published layout: a file per preference.
     for name in PREFERENCES[:6]:
         write_raw(clean / "raw" / "rm_training" / f"{name}.json", "[]")
+    write_raw(clean / "raw" / "prompts.jsonl", "")
+    write_raw(clean / "raw" / "alpaca_eval" / "annotations.json", "[]")
+    write_raw(clean / "raw" / "koala" / "koala_eval_50.json", "[]")
     jobs = plan(clean, "--configfile", "config/experiments/psoups-7b.yaml")
     assert jobs["data"] == jobs["backbone"] == jobs["soups"] == jobs["mt"] == [""]
-    assert jobs["ppo"] == [*PREFERENCES[:6], "general", "pmorl"] and jobs["generate"] == sorted(["adapters", *METHODS[:6]])
-    assert jobs["reward"] == [*PREFERENCES[:6], "general", *(["gold"] if "gold" in jobs else []), "pmorl"]
+    methods = [name for name in METHODS[:6] if name != "rlhf"]
+    assert jobs["ppo"] == [*PREFERENCES[:6], "pmorl"] and jobs["generate"] == sorted(["adapters", *methods])
+    assert jobs["reward"] == [*PREFERENCES[:6], "gold", "pmorl"]
 
 
 @pytest.mark.parametrize(

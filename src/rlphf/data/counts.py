@@ -48,9 +48,9 @@ class Counts:
         pairs = sum((kept for key, kept in self._kept.items() if key[1] is not None), Counter())
         kept = pairs or sum(self._kept.values(), Counter())
         if not kept:
-            raise InputError(
-                f"{section}: the sources hold no record that can be used; see the reasons with on_bad_record: quarantine"
-            )
+            dropped = sum(self._dropped.values(), Counter())
+            why = "; ".join(f"{count} dropped: {reason}" for reason, count in sorted(dropped.items())) or "they are empty"
+            raise InputError(f"{section}: the sources hold no record that can be used ({why}); name others, or correct them")
         for split, share in zip(SPLITS, (1 - validation - test, validation, test), strict=True):
             if share > 0 and not kept[split]:
                 raise InputError(

@@ -18,32 +18,59 @@ CONTRADICTORY = "contradicted: another record chooses the other answer"
 VERDICTS = (None, REPEATED, REPEATED_LOOSELY, CONTRADICTORY)
 
 
-class _Loose(dict[int, str | None]):
-    """For str.translate: punctuation and spaces become a space, invisible characters vanish, the rest stays."""
+# Joiners, selectors of variants and fillers: Unicode's Default_Ignorable_Code_Point outside category Cf.
+_IGNORABLE = [
+    range(first, last + 1)
+    for first, last in [
+        *[(0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)],
+        *[(0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF)],
+    ]
+]
+
+
+class _Visible(dict[int, str | None]):
+    """For str.translate: invisible characters vanish, those that choose between forms of the one before them included."""
 
     def __missing__(self, code: int) -> str | None:
-        category = unicodedata.category(chr(code))
-        self[code] = " " if category[0] in "PZ" or category == "Cc" else None if category == "Cf" else chr(code)
+        hidden = unicodedata.category(chr(code)) == "Cf" or any(code in others for others in _IGNORABLE)
+        self[code] = None if hidden else chr(code)
         return self[code]
 
 
-_LOOSE = _Loose()
+class _Loose(dict[int, str]):
+    """For str.translate: punctuation and spaces become a space, the rest stays."""
+
+    def __missing__(self, code: int) -> str:
+        category = unicodedata.category(chr(code))
+        self[code] = " " if category[0] in "PZ" or category == "Cc" else chr(code)
+        return self[code]
+
+
+_VISIBLE, _LOOSE = _Visible(), _Loose()
 # The same for ASCII, which has no invisible characters, with capitals folded: ten times as fast.
-_LOOSE_ASCII = bytes(ord(_LOOSE[code] or "") if code < 128 else code for code in range(256)).lower()
+_LOOSE_ASCII = bytes(ord(_LOOSE[code]) if code < 128 else code for code in range(256)).lower()
 
 
 # A prompt is asked for again and again, and its pairs mostly stand together.
 @lru_cache(maxsize=16)
 def normalise(text: str) -> str:
-    """Return `text` under NFKC and casefold, with each run of whitespace and punctuation as one space (ours).
+    """Return `text` without invisible characters, under NFKC and casefold, with each run of whitespace and punctuation as one
+    space (ours).
 
-    Symbols such as + and < stay. A text of punctuation only keeps it, so that only a blank text becomes "".
+    Symbols such as + and < stay. A text of punctuation only keeps it, so that only a text without a visible character becomes "".
     """
     if text.isascii():
         words = b" ".join(text.encode().translate(_LOOSE_ASCII).split()).decode()
         return words or " ".join(text.lower().split())
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = unicodedata.normalize("NFKC", text.translate(_VISIBLE)).casefold()
     return " ".join(folded.translate(_LOOSE).split()) or " ".join(folded.split())
+
+
+def unusable(chosen: str, rejected: str) -> str | None:
+    """Return why a pair of answers says nothing, None if it says something."""
+    if not normalise(chosen) or not normalise(rejected):
+        return EMPTY
+    return IDENTICAL if chosen == rejected else None
 
 
 class Deduplicator:

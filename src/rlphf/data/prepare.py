@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from rlphf.config import load
 from rlphf.data.counts import ALL, COUNTS, Counts
-from rlphf.data.dedup import EMPTY, IDENTICAL
+from rlphf.data.dedup import unusable
 from rlphf.data.discover import discover
 from rlphf.data.quarantine import QUARANTINE, QUARANTINED, quarantined
 from rlphf.data.records import PAIRS, PROMPTS
@@ -75,7 +75,8 @@ def prepare(
         if sources:
             counts.check(validation, test)
         with ExitStack() as opened:
-            check_leaks(*(opened.enter_context(pq.ParquetFile(files[n], pre_buffer=False)) for n in ("pairs", "prompts")))
+            written = (opened.enter_context(pq.ParquetFile(files[n], pre_buffer=False)) for n in ("pairs", "prompts"))
+            check_leaks(*written, folder=out)
         with TableWriter(files["data"], COUNTS) as table_of_counts:
             for row in counts.rows():
                 table_of_counts.add(*row)
@@ -118,7 +119,7 @@ def _collect(sources: list[Source], root: Path, waiting: Waiting, quarantine: Ta
         for raw in _read(source, root):
             match raw:
                 case Pair():
-                    if reason := _reason(raw):
+                    if reason := unusable(raw.chosen, raw.rejected):
                         counts.drop((name, raw.preference), reason)
                     else:
                         waiting.add_pair(raw, name)
@@ -132,9 +133,3 @@ def _collect(sources: list[Source], root: Path, waiting: Waiting, quarantine: Ta
                     file = raw.place.path if source.kind == "hub" else _name(raw.place.path, root)
                     quarantine.add(*quarantined(raw, name, file))
                     counts.drop((name, source.preference), QUARANTINED)
-
-
-def _reason(pair: Pair) -> str | None:
-    if not pair.chosen or not pair.rejected:
-        return EMPTY
-    return IDENTICAL if pair.chosen == pair.rejected else None

@@ -1,7 +1,9 @@
 """Prompt-disjoint splits: where a prompt belongs depends on the seed and its own text, on nothing else."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TypeAlias
 
 import pyarrow as pa
@@ -16,6 +18,7 @@ from rlphf.seeds import derive
 Table: TypeAlias = pa.Table | pq.ParquetFile | Sequence[pa.RecordBatch]
 
 HUMAN, ASSISTANT = "Human:", "Assistant:"
+_TURN = re.compile(rf"\r?\n[ \t]*\r?\n{ASSISTANT}")
 
 
 def opening(prompt: str) -> str:
@@ -25,7 +28,7 @@ def opening(prompt: str) -> str:
     """
     if not prompt.startswith(HUMAN):
         return prompt
-    return prompt.removeprefix(HUMAN).split(f"\n\n{ASSISTANT}", 1)[0]
+    return _TURN.split(prompt.removeprefix(HUMAN), 1)[0]
 
 
 def group(prompt: str) -> str:
@@ -44,13 +47,13 @@ def assign(prompt: str, seed: int, validation: float, test: float) -> str:
     return "validation" if position < test + validation else "train"
 
 
-def check_leaks(*tables: Table) -> None:
+def check_leaks(*tables: Table, folder: Path | None = None) -> None:
     """Raise InputError, naming the prompt and both splits, if two splits share a prompt.
 
     Prompts are compared after `group`, within and across the tables, each of which has the columns `prompt` and `split`.
-    A pair that lies in two splits brings its prompt along, so it is found as well.
+    A pair that lies in two splits brings its prompt along, so it is found as well. Fingerprints lie in `folder` (`Keys`).
     """
-    with Keys() as keys:
+    with Keys(folder) as keys:
         for prompt, split in _rows(tables):
             keys.add(fingerprint(group(prompt)), SPLITS.index(split))
         for rows, _, splits, first in keys.alike():
@@ -74,4 +77,6 @@ def _rows(tables: Iterable[Table]) -> Iterator[tuple[str, str]]:
 def _batches(table: Table) -> Iterable[pa.RecordBatch]:
     if isinstance(table, pa.Table):
         return table.to_batches()
-    return table.iter_batches(columns=["prompt", "split"]) if isinstance(table, pq.ParquetFile) else table
+    if isinstance(table, pq.ParquetFile):
+        return (b for i in range(table.num_row_groups) for b in table.read_row_group(i, ["prompt", "split"]).to_batches())
+    return table

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from rlphf.config import load
 from rlphf.data.counts import ALL, COUNTS, Counts
-from rlphf.data.dedup import EMPTY, IDENTICAL, REPEATED
+from rlphf.data.dedup import REPEATED, unusable
 from rlphf.data.people import MAJORITY, MINORITY, UNSEEN, Person, check_people, people_table
 from rlphf.data.quarantine import QUARANTINE, QUARANTINED, quarantined
 from rlphf.data.records import PAIRS, PROMPTS, check_pairs, check_prompts, pair_id, prompt_id
@@ -131,7 +131,7 @@ def _collect(records: Iterable[Raw], name: str, counts: Counts, aside: list[tupl
         match record:
             case Pair(user=int(user)):
                 identity = pair_id(record.prompt, record.chosen, record.rejected, record.preference, user)
-                if reason := _reason(record, identity in seen):
+                if reason := unusable(record.chosen, record.rejected) or (REPEATED if identity in seen else None):
                     counts.drop((name, record.preference), reason)
                 else:
                     seen.add(identity)
@@ -144,14 +144,6 @@ def _collect(records: Iterable[Raw], name: str, counts: Counts, aside: list[tupl
                 aside.append(quarantined(record, name, Path(record.place.path).name))
                 counts.drop((name, None), QUARANTINED)
     return pairs
-
-
-def _reason(pair: Pair, repeated: bool) -> str | None:
-    if not pair.chosen or not pair.rejected:
-        return EMPTY
-    if pair.chosen == pair.rejected:
-        return IDENTICAL
-    return REPEATED if repeated else None
 
 
 def _drawn(people: list[Person], known: set[int], settings: UserData, seed: int) -> dict[int, Person]:

@@ -18,7 +18,7 @@ from rlphf.data.keys import Flags, Keys, fingerprint
 from rlphf.data.records import PAIRS, PROMPTS, pair_id, prompt_id
 from rlphf.data.sources.raw import Pair, Prompt
 from rlphf.data.splits import assign
-from rlphf.data.writer import BATCH, TableWriter
+from rlphf.data.writer import TableWriter
 
 REPEATED_PROMPT = "repeated prompt"
 
@@ -80,22 +80,22 @@ class Waiting:
         verdicts = self.seen.verdicts()
         listed = self.listed.count
         new = self._new(np.r_[np.zeros(listed, dtype=bool), verdicts > 0])
-        for batch, at in _batches(self.files["prompts"]):
-            first = new[at : at + len(batch)]
-            prompts.add_batch(batch.filter(pa.array(first)))
-            for source, split, records in _counted(batch, first, "source", "split"):
+        for table, at in _groups(self.files["prompts"]):
+            first = new[at : at + len(table)]
+            prompts.add_table(table.filter(pa.array(first)))
+            for source, split, records in _counted(table, first, "source", "split"):
                 counts.keep((source, None), split, records)
-            for source, records in _counted(batch, ~first, "source"):
+            for source, records in _counted(table, ~first, "source"):
                 counts.drop((source, None), REPEATED_PROMPT, records)
-        for batch, at in _batches(self.files["pairs"]):
-            verdict, first = verdicts[at : at + len(batch)], new[listed + at : listed + at + len(batch)]
-            pairs.add_batch(batch.filter(pa.array(verdict == 0)))
-            for source, preference, split, records in _counted(batch, verdict == 0, "source", "preference", "split"):
+        for table, at in _groups(self.files["pairs"]):
+            verdict, first = verdicts[at : at + len(table)], new[listed + at : listed + at + len(table)]
+            pairs.add_table(table.filter(pa.array(verdict == 0)))
+            for source, preference, split, records in _counted(table, verdict == 0, "source", "preference", "split"):
                 counts.keep((source, preference), split, records)
             for number in set(verdict.tolist()) - {0}:
-                for source, preference, records in _counted(batch, verdict == number, "source", "preference"):
+                for source, preference, records in _counted(table, verdict == number, "source", "preference"):
                     counts.drop((source, preference), str(VERDICTS[number]), records)
-            for prompt, source, split in _rows(batch.filter(pa.array(first)), "prompt", "source", "split"):
+            for prompt, source, split in _rows(table.filter(pa.array(first)), "prompt", "source", "split"):
                 prompts.add(prompt_id(prompt), prompt, None, source, split)
 
     def _new(self, without: Flags) -> Flags:
@@ -107,20 +107,21 @@ class Waiting:
         return new
 
 
-def _batches(file: IO[bytes]) -> Iterator[tuple[pa.RecordBatch, int]]:
-    """Yield the rows of a Parquet file in batches, each with the number of its first row."""
-    at = 0
-    for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(BATCH):
-        yield batch, at
-        at += len(batch)
+def _groups(file: IO[bytes]) -> Iterator[tuple[pa.Table, int]]:
+    """Yield the row groups of a Parquet file, each with the number of its first row."""
+    at, opened = 0, pq.ParquetFile(file, pre_buffer=False)
+    for number in range(opened.num_row_groups):
+        table = opened.read_row_group(number)
+        yield table, at
+        at += len(table)
 
 
-def _counted(batch: pa.RecordBatch, which: Flags, *columns: str) -> Iterator[tuple]:
+def _counted(table: pa.Table, which: Flags, *columns: str) -> Iterator[tuple]:
     """Yield each combination of values that `columns` have in the rows `which`, and behind it in how many."""
-    rows = pa.Table.from_batches([batch.select(list(columns))]).filter(pa.array(which))
+    rows = table.select(list(columns)).filter(pa.array(which))
     found = rows.group_by(list(columns), use_threads=False).aggregate([([], "count_all")])
     yield from _rows(found, *columns, "count_all")
 
 
-def _rows(table: pa.Table | pa.RecordBatch, *columns: str) -> Iterator[tuple]:
+def _rows(table: pa.Table, *columns: str) -> Iterator[tuple]:
     yield from zip(*(table[name].to_pylist() for name in columns), strict=True)

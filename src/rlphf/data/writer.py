@@ -8,15 +8,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 BATCH = 10_000
+# Characters beyond which a batch is written although it has fewer rows.
+CHARACTERS = 1 << 25
 
 
 class TableWriter:
-    """A Parquet file with a row group for each BATCH rows; equal rows give equal bytes. It is no atomic write by itself."""
+    """A Parquet file with a row group for each BATCH rows, or fewer long ones; equal rows give equal bytes.
+
+    It is no atomic write by itself.
+    """
 
     def __init__(self, file: Path | IO[bytes], schema: pa.Schema, compression: str = "zstd"):
         self.writer = pq.ParquetWriter(file, schema, compression=compression)
         self.schema = schema
         self.rows: list[tuple[Any, ...]] = []
+        self.characters = 0
 
     def __enter__(self) -> "TableWriter":
         return self
@@ -31,18 +37,19 @@ class TableWriter:
     def add(self, *row: Any) -> None:
         """Add a row: one value per field of the schema."""
         self.rows.append(row)
-        if len(self.rows) == BATCH:
+        self.characters += sum(len(value) for value in row if isinstance(value, str))
+        if len(self.rows) == BATCH or self.characters > CHARACTERS:
             self._flush()
 
-    def add_batch(self, batch: pa.RecordBatch) -> None:
+    def add_table(self, table: pa.Table) -> None:
         """Add rows that are in Arrow's form already, as a row group of their own."""
-        if len(batch):
+        if len(table):
             self._flush()
-            self.writer.write_batch(batch.cast(self.schema))
+            self.writer.write_table(table.cast(self.schema))
 
     def _flush(self) -> None:
         if self.rows:
             columns = zip(*self.rows, strict=True)
             arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
             self.writer.write_table(pa.Table.from_arrays(arrays, schema=self.schema))
-            self.rows = []
+            self.rows, self.characters = [], 0

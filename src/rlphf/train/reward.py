@@ -202,18 +202,25 @@ def train_reward_model(
 def chosen_pairs(experiment: Experiment, preference: str, pairs: Sequence[Path], prompts: Path | None) -> list[dict]:
     """Return the rows of the files `pairs` that the reward model of `preference` is about.
 
-    Raw pairs count where they speak for whom the model learns from, and ask none of the experiment's own `prompts`.
+    Pairs count where they speak for whom the model learns from (`data.learned.sources`); raw ones in the place of rollouts only
+    if they ask none of the experiment's own `prompts`. Raises InputError where none is left.
     """
-    rows = read_pairs(pairs)
-    raw = sources(preference, experiment)[1]
-    if not raw:
-        return rows
-    own = {group(p) for p in read_parquet(prompts, PROMPTS)["prompt"].to_pylist()} if prompts else set()
+    whose, raw = sources(preference, experiment)
+    own = {group(p) for p in read_parquet(prompts, PROMPTS)["prompt"].to_pylist()} if prompts and raw else set()
 
     def counts(row: dict) -> bool:
-        return row["source"] == experiment.prompts.source or (row["preference"] in raw and group(row["prompt"]) not in own)
+        if row["preference"] in raw and row["source"] != experiment.prompts.source:
+            return group(row["prompt"]) not in own
+        return row["preference"] in whose
 
-    return [row for row in rows if counts(row)]
+    rows = read_pairs(pairs)
+    found = [row for row in rows if counts(row)]
+    if rows and not found:
+        there = ", ".join(sorted({row["preference"] for row in rows}))
+        raise InputError(
+            f"{', '.join(map(str, pairs))}: no pair speaks for {' or '.join([*whose, *raw])}, but for {there}; name one of these"
+        )
+    return found
 
 
 def reward_step(

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from rlphf.config import Experiment, check_files, load_layers
+from rlphf.config import Experiment, check_files, load_layers, named_files
 from rlphf.errors import InputError
 from rlphf.files import read_text, read_yaml
 
@@ -136,7 +136,7 @@ def settings(config: Sequence[Path]) -> tuple[Experiment | None, list[Finding]]:
     found = [Finding("ok", f"configuration: {named}, experiment {experiment.experiment}")]
     try:
         check_files(experiment)
-        found.append(Finding("ok", "raw files: there" if experiment.data.sources else "raw files: none are needed"))
+        found.append(Finding("ok", "raw files: there" if named_files(experiment) else "raw files: none are needed"))
     except InputError as error:
         found.append(Finding("fail", str(error).removeprefix("configuration: ")))
     return experiment, found
