@@ -89,14 +89,8 @@ def test_what_was_not_made_here_is_not_given_this_projects_licence(settings):
 
 
 def test_a_backbone_of_the_hub_goes_by_its_name():
-    real = {
-        "prompts": {"source": "questions"},
-        "annotator": {"kind": "rule"},
-        "evaluation": {"methods": ["vb"], "judges": ["rules"]},
-    }
-    preferences = ["P1A", "P1B"]
-    real |= {"preferences": preferences, "combination_preferences": preferences, "user_evaluation": {"methods": []}}
-    written("here", backbone={"source": "hub", "name": "someone/model"}, **real)
+    people = {"user_data": {"source": "persona", "path": "x"}, "user_evaluation": {"methods": []}}
+    written("here", backbone={"source": "hub", "name": "someone/model"}, **people)
     assert card_data(Path("here"))["base_model"] == "someone/model"
 
 

@@ -14,13 +14,14 @@ from rlphf.errors import InputError
 from rlphf.evaluate import release_bugs, runs
 from rlphf.evaluate import tables as tables_module
 from rlphf.evaluate.bootstrap import Bootstrap
-from rlphf.evaluate.runs import curves, data, last_values, merges, pairs_file, reward_models, timings
+from rlphf.evaluate.runs import curves, data, kept_kl, merges, pairs_file, reward_models, timings
 from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
 from rlphf.evaluate.scores import read_scores
 from rlphf.evaluate.table_files import as_csv, as_markdown, formatted, read_table
 from rlphf.evaluate.tables import ORACLE, all_tables, tables_step
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES
+from rlphf.settings import PPO
 
 COLUMNS = {
     "data": "source preference read kept train validation test dropped reason",
@@ -265,7 +266,25 @@ def test_curves_hold_the_last_value_of_each_step(tmp_path):
         ("P1A", "ppo", s, "kl") for s in range(3)
     ]
     assert [row["value"] for row in rows] == pytest.approx([1, 3, np.nan], nan_ok=True)
-    assert last_values(rows[:2], "ppo", "kl") == {"P1A": 3.0}
+    assert kept_kl(rows[:2], PPO()) == {"P1A": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [([0.5, 0.2, 0.9], 0.0), ([0.5, 0.6, 0.9], 2.0), ([0.1, 0.5, 0.5], 2.0)],
+    ids=["untrained", "one within the budget", "not beyond it"],
+)
+def test_the_kl_of_a_chosen_policy_is_its_own(scores, kept):
+    names = ["start", "selection", "selection"]
+    rows = [
+        {"preference": "P1A", "kind": "ppo", "step": step, "metric": f"{name}_{what}", "value": value}
+        for name, step, kl, score in zip(names, [0, 0, 1], [0.0, 2.0, 9.0], scores, strict=True)
+        for what, value in (("kl", kl), ("score", score))
+    ]
+    last = {"preference": "P1A", "kind": "ppo", "step": 1, "metric": "kl", "value": 8.0}
+    settings = PPO(keep="best", keep_by="gold", max_kl=8.0)
+    assert kept_kl([*rows, last], settings) == {"P1A": kept}
+    assert kept_kl([last], settings) == {}
 
 
 def test_merge_score_stands_at_the_rule_that_was_used(finished_run, tables):

@@ -16,7 +16,7 @@ from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
 from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR
-from rlphf.settings import Soup
+from rlphf.settings import PPO, Soup
 from rlphf.soup.recipe import rule_name
 from rlphf.tracking.record import read_metrics
 
@@ -112,10 +112,29 @@ def curves(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
     return rows
 
 
-def last_values(curves: Sequence[Row], kind: str, metric: str) -> dict[str, float]:
-    """Return {preference: value at the last step} of a metric in the rows of table `curves`."""
-    chosen = [row for row in curves if row["kind"] == kind and row["metric"] == metric]
-    return {row["preference"]: row["value"] for row in sorted(chosen, key=lambda row: row["step"])}
+def kept_kl(curves: Sequence[Row], settings: PPO) -> dict[str, float]:
+    """Return {preference: KL of the policy that was kept to the backbone}, in nats per response, by the rows of table `curves`.
+
+    Of `keep: best` it is the KL on the prompts by which the policy was chosen, known where `max_kl` is set; else that of the last
+    update.
+    """
+    values: dict[str, dict[tuple[str, int], float]] = {}
+    for row in curves:
+        if row["kind"] == "ppo":
+            values.setdefault(row["preference"], {})[row["metric"], row["step"]] = row["value"]
+    found = {}
+    for preference, known in values.items():
+        if settings.keep == "last":
+            steps = [step for metric, step in known if metric == "kl"]
+            found |= {preference: known["kl", max(steps)]} if steps else {}
+            continue
+        # In the order in which they were looked at: the first of the best is kept.
+        looked = [(kind, step) for kind in ("start", "selection") for metric, step in sorted(known) if metric == f"{kind}_kl"]
+        within = [one for one in looked if known[f"{one[0]}_kl", one[1]] <= (settings.max_kl or float("inf"))]
+        if within:
+            kind, step = max(within, key=lambda one: known[f"{one[0]}_score", one[1]])
+            found[preference] = known[f"{kind}_kl", step]
+    return found
 
 
 def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:

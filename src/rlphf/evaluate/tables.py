@@ -81,7 +81,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
     return {
         "data": data,
         "reward_models": runs.reward_models(seed_folder, experiment, bootstrap),
-        "adapters": methods.adapters(effects, experiment.seed, tokens, runs.last_values(curves, "ppo", "kl")),
+        "adapters": methods.adapters(effects, experiment.seed, tokens, runs.kept_kl(curves, experiment.ppo)),
         "adapter_effects": effects,
         "methods": by_method,
         "differences": winrate.differences(scores, names, combinations, bootstrap),
