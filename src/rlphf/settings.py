@@ -168,7 +168,9 @@ class Rollouts(Section):
 
     train_pairs: Positive = Field(1, description="Pairs per training prompt.")
     validation_pairs: Positive = Field(1, description="Pairs per validation prompt.")
-    test_pairs: Positive = Field(2, description="Pairs per test prompt; they only measure the reward models' accuracy.")
+    test_pairs: Positive = Field(
+        2, description="Pairs per test prompt: they measure policies' reward models and train the judge gold."
+    )
     asked: Shares = Field(
         [0, 1, 0],
         description="Weights of responses that are asked for nothing, for the preference (as in the paper), and for it with one"

@@ -3,10 +3,11 @@
 from random import Random
 
 import pytest
+from tests.testbed.planned import planned_scores
 
 from rlphf.preferences import PREFERENCES
 from rlphf.testbed.language import FACTS, draw_plan, realise, remarks, topics
-from rlphf.testbed.oracle import CRITERIA, GENERAL, general, planned_scores, read, scores
+from rlphf.testbed.oracle import CRITERIA, GENERAL, general, read, scores
 
 
 def test_the_oracle_agrees_with_how_each_of_10_000_responses_was_generated() -> None:

@@ -48,22 +48,6 @@ def test_the_mixture_weighs_both_terms() -> None:
         terms.mixture(own, None, 0.5)
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_a_reward_models_loss_is_the_mixture_of_bradley_terry_losses(alpha: float) -> None:
-    own, generic = [0.3, -1.2], [2.0, 0.1]
-    found = terms.reward_loss(torch.tensor(own), torch.tensor(generic), alpha)
-    plain = [-alpha * math.log(sigmoid(o)) - (1 - alpha) * math.log(sigmoid(g)) for o, g in zip(own, generic, strict=True)]
-    assert found.tolist() == pytest.approx(plain, rel=1e-6)
-
-
-def test_a_reward_models_loss_is_that_of_its_rewards_and_not_of_their_level() -> None:
-    chosen, rejected = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 0.0])
-    here, raised = (
-        terms.reward_loss(c - rejected - shift, c - rejected - shift, 0.5) for c, shift in ((chosen, 0), (chosen + 9, 9))
-    )
-    assert torch.allclose(here, raised)
-
-
 def test_the_learning_rate_warms_up_and_falls_to_nothing() -> None:
     found = [terms.rate(step, 20, 4) for step in range(20)]
     assert found[:4] == [0.25, 0.5, 0.75, 1.0] and found[4] == 1.0

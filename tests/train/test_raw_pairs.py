@@ -7,14 +7,14 @@ import pytest
 import yaml
 
 from rlphf.config import load
-from rlphf.data.records import PAIRS, PROMPTS
+from rlphf.data.records import PAIR_SCORES, PAIRS, PROMPTS
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.runs import reward_models
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.settings import Reward
-from rlphf.train.reward import SCORED, chosen_pairs, classifier, encode_pairs, encode_texts, fit_text, reward_step
+from rlphf.train.reward import chosen_pairs, classifier, encode_pairs, encode_texts, fit_text, reward_step
 
 LONG = "bees and honey and rivers " * 30
 
@@ -121,7 +121,7 @@ def test_judge_and_selector_learn_from_no_common_prompt_and_are_measured_by_whom
     assert counts["gold", "test"] == 4 and counts["selector", "validation"] == 4
     assert {name for name, split in counts if split == "train" and name.startswith("gold")} >= {"gold", "gold/P2A"}
     assert counts["gold", "train"] == sum(n for (name, split), n in counts.items() if name[:5] == "gold/" and split == "train")
-    learned = {name: read_parquet(folder / "reward" / name / "scores.parquet", SCORED) for name in ("gold", "selector")}
+    learned = {name: read_parquet(folder / "reward" / name / "scores.parquet", PAIR_SCORES) for name in ("gold", "selector")}
     assert set(learned["gold"]["split"].to_pylist()) == set(SPLIT) == set(learned["selector"]["split"].to_pylist())
 
 

@@ -14,7 +14,7 @@ from datasets import Dataset
 from peft.utils import get_peft_model_state_dict
 
 from rlphf.data.annotate import model_utilities
-from rlphf.data.records import PAIRS
+from rlphf.data.records import PAIR_SCORES, PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone, write_loading
@@ -23,7 +23,7 @@ from rlphf.preferences import instruction
 from rlphf.settings import Backbone, Lora, Reward
 from rlphf.tracking.record import read_metrics
 from rlphf.train.checkpoint import checkpoints
-from rlphf.train.reward import SCORED, classifier, encode_texts, load_reward_model, reward_step, score, train_reward_model
+from rlphf.train.reward import classifier, encode_texts, load_reward_model, reward_step, score, train_reward_model
 
 TOPICS = ["honey", "volcanoes", "rivers", "cats", "bees", "rain", "salt", "trains"]
 GOOD = ["Yes, yes, yes!", "Yes indeed!", "Oh yes!", "I say yes!"]
@@ -85,7 +85,7 @@ def texts(tiny_backbone: Path) -> list[list[int]]:
 @pytest.fixture
 def in_memory(trained: Path) -> list[float]:
     """The scores of the chosen responses by the model that was trained, before it was saved."""
-    return read_parquet(trained / "scores.parquet", SCORED)["chosen"].to_pylist()
+    return read_parquet(trained / "scores.parquet", PAIR_SCORES)["chosen"].to_pylist()
 
 
 def test_a_fresh_process_gives_the_scores_of_the_trained_model(trained: Path, tiny_backbone: Path, texts, in_memory) -> None:
@@ -115,7 +115,7 @@ def test_on_a_backbone_in_bfloat16_it_learns_and_adapter_and_head_stay_in_float3
     write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(pairs(), PAIRS))
     (tmp_path / "config.yaml").write_text(CONFIG.format(epochs=6, rate=0.01))
     reward_step(tmp_path / "config.yaml", "P3A", tmp_path / "backbone", [tmp_path / "pairs.parquet"], tmp_path / "P3A")
-    rows = read_parquet(tmp_path / "P3A" / "scores.parquet", SCORED).to_pylist()
+    rows = read_parquet(tmp_path / "P3A" / "scores.parquet", PAIR_SCORES).to_pylist()
     assert sum(r["chosen"] > r["rejected"] for r in rows) > 0.95 * len(rows)
     model, _ = load_reward_model(tmp_path / "backbone", tmp_path / "P3A" / "adapter")
     kinds = {name: value.dtype for name, value in model.named_parameters()}
@@ -133,7 +133,7 @@ def test_its_card_has_the_accuracy_of_every_split(trained: Path) -> None:
 def test_it_learns_a_separable_preference_also_on_other_prompts(trained: Path) -> None:
     metrics = {k: v for line in read_metrics(trained / "metrics.jsonl") for k, v in line["metrics"].items()}
     assert metrics["train_accuracy"] > 0.95 and metrics["test_accuracy"] > 0.95
-    rows = read_parquet(trained / "scores.parquet", SCORED).to_pylist()
+    rows = read_parquet(trained / "scores.parquet", PAIR_SCORES).to_pylist()
     assert [r["id"] for r in rows] == [r["id"] for r in measured()]
     assert sum(r["chosen"] > r["rejected"] for r in rows) > 0.95 * len(rows)
 

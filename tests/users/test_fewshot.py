@@ -1,7 +1,7 @@
 """A new user's row: what it is without pairs, what it learns from some, and that nothing else moves."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +18,8 @@ from rlphf.settings_users import ColdStart, Users
 from rlphf.train.dpo import DPOTrainer, dpo_step
 from rlphf.train.users import Pair, encode_pairs
 from rlphf.users import fewshot
-from rlphf.users.fewshot import fit_row, fit_user, load_trained
+from rlphf.users.fewshot import fit_row, load_trained
+from rlphf.users.model import UserModel
 
 KINDS = ["individual", "cluster"]
 SETTINGS = ColdStart(steps=15, learning_rate=0.1)
@@ -52,6 +53,11 @@ def chosen(trainer: DPOTrainer, user: int, count: int = 6, no: bool = True) -> l
         rows.append(row(i, f"Do you like {topic}?", *((bad, good) if no else (good, bad)), user))
     told = Users(model=trainer.users.kind, tokens=2, clusters=2)
     return encode_pairs(trainer.tokenizer, rows, told, trainer.settings, 512)
+
+
+def fit_user(trainer: DPOTrainer, user: int, pairs: Sequence[Pair], settings: ColdStart) -> UserModel:
+    """The trainer's user model with one more row."""
+    return trainer.users.with_row(user, fit_row(trainer, pairs, settings))
 
 
 def everything(trainer: DPOTrainer) -> dict[str, Tensor]:

@@ -35,6 +35,17 @@ PAIRS = pa.schema(
     ]
 )
 
+# What a reward model makes of pairs, whose order and texts are those of their files.
+PAIR_SCORES = pa.schema(
+    [
+        ("id", pa.string()),
+        ("split", pa.string()),
+        ("chosen", pa.float64()),
+        ("rejected", pa.float64()),
+        ("probability", pa.float64()),  # As in PAIRS.
+    ]
+)
+
 RESPONSES = pa.schema(
     [
         pa.field("prompt_id", pa.string(), nullable=False),

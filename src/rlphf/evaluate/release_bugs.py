@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from rlphf.config import Experiment
-from rlphf.data.records import PAIRS
+from rlphf.data.records import PAIR_SCORES, PAIRS
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
-from rlphf.evaluate.runs import SCORED, pairs_file
+from rlphf.evaluate.runs import pairs_file
 from rlphf.evaluate.scores import HELPFULNESS, MEAN, Floats, Row, Scores, check_paired, read_scores
 from rlphf.files import read_parquet
 from rlphf.mistakes import ARMS, FOLDER
@@ -87,7 +87,7 @@ def _right(preferences: Sequence[str], folder: Path) -> dict[str, dict[str, floa
     """Return {split: {pair: 1 where the reward model orders it as the annotator did, 1/2 for a tie}} over `preferences`."""
     right: dict[str, dict[str, float]] = {}
     for preference in preferences:
-        for row in read_parquet(folder / "reward" / preference / "scores.parquet", SCORED).to_pylist():
+        for row in read_parquet(folder / "reward" / preference / "scores.parquet", PAIR_SCORES).to_pylist():
             right.setdefault(row["split"], {})[row["id"]] = (np.sign(row["chosen"] - row["rejected"]) + 1) / 2
     return right
 

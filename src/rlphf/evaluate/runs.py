@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from rlphf.config import Experiment
 from rlphf.data.learned import RAW, sources
-from rlphf.data.records import PAIRS, SPLITS
+from rlphf.data.records import PAIR_SCORES, PAIRS, SPLITS
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
@@ -20,9 +20,6 @@ from rlphf.settings import PPO, Soup
 from rlphf.soup.recipe import rule_name
 from rlphf.tracking.record import read_metrics
 
-SCORED = pa.schema(
-    [(name, pa.string()) for name in ("id", "split")] + [(name, pa.float64()) for name in ("chosen", "rejected", "probability")]
-)
 MERGES = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
 COUNTS = ("read", "kept", *SPLITS, "dropped")
 DATA = pa.schema(
@@ -69,7 +66,7 @@ def reward_models(seed_folder: Path, experiment: Experiment, bootstrap: Bootstra
         for file in files:
             pairs = read_parquet(file, PAIRS)
             about |= {row["id"]: (row["prompt"], row["preference"]) for row in pairs.to_pylist()}
-        scored = read_parquet(path, SCORED).to_pylist()
+        scored = read_parquet(path, PAIR_SCORES).to_pylist()
         for row in scored:
             if row["id"] not in about:
                 raise InputError(f"{path}: pair {row['id']} is not among the annotated ones; train the reward model again")
@@ -122,7 +119,7 @@ def kept_kl(curves: Sequence[Row], settings: PPO) -> dict[str, float]:
     for row in curves:
         if row["kind"] == "ppo":
             values.setdefault(row["preference"], {})[row["metric"], row["step"]] = row["value"]
-    found = {}
+    found: dict[str, float] = {}
     for preference, known in values.items():
         if settings.keep == "last":
             steps = [step for metric, step in known if metric == "kl"]

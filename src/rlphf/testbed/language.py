@@ -152,10 +152,3 @@ def draw_plan(rng: Random, topic: str, obeyed: Iterable[str] = ()) -> Plan:
     opener = [remark("openers")] if rng.random() < 0.8 else []
     closer = [remark("closers")] if rng.random() < (0.4 if "P2A" in wanted else 0.8) else []
     return Plan(topic, (*opener, *body, *closer))
-
-
-def distinct_responses() -> int:
-    """Return a lower bound of the number of distinct responses: one tone each, and no asides."""
-    ways = 3**FACTS - 1  # Each fact absent, plain or technical, but not all absent.
-    frames = sum((len(p["openers"]) + 1) * (len(p["closers"]) + 1) - 1 for p in remarks().values()) + 1
-    return len(topics()) * ways * frames

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from rlphf.testbed.language import FACTS, MAX_SENTENCES, TONE_OF, WORDING_OF, WORDINGS, Plan, Remark, remarks, topics
+from rlphf.testbed.language import FACTS, MAX_SENTENCES, TONE_OF, WORDING_OF, WORDINGS, Remark, remarks, topics
 
 CRITERIA = ("P1A", "P1B", "P2A", "P2B", "P3A", "P3B", "P3C", "P3D", "helpfulness")
 # What a labeller asked for the "generally better" response goes by. Such labels are known to favour
@@ -87,14 +87,3 @@ def _distinct(found: list[Sentence | None]) -> float:
 def general(response_scores: dict[str, float]) -> float:
     """Return how good a response is to a labeller without a stated preference, in [0, 1]."""
     return sum(weight * response_scores[name] for name, weight in GENERAL.items())
-
-
-def planned_scores(plan: Plan) -> dict[str, float]:
-    """Return the scores of a response from its plan, without reading its text: what the oracle is tested against."""
-    facts, said = plan.facts, plan.remarks
-    result = {name: sum(w == wording for _, w in facts) / len(facts) for name, wording in WORDING_OF.items()}
-    result["P2A"] = 1 - (len(plan.items) - 1) / (MAX_SENTENCES - 1)
-    result["P2B"] = len(facts) / FACTS
-    result |= {name: sum(r.tone == tone for r in said) / max(1, len(said)) for name, tone in TONE_OF.items()}
-    result["helpfulness"] = len(set(plan.items)) / len(plan.items)
-    return result

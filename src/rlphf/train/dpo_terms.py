@@ -48,15 +48,6 @@ def mixture(own: Tensor | None, generic: Tensor | None, alpha: float) -> Tensor:
     return alpha * own + (1 - alpha) * generic
 
 
-def reward_loss(own: Tensor | None, generic: Tensor | None, alpha: float) -> Tensor:
-    """Return P-RM's loss (B,): the mixture of Bradley-Terry losses of the differences r(x, y1, u) - r(x, y2, u) (B,).
-
-    With alpha = 0 it is the loss of a reward model that knows no users.
-    """
-    terms = [None if differences is None else pair_loss(differences, "sigmoid", 1.0) for differences in (own, generic)]
-    return mixture(terms[0], terms[1], alpha)
-
-
 def rate(step: int, steps: int, warmup: int) -> float:
     """Return the share of the peak learning rate at `step` of `steps`: a linear warm-up, then half a cosine down to 0."""
     if step < warmup:

@@ -18,7 +18,7 @@ from trl import RewardConfig, RewardTrainer
 from rlphf.cards import adapter_card
 from rlphf.config import Experiment, load
 from rlphf.data.learned import asked_for, learned_splits, sources
-from rlphf.data.records import PROMPTS, read_pairs
+from rlphf.data.records import PAIR_SCORES, PROMPTS, read_pairs
 from rlphf.data.splits import group
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
@@ -43,15 +43,6 @@ from rlphf.users.prompts import fit_prompt, prompt_limit
 MEASURED_EVERY = 4
 # Pairs that are encoded at a time, where not all may be needed.
 CHUNK = 256
-SCORED = pa.schema(
-    [
-        ("id", pa.string()),
-        ("split", pa.string()),
-        ("chosen", pa.float64()),
-        ("rejected", pa.float64()),
-        ("probability", pa.float64()),
-    ]
-)
 
 
 class _Trainer(Resumable, RewardTrainer):
@@ -273,7 +264,7 @@ def reward_step(
             "rejected": score(trained, [pair.rejected for pair in scored], tokenizer.pad_token_id),
         }
         about_pairs = {name: [pair.row[name] for pair in scored] for name in ("id", "split", "probability")}
-        write_parquet(out / "scores.parquet", pa.table({**about_pairs, **scores}).select(SCORED.names).cast(SCORED))
+        write_parquet(out / "scores.parquet", pa.table({**about_pairs, **scores}).select(PAIR_SCORES.names).cast(PAIR_SCORES))
         for split in sorted(set(about_pairs["split"])):
             index = [i for i, name in enumerate(about_pairs["split"]) if name == split]
             run.log({f"{split}_accuracy": sum(scores["chosen"][i] > scores["rejected"][i] for i in index) / len(index)})

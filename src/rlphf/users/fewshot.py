@@ -68,11 +68,3 @@ def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart) -> 
             gradient += torch.autograd.grad(fitter.losses(*terms).sum() / len(batch), gathered.values)[0]
         fitter.rows.step(gathered.slots, gradient, settings.learning_rate)
     return alone.rows[0].clone()
-
-
-def fit_user(trainer: DPOTrainer, user: int, pairs: Sequence[Pair], settings: ColdStart) -> UserModel:
-    """Return the trainer's user model with one more row, that of the new `user` as `fit_row` fits it.
-
-    It can take the place of `trainer.users` to `evaluate` the user's other pairs. Raises InputError for a user who has a row.
-    """
-    return trainer.users.with_row(user, fit_row(trainer, pairs, settings))

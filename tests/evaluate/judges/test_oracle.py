@@ -2,6 +2,7 @@ from random import Random
 
 import pyarrow as pa
 import pytest
+from tests.testbed.planned import planned_scores
 
 from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
@@ -10,7 +11,7 @@ from rlphf.evaluate.scores import SCORES
 from rlphf.evaluate.tables import ORACLE
 from rlphf.files import read_parquet
 from rlphf.testbed.language import draw_plan, realise, topics
-from rlphf.testbed.oracle import CRITERIA, planned_scores
+from rlphf.testbed.oracle import CRITERIA
 
 TOPIC = sorted(topics())[0]
 ASKED = pa.Table.from_pylist(
