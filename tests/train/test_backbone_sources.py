@@ -101,7 +101,9 @@ def packed(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 def configure(folder: Path, **backbone: str) -> Path:
     """Write a configuration in JSON, which is YAML."""
     path = folder / "config.yaml"
-    path.write_text(json.dumps({"experiment": "test", "backbone": {"source": "package", **backbone}}))
+    # The testbed's prompts are none for a model out of a package.
+    people = {"user_data": {"source": "persona", "path": "x"}, "user_evaluation": {"methods": []}}
+    path.write_text(json.dumps({"experiment": "test", "backbone": {"source": "package", **backbone}, **people}))
     return path
 
 
