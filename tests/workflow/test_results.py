@@ -106,7 +106,7 @@ def python_of_the_readme(clone: Path) -> list[str]:
 
 
 def test_python_of_the_readme_loads_a_registered_policy(finished, run_in):
-    code = python_of_the_readme(finished)[1].replace("results/demo", "results/ci")
+    code = python_of_the_readme(finished)[1].replace("results/demo", "results/ci").replace("@demo-", "@ci-")
     done = run_in(
         finished, sys.executable, "-c", code + "\nassert any('lora_A' in name for name, _ in model.named_parameters())\n"
     )
