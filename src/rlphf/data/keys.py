@@ -42,7 +42,7 @@ class Keys:
     """Rows 0, 1, 2, ..., each a fingerprint with a tag in {0, 1, 2, 3}, which says nothing of what is alike.
 
     They lie in a temporary file in `folder` (that of the system if None), 8 bytes each, which goes with the context. Each part
-    is read out of the whole file, so time grows faster than the rows: seconds for ten million, minutes for a hundred.
+    is read out of the whole file, so time grows with the square of the rows: 31 readings for eight million.
     """
 
     def __init__(self, folder: Path | None = None):

@@ -112,8 +112,8 @@ def curves(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
 def kept_kl(curves: Sequence[Row], settings: PPO) -> dict[str, float]:
     """Return {preference: KL of the policy that was kept to the backbone}, in nats per response, by the rows of table `curves`.
 
-    Of `keep: best` it is the KL on the prompts by which the policy was chosen, known where `max_kl` is set; else that of the last
-    update.
+    With `keep: best` it is that on the prompts by which the policy was chosen, known only where `max_kl` is set; with
+    `keep: last` that of the last update.
     """
     values: dict[str, dict[tuple[str, int], float]] = {}
     for row in curves:
