@@ -109,16 +109,22 @@ def named_device() -> Answer:
 
 def machine(options: Options) -> dict[str, Any]:
     """Return what a measurement depends on besides the code: cores, threads, load before it, and the commit."""
-    made = provenance()
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": options.threads,
         "device": options.device if options.device == "cpu" else graphics(options),
         "load before": round(os.getloadavg()[0], 2),
-        "commit": made.get("git_commit", "unknown")[:12] + (" with changes" if made.get("git_dirty") else ""),
+        "commit": _commit(),
     }
     return found | {name: os.environ[name] for name in MALLOC if name in os.environ}
+
+
+@cache
+def _commit() -> str:
+    """The commit, and whether files differ from it, as the suite finds them: the rows that it stores later are no change."""
+    made = provenance()
+    return made.get("git_commit", "unknown")[:12] + (" with changes" if made.get("git_dirty") else "")
 
 
 def _processor() -> str:

@@ -8,6 +8,8 @@ import pytest
 from tests.browser.chromium import Chromium
 from tests.explorer.conftest import build_explored
 
+from rlphf.explorer.page import explorer_step
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -26,5 +28,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The explorer of a small run with users, one of whose answers would be markup."""
     folder = tmp_path_factory.mktemp("page")
-    build_explored(folder)
+    seed_folder, _ = build_explored(folder)
+    explorer_step(folder, seed_folder, folder / "users.html", users=True)
     return folder / "explorer.html"

@@ -18,6 +18,10 @@ CARDS = (
 LISTED = "[...document.querySelectorAll('#list button')].map(button => button.firstChild.textContent)"
 CURRENT = "document.querySelector('#list [aria-current]').firstChild.textContent"
 PROMPT = "document.getElementById('prompt').textContent"
+IN_SIGHT = (
+    "[document.getElementById('list'), document.querySelector('#list [aria-current]')].map(e => e.getBoundingClientRect())"
+    ".reduce((list, item) => list.top <= item.top && item.bottom <= list.bottom + 1)"
+)
 
 
 @pytest.fixture
@@ -90,6 +94,18 @@ def test_a_user_is_answered_by_the_methods_that_serve_users(opened, page):
     assert "user=2" in opened.run("location.hash") and "expert 1.00" in opened.run("document.getElementById('asked').textContent")
 
 
+def test_a_page_of_users_alone_begins_with_the_first_and_offers_no_combination(opened, page):
+    opened.open(page.with_name("users.html"))
+    shown = content(page.with_name("users.html"))
+    assert opened.run("document.querySelectorAll('#switches input').length") == 0
+    assert opened.run("document.getElementById('user').value") == "1"
+    assert dict(opened.run(CARDS))["SFT"] == answer(shown, "user_cells", 0, method="sft", user=1)
+    views = "[...document.querySelectorAll('.views a')].filter(link => !link.hidden).map(link => link.dataset.view)"
+    assert opened.run(views) == ["answers", "soups"]
+    click(opened, "[data-view=soups]")
+    assert opened.run("document.querySelector('.card h3').textContent").startswith("User ")
+
+
 def test_keys_go_from_prompt_to_prompt_and_to_the_search(opened):
     listed = opened.run(LISTED)
     seen = [opened.run(PROMPT)]
@@ -100,6 +116,8 @@ def test_keys_go_from_prompt_to_prompt_and_to_the_search(opened):
     opened.run("document.querySelector('#list button').focus()")
     opened.press("ArrowDown")
     assert opened.run("document.activeElement.firstChild.textContent") == opened.run(CURRENT) == listed[1]
+    opened.run("document.querySelector('#list li:last-child button').click()")
+    assert opened.until(IN_SIGHT)
     opened.press("/")
     assert opened.run("document.activeElement.id") == "search"
     opened.press("j")

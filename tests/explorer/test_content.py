@@ -86,6 +86,34 @@ def test_users_have_their_weights_and_their_answers_scores(explored, shown):
             assert found == pytest.approx({"score": row["score"], "helpfulness": row["helpfulness"]}, abs=5e-4)
 
 
+def test_users_alone_are_shown_without_combinations(shown, explored, copied):
+    for name in ("responses", "judge"):
+        shutil.rmtree(copied / name)
+    alone = content(explored[1], copied, users_alone=True)
+    same = ("users", "user_methods", "preferences")
+    assert {name: alone[name] for name in same} == {name: shown[name] for name in same}
+    assert alone["cells"] == alone["methods"] == [] and alone["judge"] == "oracle"
+    assert {row["kind"] for row in alone["recipes"]} == {"user"}
+    assert [said(alone, cell) for cell in alone["user_cells"]] == [said(shown, cell) for cell in shown["user_cells"]]
+
+
+def said(shown, cell):
+    """A user's cell with its texts in place of their numbers."""
+    return cell["user"], cell["method"], list(rows_of(shown, cell))
+
+
+def test_of_users_whose_taste_nobody_knows_no_judge_is_named(explored, copied):
+    shutil.rmtree(copied / "users" / "judge")
+    shown = content(explored[1], copied, users_alone=True)
+    assert shown["judge"] is None and all(cell["scores"] == {} for cell in shown["user_cells"])
+
+
+def test_users_without_answers_are_no_page(explored, copied):
+    silent = explored[1].model_copy(update={"user_evaluation": explored[1].user_evaluation.model_copy(update={"methods": []})})
+    with pytest.raises(InputError, match="no user was answered"):
+        content(silent, copied, users_alone=True)
+
+
 def test_recipes_are_those_of_combinations_of_the_front_and_of_users(explored, shown):
     recipes = shown["recipes"]
     assert [row["name"] for row in recipes if row["kind"] == "combination"] == explored[1].combinations

@@ -72,6 +72,15 @@ def test_curves_are_reward_and_kl_of_each_axis_in_the_colours_of_the_figures(exp
     assert "P1A elementary ends at" in charts[0]["spec"]["description"]
 
 
+def test_a_page_of_users_alone_needs_no_tables_and_names_what_it_was_made_of(explored, tmp_path):
+    arguments = ["explorer", "--users", "--results", str(tmp_path), "--seed-folder", str(explored[0])]
+    assert main([*arguments, "--out", str(tmp_path / "users.html")]) == 0
+    page = Scripts((tmp_path / "users.html").read_text(encoding="utf-8"))
+    assert json.loads(page.scripts["content"])["methods"] == [] and json.loads(page.scripts["chart-specs"]) == []
+    record = json.loads((tmp_path / "users" / "record.json").read_text(encoding="utf-8"))
+    assert record["inputs"].keys() == {"config", "user_scores", "answers/sft", "answers/psoups_inferred"}
+
+
 def test_without_rows_there_are_no_charts():
     assert curves([]) == front([]) == []
 

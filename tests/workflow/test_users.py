@@ -12,7 +12,8 @@ pytestmark = pytest.mark.workflow
 CI = ("--configfile", "config/experiments/ci.yaml")
 METHODS = ["sft", "pooled", "dpo", "dpo_prompted", "pdpo_individual", "psoups_declared", "psoups_inferred"]
 TABLES = {"user_tables": [""], "user_figures": [""]}
-JUDGED = {"user_scores": [""], **TABLES}
+READ = {"user_explorer": [""]}
+JUDGED = {"user_scores": [""], **TABLES, **READ}
 
 
 def users(folder: Path, plan, *arguments: str, methods=METHODS, more: str = "") -> dict[str, list[str]]:
@@ -69,13 +70,21 @@ def test_a_variation_works_in_a_folder_of_its_own_whatever_its_value_looks_like(
 def test_users_of_raw_data_need_nothing_of_the_testbed_but_a_backbone(clean, plan, tmp_path):
     (tmp_path / "personas").mkdir()
     raw = f"user_data: {{source: persona, path: {tmp_path / 'personas'}}}\nablations: {{dpo.alpha: [0.1]}}\n"
-    assert users(clean, plan, methods=["sft", "pdpo_individual"], more=raw) == {
+    jobs = users(clean, plan, methods=["sft", "pdpo_individual"], more=raw)
+    assert jobs == {
         "user_import": [""],
         "backbone": [""],
         "user_model": ["individual", "individual"],
         "user_answers": ["pdpo_individual", "pdpo_individual", "sft"],
         **TABLES,
+        **READ,
     }
+
+
+def test_where_users_are_asked_for_no_answer_there_is_nothing_to_read(clean, plan):
+    path = clean.with_suffix(".silent.yaml")
+    path.write_text("user_evaluation: {methods: [sft], prompts: 0}\n")
+    assert "user_explorer" not in plan(clean, "users", *CI, str(path))
 
 
 def test_the_part_about_users_runs_down_to_its_tables_and_figures(tmp_path, snakemake):
@@ -90,6 +99,7 @@ def test_the_part_about_users_runs_down_to_its_tables_and_figures(tmp_path, snak
     assert {row["method"] for row in read_table(tables, "users_scores")} == {"sft_prompted", "dpo", "pdpo_individual"}
     assert {row["value"] for row in read_table(tables, "user_ablations")} == {"1.0"}
     assert (folder / "results" / "ci" / "figures" / "users_accuracy.png").stat().st_size > 10_000
+    assert "dpo" in (folder / "results" / "ci" / "users.html").read_text(encoding="utf-8")
 
 
 # What is repeated.

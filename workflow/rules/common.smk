@@ -242,10 +242,11 @@ def reported(what, folder, names, *kinds):
 
 
 def users_shown(seed=EXPERIMENT.seed):
-    """Return what the explorer shows of a seed's users: who they are, what they were answered, their soups and scores."""
+    """Return what an explorer shows of a seed's users: who they are, prompts, what they were answered, their soups and scores."""
     if not USER_METHODS:
         return []
-    shown = [rules.user_import.output.users] if RAW_USERS else [rules.user_pairs.output.users, *rules.user_scores.output]
+    drawn = [*rules.prompts.output, rules.user_pairs.output.users, *rules.user_scores.output]
+    shown = [rules.user_import.output.prompts, rules.user_import.output.users] if RAW_USERS else drawn
     shown += [rules.user_soups.output.inferred] if "psoups_inferred" in USER_METHODS else []
     return expand([*shown, rules.user_answers.output[0]], seed=seed, user_method=USER_METHODS)
 

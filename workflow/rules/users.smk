@@ -204,8 +204,25 @@ rule user_figures:
         "rlphf figures --notebook {input.notebook:q} --tables {params.tables:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
+rule user_explorer:
+    input:
+        users_shown(),
+    output:
+        f"{RESULTS}/users.html",
+    log:
+        f"{OWN}/logs/user_explorer.log",
+    params:
+        settings=settings("evaluation.split", "user_evaluation.methods", "user_data.source"),
+        source=source_digest("explorer"),
+        results=RESULTS,
+        run=OWN,
+    shell:
+        "rlphf explorer --users --results {params.results:q} --seed-folder {params.run:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule users:
     # The part about users alone, for experiments that have no preferences to merge.
     input:
         rules.user_tables.output,
         rules.user_figures.output,
+        rules.user_explorer.output if USER_METHODS and EXPERIMENT.user_evaluation.prompts else [],

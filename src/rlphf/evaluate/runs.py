@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from rlphf.config import Experiment
+from rlphf.data.counts import COUNTS
 from rlphf.data.learned import RAW, sources
 from rlphf.data.records import PAIR_SCORES, PAIRS, SPLITS
 from rlphf.errors import InputError
@@ -20,13 +21,8 @@ from rlphf.settings import PPO, Soup
 from rlphf.soup.recipe import rule_name
 from rlphf.tracking.record import read_metrics
 
+MERGES_FILE = Path("soups") / "merges.parquet"
 MERGES = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
-COUNTS = ("read", "kept", *SPLITS, "dropped")
-DATA = pa.schema(
-    [(name, pa.string()) for name in ("source", "preference")]
-    + [(name, pa.int64()) for name in COUNTS]
-    + [("reason", pa.string())]
-)
 KINDS = ("reward", "ppo", "sft")
 # What is trained besides the preferences' own models, where the experiment's methods or judges need it.
 OTHERS = (GENERAL, PMORL, MT, GOLD, SELECTOR)
@@ -141,7 +137,7 @@ def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:
     """
     rule = rule_name(soup.rule, soup.svd_rank)
     means = {row["combination"]: row["mean"] for row in methods if row["method"] == "psoups" and row["criterion"] == MEAN}
-    rows = read_parquet(seed_folder / "soups" / "merges.parquet", MERGES).to_pylist()
+    rows = read_parquet(seed_folder / MERGES_FILE, MERGES).to_pylist()
     scored = [row | {"score": means.get(row["combination"]) if row["rule"] == rule else None} for row in rows]
     return sorted(scored, key=lambda row: (row["combination"], row["rule"]))
 
@@ -174,7 +170,7 @@ def data(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
     `read` = `kept` + `dropped`, and `kept` is the sum of the splits; reason "all" sums over the reasons to drop.
     """
     counted = seed_folder / "data" / "data.parquet"
-    rows: list[Row] = read_parquet(counted, DATA).to_pylist() if counted.exists() else []
+    rows: list[Row] = read_parquet(counted, COUNTS).to_pylist() if counted.exists() else []
     raw = {row["source"] for row in rows}
     for preference in spoken_for(seed_folder / "pairs", preferences):
         pairs = read_parquet(pairs_file(seed_folder, preference), PAIRS)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from rlphf.evaluate.runs import DATA
+from rlphf.data.counts import COUNTS
 
 
 def _schema(names: str, numbers: Sequence[str] = (), counts: Sequence[str] = ()) -> pa.Schema:
@@ -13,7 +13,7 @@ def _schema(names: str, numbers: Sequence[str] = (), counts: Sequence[str] = ())
 
 
 SCHEMAS: dict[str, pa.Schema] = {
-    "data": DATA,
+    "data": COUNTS,
     "reward_models": _schema(
         "preference split n accuracy ceiling ci_low ci_high", ("accuracy", "ceiling", "ci_low", "ci_high"), ("n",)
     ),

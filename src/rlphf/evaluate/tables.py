@@ -22,7 +22,6 @@ from rlphf.tracking.record import METRICS, step
 # Where a seed's folder holds what the tables are made from, besides what `runs` reads.
 ORACLE = Path("judge") / "oracle" / "scores.parquet"
 ADAPTERS = Path("responses") / "adapters" / "responses.parquet"
-MERGES = Path("soups") / "merges.parquet"
 # Judges that compare two responses; the others score them one by one.
 COMPARING = ("llm", "people")
 
@@ -104,7 +103,7 @@ def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
 
     Of what only some experiments have, it names what is there.
     """
-    found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, MERGES)}
+    found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, runs.MERGES_FILE)}
     found |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
     asked, raw = experiment.preferences, [f"{runs.RAW}{name}" for name in experiment.data.reward_models]
     names = [f"data/{name}.parquet" for name in ("data", "pairs")]

@@ -66,29 +66,44 @@ def responses_of(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     return {name: seed_folder / "responses" / name / "responses.parquet" for name in names}
 
 
-def content(experiment: Experiment, seed_folder: Path) -> Row:
-    """Return all that the page shows of the run in `seed_folder`, its curves aside.
+def answers_of(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
+    """Return the files of answers to users, by method."""
+    folder = seed_folder / FOLDER / "answers"
+    return {name: folder / name / "answers.parquet" for name in experiment.user_evaluation.methods}
+
+
+def user_scores_of(seed_folder: Path) -> Path:
+    """Return the file of the oracle's scores of answers to users; there is none where it does not know the users."""
+    return seed_folder / FOLDER / "judge" / "oracle" / "scores.parquet"
+
+
+def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False) -> Row:
+    """Return all that the page shows of the run in `seed_folder`, its curves aside; with `users_alone` no combination's answers.
 
     Raises InputError for a file that is missing or none of ours, and unless every cell answers its prompts equally often.
     """
     folder = seed_folder / FOLDER
     raw = source(experiment, folder) / "prompts.parquet"
     texts = Texts(row for path in (seed_folder / "prompts" / "prompts.parquet", raw) if path.exists() for row in _prompts(path))
-    cells = _cells(experiment, seed_folder, texts)
-    people, user_cells = _users(experiment, folder, texts) if experiment.user_evaluation.methods else ([], [])
+    methods = [] if users_alone else experiment.evaluation.methods
+    cells = [] if users_alone else _cells(experiment, seed_folder, texts)
+    people, user_cells = _users(experiment, seed_folder, texts) if experiment.user_evaluation.methods else ([], [])
+    if users_alone and not user_cells:
+        raise InputError(f"{folder}: no user was answered; set user_evaluation.methods and user_evaluation.prompts")
     serving = list(dict.fromkeys(cell["method"] for cell in user_cells))
-    names = [*experiment.evaluation.methods, *serving]
+    names = [*methods, *serving]
+    judge = experiment.evaluation.judges[0] if cells else "oracle" if any(cell["scores"] for cell in user_cells) else None
     return {
         "experiment": experiment.experiment,
         "seed": experiment.seed,
         "split": experiment.evaluation.split,
-        "judge": experiment.evaluation.judges[0],
+        "judge": judge,
         "preferences": {
             name: {"axis": found.axis, "label": PREFERENCE_LABELS.get(name, found.name), "prompt": found.prompt}
             for name, found in known().items()
         },
         "axes": axes(experiment.combination_preferences),
-        "methods": experiment.evaluation.methods,
+        "methods": methods,
         "user_methods": serving,
         "labels": {name: method_label(name) for name in names if name in METHOD_LABELS},
         "cells": cells,
@@ -167,18 +182,18 @@ def judged(scores: Scores, method: str, combination: str) -> Judged:
     return {name: dict(zip(keys, found.values[name].ravel().tolist(), strict=True)) for name in order}
 
 
-def _users(experiment: Experiment, folder: Path, texts: Texts) -> tuple[list[Row], list[Row]]:
+def _users(experiment: Experiment, seed_folder: Path, texts: Texts) -> tuple[list[Row], list[Row]]:
     """Return the users, with their weights where the testbed drew them, and the cells of their answers."""
+    folder = seed_folder / FOLDER
     table = read_parquet(source(experiment, folder) / "users.parquet")
     people = read_parquet(source(experiment, folder) / "users.parquet", PEOPLE).to_pylist()
     for row, drawn in zip(people, table.to_pylist(), strict=True):
         row["weights"] = {name: round(drawn[name], DECIMALS) for name in PREFERENCES if drawn.get(name)}
     ids = {row["id"] for row in people}
-    path = folder / "judge" / "oracle" / "scores.parquet"
+    path = user_scores_of(seed_folder)
     scored = _grouped(read_parquet(path, USER_SCORES).to_pylist(), "user") if path.exists() else {}
     cells = []
-    for method in experiment.user_evaluation.methods:
-        where = folder / "answers" / method / "answers.parquet"
+    for where in answers_of(experiment, seed_folder).values():
         for (name, user), rows in _grouped(read_parquet(where, ANSWERS).to_pylist(), "user").items():
             if user not in ids:
                 raise InputError(f"{where}: user {user} is not among the users; answer again")

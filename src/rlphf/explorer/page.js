@@ -16,7 +16,10 @@ const users = new Map(data.users.map((user) => [user.id, user]));
 const answered = new Set(data.user_cells.map((cell) => cell.user));
 const promptNumber = new Map(data.prompts.map((prompt, number) => [prompt.id, number]));
 const samples = Math.max(1, ...[...data.cells, ...data.user_cells].map((cell) => cell.samples));
-const hasUsers = answered.size > 0;
+const firstUser = Math.min(...answered);
+// A run may have answered combinations, users, or both.
+const hasCombinations = data.methods.length > 0;
+const hasBoth = hasCombinations && answered.size > 0;
 
 const labelOf = (method) => data.labels[method] ?? method;
 const preferenceLabel = (name) => data.preferences[name].label;
@@ -33,7 +36,7 @@ function start() {
   Object.assign(state, {
     view: "answers",
     combination: data.axes.map((axis) => axis.preferences[0]),
-    user: null,
+    user: hasCombinations ? null : firstUser,
     prompt: 0,
     sample: 0,
     search: "",
@@ -235,10 +238,19 @@ function showList() {
   for (const item of byId("list").children) {
     const current = Number(item.dataset.prompt) === state.prompt;
     const button = item.firstChild;
-    if (current && !button.ariaCurrent) item.scrollIntoView({ block: "nearest" });
+    if (current && !button.ariaCurrent) reveal(item);
     if (current) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   }
+}
+
+// Scrolls the list alone: `scrollIntoView` would also make the item the place that Tab goes on from. Items out of sight have an
+// assumed height (content-visibility), so what comes into sight is measured once more.
+function reveal(item, again = true) {
+  const list = byId("list");
+  const [inner, outer] = [item, list].map((element) => element.getBoundingClientRect());
+  list.scrollTop += Math.min(0, inner.top - outer.top) + Math.max(0, inner.bottom - outer.bottom);
+  if (again) requestAnimationFrame(() => reveal(item, false));
 }
 
 function move(by) {
@@ -435,10 +447,9 @@ function showSwitches() {
   const focused = document.activeElement?.closest?.("#switches") ? [document.activeElement.name, document.activeElement.id] : null;
   place.dataset.key = key;
   const parts = [];
-  if (hasUsers) {
-    const first = [...answered].sort((a, b) => a - b)[0];
+  if (hasBoth) {
     const who = [["combination", "a combination"], ["user", "a user"]];
-    const pick = (value) => change({ user: value === "user" ? first : null, prompt: state.prompt });
+    const pick = (value) => change({ user: value === "user" ? firstUser : null, prompt: state.prompt });
     const choices = radios("who", who, state.user === null ? "combination" : "user", pick);
     parts.push(make("fieldset", { className: "switch" }, make("legend", { textContent: "Asked by" }), choices));
   }
@@ -536,12 +547,14 @@ function show() {
 }
 
 function build() {
-  const judge = data.judge === "oracle" ? "the oracle’s, from 0 to 1" : `chances, by the judge ${data.judge}, to be chosen over VB’s answer`;
+  const chances = `chances, by the judge ${data.judge}, to be chosen over VB’s answer`;
+  const scores = data.judge === null ? "Nothing was scored." : `Scores are ${data.judge === "oracle" ? "the oracle’s, from 0 to 1" : chances}.`;
   byId("experiment").textContent = data.experiment;
-  byId("facts").textContent = `Seed ${data.seed}. ${data.prompts.length} ${data.split} prompts, ${samples} ${samples === 1 ? "response" : "responses"} of each method. Scores are ${judge}.`;
+  byId("facts").textContent = `Seed ${data.seed}. ${data.prompts.length} ${data.split} prompts, ${samples} ${samples === 1 ? "response" : "responses"} of each method. ${scores}`;
   byId("samples").append(radios("sample", Array.from({ length: samples }, (_, i) => [i, `${i + 1}`]), 0, (sample) => change({ sample })));
   byId("samples").hidden = samples === 1;
   document.querySelector("[data-view=soups]").hidden = !data.recipes.length;
+  document.querySelector("[data-view=curves]").hidden = !hasCombinations;
   for (const link of document.querySelectorAll(".views a")) {
     link.href = `#view=${link.dataset.view}`;
     link.addEventListener("click", (event) => {

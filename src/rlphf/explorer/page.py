@@ -16,7 +16,7 @@ from rlphf.evaluate.scores import FRONT, Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.tables import verdicts_of
 from rlphf.explorer.charts import curves, front
-from rlphf.explorer.content import content, responses_of
+from rlphf.explorer.content import answers_of, content, responses_of, user_scores_of
 from rlphf.files import write_text
 from rlphf.tracking.record import step
 
@@ -50,21 +50,26 @@ def page(shown: Row, charts: Sequence[Row]) -> str:
     return SLOT.sub(lambda slot: parts[slot[1]], (PARTS / "page.html").read_text(encoding="utf-8"))
 
 
-def explorer_step(results: Path, seed_folder: Path, out: Path) -> None:
+def explorer_step(results: Path, seed_folder: Path, out: Path, users: bool = False) -> None:
     """Write the explorer of the run in `seed_folder` to the file `out`; tables are those in the folder `results`.
 
-    The record lies beside it, in a folder of its name.
+    With `users` it has what users were answered alone, for a run without methods for combinations, and reads no tables. The
+    record lies beside it, in a folder of its name.
     """
     if not seed_folder.is_dir():
         raise InputError(f"{seed_folder}: no such folder; it should hold the outputs of a run")
     config, tables = seed_folder / "config.yaml", results / "tables"
     experiment = load(config)
-    inputs = {"config": config, "scores": verdicts_of(experiment.evaluation.judges[0], experiment, seed_folder)}
-    inputs |= {name: tables / f"{name}.parquet" for name in ("curves", FRONT)}
-    inputs |= {f"responses/{name}": path for name, path in responses_of(experiment, seed_folder).items()}
+    inputs = {"config": config} | {f"answers/{name}": path for name, path in answers_of(experiment, seed_folder).items()}
+    if (scored := user_scores_of(seed_folder)).exists():
+        inputs["user_scores"] = scored
+    if not users:
+        inputs["scores"] = verdicts_of(experiment.evaluation.judges[0], experiment, seed_folder)
+        inputs |= {name: tables / f"{name}.parquet" for name in ("curves", FRONT)}
+        inputs |= {f"responses/{name}": path for name, path in responses_of(experiment, seed_folder).items()}
     with step("explorer", out.parent / out.stem, experiment, inputs=inputs) as run:
-        shown = content(experiment, seed_folder)
-        charts = [*curves(read_table(tables, "curves")), *front(read_table(tables, FRONT))]
+        shown = content(experiment, seed_folder, users)
+        charts = [] if users else [*curves(read_table(tables, "curves")), *front(read_table(tables, FRONT))]
         write_text(out, page(shown, charts))
         cells = [*shown["cells"], *shown["user_cells"]]
         run.log({"answers": sum(len(cell["texts"]) for cell in cells), "megabytes": out.stat().st_size / 1e6})
