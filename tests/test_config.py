@@ -158,6 +158,16 @@ BAD = [
     (REAL | {"evaluation": REAL["evaluation"] | {"gold_raw": []}}, "evaluation.gold_raw: name general"),
     (REAL | {"data": {}}, "data.sources: evaluation.gold_raw and data.reward_models need raw pairs"),
     ({"ppo": {"keep_by": "gold"}}, "ppo.keep_by: gold needs keep: best"),
+    ({"ppo": {"algorithm": "rloo", "together": 1}, "priced": ["random_reward_head"]}, "mistakes.random_reward_head: is made in our PPO alone"),
+    (
+        {"ppo": {"algorithm": "rloo", "together": 1}, "mistakes": {"reward_without_response": True}},
+        "mistakes.reward_without_response: is made in our PPO alone",
+    ),
+    (
+        {"evaluation": {"judges": ["oracle", "people"], "ratings": "mine.csv"}, "seeds": [1103, 2]},
+        "evaluation.judges: people rated the responses of one seed",
+    ),
+    ({"evaluation": {"decoding": {"top_p": 0}}}, "evaluation.decoding.top_p: Input should be greater than 0"),
     ({"annotator": {"kind": "rule", "noise": 0.5}}, "annotator.noise: Input should be less than 0.5"),
     ({"evaluation": {"judges": ["oracle", "people"]}}, "evaluation: ratings: needed for the judge people"),
     ({"evaluation": {"llm": {"base_url": "localhost:8000"}}}, "evaluation.llm.base_url: expected an address such as"),
@@ -273,7 +283,7 @@ def test_personalized_soups_at_the_papers_scale_has_the_releases_settings():
     assert (experiment.ppo.lora.rank, experiment.ppo.lora.alpha, experiment.ppo.lora.dropout) == (16, 32, 0.05)
     assert (experiment.reward.lora.rank, experiment.reward.lora.alpha, experiment.reward.lora.dropout) == (8, 32, 0.1)
     assert experiment.reward.batch_size == 8 and experiment.mt.batch_size == 64 and experiment.mt.learning_rate == 1e-5
-    assert len(experiment.combinations) == 8 and experiment.data.sources[0].kind == "psoups"
+    assert len(experiment.combinations) == 8 and experiment.rollouts.train_pairs == 1
 
 
 def test_what_only_the_testbed_can_be_read_by_is_refused_for_a_published_model():

@@ -13,7 +13,7 @@ from rlphf import __version__
 from rlphf.commands import COMMANDS
 from rlphf.errors import InputError
 from rlphf.limits import NOT_ENOUGH, lacking, limit_memory, may_take
-from rlphf.processes import PATIENCE, is_first, launch
+from rlphf.processes import PATIENCE, is_first, keep_to_one_gpu, launch
 
 # Exit status after input that a person has to correct.
 REFUSED = 2
@@ -70,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         status = launch(processes, given, told=(REFUSED, NOT_ENOUGH))
         if status is not None:
             return status
+        keep_to_one_gpu()
         getattr(import_module(module), function)(**options)
     except Exception as error:
         if isinstance(error, InputError):

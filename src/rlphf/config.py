@@ -119,6 +119,11 @@ class Experiment(Section):
             raise ValueError("ppo.keep: best needs algorithm: ppo")
         if (self.mistakes.test_selection or "test_selection" in self.priced) and self.ppo.keep != "best":
             raise ValueError("mistakes.test_selection: needs ppo.keep: best, or nothing is selected")
+        for mistake in ("random_reward_head", "reward_without_response"):
+            if (getattr(self.mistakes, mistake) or mistake in self.priced) and self.ppo.algorithm != "ppo":
+                raise ValueError(f"mistakes.{mistake}: is made in our PPO alone; it needs ppo.algorithm: ppo")
+        if "people" in self.evaluation.judges and len(self.seeds) > 1:
+            raise ValueError("evaluation.judges: people rated the responses of one seed; name one seed, or another judge")
         for mistake in self.priced:
             missing = [name for name in ARMS[mistake].methods if name not in self.evaluation.methods]
             if missing:

@@ -76,6 +76,15 @@ def collected(value: T) -> list[T]:
     return gather_object([value])
 
 
+def keep_to_one_gpu() -> None:
+    """Show a process that is alone the first of its GPUs: transformers' trainers would spread a batch over all, in threads.
+
+    It has to be called before torch looks for GPUs.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+
+
 def launch(processes: int, arguments: list[str], told: Collection[int] = ()) -> int | None:
     """Run the same command in several processes by `accelerate launch`; return the status, None where there is nothing to do.
 

@@ -158,7 +158,7 @@ class Decoding(Section):
 
     temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0 is greedy.")
     top_k: Count = Field(0, description="0 keeps the whole vocabulary.")
-    top_p: Share = Field(1.0, description="Nucleus; 1 keeps everything.")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus; 1 keeps everything.")
     max_new_tokens: Positive = Field(96, description="Length limit of a response in tokens.")
     batch_size: Positive = Field(128, description="Prompts per batch; changes speed and memory, and rounding.")
 
@@ -197,7 +197,9 @@ class Reward(Section):
     epochs: Positive = Field(1, description="Passes over the training pairs.")
     batch_size: Positive = Field(8, description="Pairs per step.")
     micro_batch_size: Positive | None = Field(
-        None, description="Pairs per pass through the model; changes memory and rounding alone. null for all at once."
+        None,
+        description="Pairs per pass through the model, null for all at once; changes memory and rounding, and in the last step of"
+        " a pass over them, where it is uneven, the pairs' weights.",
     )
     learning_rate: Rate = Field(2e-5, description="Peak learning rate, linear decay.")
     weight_decay: float = Field(0.001, ge=0, description="AdamW's weight decay.")
@@ -213,7 +215,7 @@ class PPO(Section):
     """Proximal policy optimisation; the defaults are those of the Personalized Soups release."""
 
     algorithm: Literal["ppo", "rloo"] = Field("ppo", description="Our PPO, or TRL's RLOO.")
-    lora: Lora = Field(Lora(), description="Shape of the policy's adapter.")
+    lora: Lora = Field(Lora(), description="Shape of the policy's adapter; its dropout is off here.")
     asked: Shares = Field(
         [0, 1, 0],
         description="Weights of the training prompts that ask for nothing, for the preference (as in the paper), and for it"

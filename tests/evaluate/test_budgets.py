@@ -29,7 +29,8 @@ def rows(missing: str = "") -> dict[str, dict]:
     curves = [
         {"kind": kind, "preference": name, "step": step, "metric": metric, "value": 0.0}
         for kind, name, count in trained
-        for step in range(count)
+        # Transformers' trainers count from 1.
+        for step in range(kind != "ppo", count + (kind != "ppo"))
         for metric in ("kl", "score")
     ]
     return {row["method"]: row for row in budgets(EXPERIMENT, timings, curves, PAIRS, {"mod": 300})}

@@ -6,6 +6,7 @@ from tests.evaluate.judging import COMBINATION, OTHER, cell, compared, compariso
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.matrix import averages, matrix
 from rlphf.evaluate.verdicts import from_comparisons, from_scores
+from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import PREFERENCES, combinations
 
 BOOTSTRAP = Bootstrap(1, 200)
@@ -34,12 +35,20 @@ def test_averages_count_every_opponent_alike(three):
 
 
 def test_known_averages_of_the_paper_stand_beside_the_majority_and_unknown_ones_stay_blank():
-    cells = {(m, COMBINATION): cell(P1A=[1, 0]) for m in ("pmorl", "psoups", "mt")}
-    verdicts = from_scores("oracle", scored(cells), ["mt", "pmorl", "psoups"], [COMBINATION])
-    rows = averages(verdicts, ["mt", "pmorl", "psoups"], [COMBINATION], BOOTSTRAP)
+    names = combinations(list(PREFERENCES)[:6])
+    cells = {(m, c): {p: [1.0] for p in (*PREFERENCES, "helpfulness")} for m in PAPER_METHODS for c in names}
+    rows = averages(from_scores("oracle", scored(cells), PAPER_METHODS, names), PAPER_METHODS, names, BOOTSTRAP)
     found = {(r["method"], r["criterion"]): (r["paper_gpt4"], r["paper_humans"]) for r in rows}
     assert found["psoups", "majority"] == (0.5523, None) and found["pmorl", "majority"] == (None, 0.587)
     assert found["mt", "majority"] == found["psoups", "mean"] == (None, None)
+
+
+def test_the_papers_averages_stand_beside_no_other_opponents_or_combinations():
+    names = combinations(list(PREFERENCES)[:6])
+    cells = {(m, c): {p: [1.0] for p in (*PREFERENCES, "helpfulness")} for m in PAPER_METHODS for c in names}
+    for methods, some in ((PAPER_METHODS[1:], names), (PAPER_METHODS, names[:4])):
+        rows = averages(from_scores("oracle", scored(cells), methods, some), methods, some, BOOTSTRAP)
+        assert {(r["paper_gpt4"], r["paper_humans"]) for r in rows} == {(None, None)}
 
 
 def test_one_method_has_neither_average_nor_matrix(three):

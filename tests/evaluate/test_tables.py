@@ -14,7 +14,7 @@ from rlphf.errors import InputError
 from rlphf.evaluate import release_bugs, runs
 from rlphf.evaluate import tables as tables_module
 from rlphf.evaluate.bootstrap import Bootstrap
-from rlphf.evaluate.runs import curves, data, kept_kl, merges, pairs_file, reward_models, timings
+from rlphf.evaluate.runs import curves, data, kept_kl, merges, pairs_file, reward_models, spoken_for, timings
 from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
 from rlphf.evaluate.scores import read_scores
 from rlphf.evaluate.table_files import as_csv, as_markdown, formatted, read_table
@@ -261,7 +261,7 @@ def test_curves_hold_the_last_value_of_each_step(tmp_path):
     logged = ((0, 1.0), (1, 2.0), (1, 3.0), (2, "nan"))
     lines = [json.dumps({"step": step, "time": 0, "metrics": {"kl": value}}) for step, value in logged]
     path.write_text("\n".join(lines) + '\n{"step": 3, "ti')
-    rows = curves(tmp_path, ["P1A"])
+    rows = curves(tmp_path, of(["P1A"]))
     assert [(row["preference"], row["kind"], row["step"], row["metric"]) for row in rows] == [
         ("P1A", "ppo", s, "kl") for s in range(3)
     ]
@@ -312,15 +312,23 @@ def test_a_benchmark_file_of_other_columns_is_refused(tmp_path):
         timings(tmp_path)
 
 
+def test_policies_that_once_trained_in_other_company_have_no_time(tmp_path):
+    (tmp_path / "benchmarks" / "ppo").mkdir(parents=True)
+    for name in ("P1A", "P1A+P1B", "P2A", "pmorl"):
+        (tmp_path / "benchmarks" / "ppo" / f"{name}.tsv").write_text("s\tmax_rss\n1.0\t2.0\n")
+    assert [row["step"] for row in timings(tmp_path, [["P1A", "P1B"], ["P2A"]])] == ["ppo/P1A+P1B", "ppo/P2A", "ppo/pmorl"]
+    assert [row["step"] for row in timings(tmp_path, [["P1A"], ["P1B"], ["P2A"]])] == ["ppo/P1A", "ppo/P2A", "ppo/pmorl"]
+
+
 def test_data_counts_the_raw_sources_and_the_pairs_made_in_the_run(copied_run):
     _, seed_folder, _ = copied_run
-    made = data(seed_folder, list(PREFERENCES))
+    made = data(seed_folder, of(list(PREFERENCES)))
     assert [(row["source"], row["preference"]) for row in made] == [("testbed", p) for p in PREFERENCES]
     assert {(row["read"], row["train"], row["test"], row["dropped"], row["reason"]) for row in made} == {(40, 20, 20, 0, "all")}
     raw = {"source": "hh", "preference": None, "read": 9, "kept": 7, "train": 7, "validation": 0, "test": 0, "dropped": 2}
     counted = [raw | {"reason": "all"}, raw | {"reason": "empty", "read": None}]
     write_parquet(seed_folder / "data" / "data.parquet", pa.Table.from_pylist(counted, SCHEMAS["data"]))
-    assert data(seed_folder, list(PREFERENCES)) == counted + made
+    assert data(seed_folder, of(list(PREFERENCES))) == counted + made
 
 
 def test_general_pairs_count_where_a_run_has_them_and_forgotten_preferences_do_not(copied_run):
@@ -334,8 +342,24 @@ def test_general_pairs_count_where_a_run_has_them_and_forgotten_preferences_do_n
 def test_general_pairs_count_without_a_general_reward_model(copied_run):
     _, seed_folder, _ = copied_run
     (seed_folder / "pairs" / "P1B").rename(seed_folder / "pairs" / "general")
-    assert {row["preference"] for row in data(seed_folder, ["P1A", "P2A"])} == {"P1A", "P2A", "general"}
+    assert {row["preference"] for row in data(seed_folder, of(["P1A", "P2A"]))} == {"P1A", "P2A", "general"}
     assert {row["preference"] for row in reward_models(seed_folder, of(["P1A", "P2A"]), Bootstrap(1, 10))} == {"P1A", "P2A"}
+
+
+def test_models_of_a_method_or_judge_that_was_dropped_are_passed_over(copied_run):
+    _, seed_folder, _ = copied_run
+    for kind in ("pairs", "reward", "ppo"):
+        for name in ("general", "gold"):
+            shutil.copytree(seed_folder / kind / "P1B", seed_folder / kind / name)
+    needed = {"user_evaluation": {"methods": []}, "evaluation": {"methods": ["vb", "psoups"], "judges": ["oracle"]}}
+    experiment = of(["P1A", "P2A"], **needed)
+    for kind in ("pairs", "reward", "ppo"):
+        assert spoken_for(seed_folder, kind, experiment) == ["P1A", "P2A"]
+    # The judge learns from general pairs, where raw ones do not take their place.
+    judged = of(["P1A", "P2A"], **needed | {"evaluation": needed["evaluation"] | {"judges": ["oracle", "gold"]}})
+    assert spoken_for(seed_folder, "pairs", judged) == ["P1A", "P2A", "general"]
+    assert spoken_for(seed_folder, "reward", judged) == ["P1A", "P2A", "gold"]
+    assert spoken_for(seed_folder, "ppo", judged) == ["P1A", "P2A"]
 
 
 def test_a_run_that_was_not_judged_is_refused_and_nothing_is_written(copied_run, tmp_path):

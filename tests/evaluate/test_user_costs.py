@@ -32,15 +32,16 @@ def test_a_user_costs_a_row_an_adapter_or_a_recipe(tmp_path: Path) -> None:
     save(models / "dpo", "uniform", torch.zeros(2, 1), [1, 2])
     write_json(tmp_path / "cold_start" / "record.json", {"tags": {"pdpo_individual_seconds": "1.25", "seed": "1"}})
     seconds = {"users/models/individual": 60.0, "users/soups": 7.0, "users/answers/sft": 9.0}
+    seconds |= {"reward/P1A": 20.0, "reward/P3A": 21.0, "reward/gold": 99.0, "ppo/P1A": 30.0, "ppo/P3A": 30.0, "ppo/pmorl": 99.0}
     methods = ["sft", "pooled", "dpo", "dpo_prompted", "per_user", "pdpo_individual", "pdpo_cluster", "psoups_declared"]
-    rows = {row["method"]: row for row in costs(tmp_path, methods, seconds)}
+    rows = {row["method"]: row for row in costs(tmp_path, methods, seconds, ["P1A", "P3A"])}
     assert list(rows) == methods
     # Eight numbers of an offset and three of a mixture, and an id: 4 bytes each, and 8.
     wanted = {"per_user": 102, "pdpo_individual": 40, "pdpo_cluster": 20, "psoups_declared": 15}
     assert {name: row["bytes_per_user"] for name, row in rows.items()} == dict.fromkeys(methods) | wanted
     assert {n: r["training_seconds"] for n, r in rows.items() if r["training_seconds"]} == {
         "pdpo_individual": 60.0,
-        "psoups_declared": 7.0,
+        "psoups_declared": 108.0,
     }
     assert {n: r["new_user_seconds"] for n, r in rows.items() if r["new_user_seconds"]} == {"pdpo_individual": 1.25}
 

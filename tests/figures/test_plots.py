@@ -119,7 +119,7 @@ def test_one_preference_and_one_method_are_drawn_too(tables, tmp_path, draw):
     for stored in ("curves", "adapters", "reward_models", "adapter_effects", "methods", "budgets"):
         rows = read_table(tables, stored)
         write_table(tmp_path, stored, [r for r in rows if r.get("preference", "P1A") == "P1A" and r.get("method", "pp") == "pp"])
-    for empty in ("win_rates", "matrix", "release_bugs", "front"):
+    for empty in ("win_rates", "matrix", "release_bugs", "front", "timings"):
         write_table(tmp_path, empty, [])
     save(draw(tmp_path), tmp_path, draw.__name__)
     assert (tmp_path / f"{draw.__name__}.png").stat().st_size > 2_000
@@ -146,10 +146,12 @@ def test_costs_double_with_each_axis_for_all_combinations_and_grow_evenly_for_si
     blank = dict.fromkeys(("trainings", "pairs", "updates", "samples"), 0)
     write_table(tmp_path, "budgets", [{"method": name, "seconds": s, "answer_ms": None, **blank} for name, s in seconds.items()])
     write_table(tmp_path, "methods", read_table(tables, "methods"))
+    write_table(tmp_path, "timings", [{"step": "ppo/pmorl", "seconds": 50.0, "peak_mb": 1.0}])
     (axes,) = plots.costs(tmp_path).axes
     single, joint = (line.get_ydata() for line in axes.get_lines()[::2])
-    # Three axes were measured.
-    assert single[2] == 30 and joint[2] == 80 and np.allclose(np.diff(single), 10) and np.allclose(joint[1:] / joint[:-1], 2)
+    # Three axes were measured. Of P-MORL the policy alone doubles; its pairs and its reward model grow evenly.
+    assert single[2] == 30 and joint[2] == 80 and np.allclose(np.diff(single), 10)
+    assert joint[3] == 2 * 50 + 30 * 4 / 3 and joint[1] == 50 / 2 + 30 * 2 / 3
 
 
 def test_bars_of_criteria_are_the_pooled_scores_of_the_table(tables):

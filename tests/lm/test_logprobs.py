@@ -21,9 +21,10 @@ def drawn(bias: bool = True) -> tuple[torch.nn.Linear, torch.Tensor, torch.Tenso
     return torch.nn.Linear(3, 5, bias=bias), torch.randn(7, 3, requires_grad=True), torch.tensor([0, 4, 2, 1, 1, 3, 0])
 
 
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_they_are_those_of_the_softmax(parts: int, temperature: float) -> None:
-    head, hidden, tokens = drawn(bias=False)
+def test_they_are_those_of_the_softmax(parts: int, temperature: float, bias: bool) -> None:
+    head, hidden, tokens = drawn(bias)
     found, entropies = logprobs_and_entropies(head, hidden, tokens, temperature)
     assert torch.allclose(found, token_logprobs(head, hidden, tokens, temperature), atol=1e-6)
     for i, row in enumerate(head(hidden).tolist()):

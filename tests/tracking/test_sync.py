@@ -252,6 +252,16 @@ def test_a_run_that_was_made_though_no_answer_came_is_not_made_again(monkeypatch
     assert statuses() == {"ppo P1A": "FINISHED"} and len(rows("select * from runs")) == 1
 
 
+def test_what_another_sender_sent_meanwhile_is_not_sent_again() -> None:
+    following = syncing.Sender(RESULTS, URI, "demo")
+    ppo("P1A")
+    following.send()
+    ppo("P2A")
+    assert sync(RESULTS, URI, "demo").runs == 1
+    assert following.send().runs == 0
+    assert statuses() == {"ppo P1A": "FINISHED", "ppo P2A": "FINISHED"} and len(rows("select * from runs")) == 2
+
+
 KILLED = """
 import os, signal, sys
 from rlphf.tracking.record import step

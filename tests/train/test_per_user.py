@@ -17,9 +17,10 @@ from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
 from rlphf.preferences import GENERAL
 from rlphf.seeds import derive
+from rlphf.settings_users import DPO
 from rlphf.tracking.record import Run, read_metrics
 from rlphf.train.dpo import dpo_step
-from rlphf.train.per_user import per_user_step, pooled_step
+from rlphf.train.per_user import per_user_step, pooled_step, warmed_up
 from rlphf.train.sft import examples, train_sft
 from rlphf.users.records import SCORED
 
@@ -125,3 +126,9 @@ def test_the_pooled_step_gives_the_same_bytes(seed_folder, user_models, tmp_path
     pooled_step(seed_folder / "config.yaml", "pooled", pairs, backbone, None, tmp_path / "out")
     for part in ("adapter", "scores.parquet"):
         assert sha256(tmp_path / "out" / part) == sha256(user_models("pooled") / part)
+
+
+def test_a_warm_up_takes_half_of_a_users_own_steps_at_most() -> None:
+    settings = DPO(batch_size=4, epochs=2, warmup_steps=10)
+    assert warmed_up(settings, 100).warmup_steps == 10
+    assert warmed_up(settings, 10).warmup_steps == 3

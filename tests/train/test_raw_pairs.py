@@ -78,6 +78,19 @@ def test_a_model_of_one_preference_takes_its_pairs_alone_out_of_a_file_of_many(f
         chosen_pairs(experiment, "P1A", mixed, None)
 
 
+def test_a_preference_all_of_whose_pairs_ask_the_experiments_prompts_is_named(folder: Path) -> None:
+    everything = [
+        {"id": f"q{i}", "prompt": r["prompt"], "topic": None, "source": "questions", "split": "train"}
+        for i, r in enumerate(RAW)
+        if r["preference"] == "P2A"
+    ]
+    write_parquet(folder / "prompts.parquet", pa.Table.from_pylist(everything, PROMPTS))
+    rows = [r | {"prompt": f"Other {i}?"} if r["preference"] != "P2A" else r for i, r in enumerate(RAW)]
+    write_parquet(folder / "data" / "pairs.parquet", pa.Table.from_pylist(rows, PAIRS))
+    with pytest.raises(InputError, match="all pairs of P2A ask prompts of the experiment itself, so gold may learn from none"):
+        chosen_pairs(load(folder / "config.yaml"), "gold", files(folder), folder / "prompts.parquet")
+
+
 def test_a_long_text_keeps_the_end_of_its_prompt_and_the_end_token(tiny_backbone: Path) -> None:
     tokenizer = classifier(tiny_backbone)[1]
     (prompt,), (response,) = encode_prompts(tokenizer, [LONG + "Why?"]), encode_responses(tokenizer, [LONG])

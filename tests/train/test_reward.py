@@ -123,6 +123,14 @@ def test_on_a_backbone_in_bfloat16_it_learns_and_adapter_and_head_stay_in_float3
     assert {kind for name, kind in kinds.items() if "lora" not in name and "score" not in name} == {torch.bfloat16}
 
 
+def test_its_head_computes_in_float32_under_autocast(tiny_backbone: Path) -> None:
+    model, _ = classifier(tiny_backbone)
+    states = torch.randn(3, model.score.in_features, generator=torch.Generator().manual_seed(1))
+    plain = model.score(states)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model.score(states), plain) and plain.dtype == torch.float32
+
+
 def test_its_card_has_the_accuracy_of_every_split(trained: Path) -> None:
     logged = read_metrics(trained / "metrics.jsonl")
     accuracies = {name: value for line in logged for name, value in line["metrics"].items() if name.endswith("_accuracy")}

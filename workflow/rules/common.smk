@@ -38,7 +38,19 @@ OWN = f"{RESULTS}/seed-{EXPERIMENT.seed}"
 SEEDS = EXPERIMENT.seeds or [EXPERIMENT.seed]
 TABLES = f"{RESULTS}/tables"
 FIGURES = f"{RESULTS}/figures"
-RAW = [source.path for source in EXPERIMENT.data.sources if source.kind != "hub"]
+
+
+def files_of(path):
+    """Return the files of a raw source: a folder's time does not tell that a file in it has changed."""
+    inside = [str(file) for file in sorted(Path(path).rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    return inside or [path]
+
+
+RAW = [file for source in EXPERIMENT.data.sources if source.kind != "hub" for file in files_of(source.path)]
+# The backbone that lies here already, where it is none of the index or a hub.
+GIVEN_BACKBONE = (
+    files_of(EXPERIMENT.backbone.name) if EXPERIMENT.backbone.source in ("path", "package") and EXPERIMENT.backbone.name else []
+)
 PROMPT_FILES = [path for path in (EXPERIMENT.prompts.path, EXPERIMENT.prompts.test_path) if path]
 PREFERENCES = EXPERIMENT.preferences
 # Those that the testbed's users know: the paper's.

@@ -2,6 +2,8 @@
 
 
 rule backbone:
+    input:
+        GIVEN_BACKBONE,
     output:
         directory(f"{SEED}/backbone/model"),
     log:

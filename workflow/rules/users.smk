@@ -28,7 +28,7 @@ rule user_pairs:
 
 rule user_import:
     input:
-        EXPERIMENT.user_data.path or [],
+        files_of(EXPERIMENT.user_data.path) if EXPERIMENT.user_data.path else [],
     output:
         users=f"{SEED}/users/raw/users.parquet",
         pairs=f"{SEED}/users/raw/pairs.parquet",
@@ -206,7 +206,7 @@ rule user_figures:
 
 rule user_explorer:
     input:
-        users_shown(),
+        lambda wildcards: users_shown(),
     output:
         f"{RESULTS}/users.html",
     log:
@@ -214,7 +214,7 @@ rule user_explorer:
     params:
         settings=settings("evaluation.split", "user_evaluation.methods", "user_data.source"),
         source=source_digest("explorer"),
-        results=RESULTS,
+        results=subpath(output[0], parent=True),
         run=OWN,
     shell:
         "rlphf explorer --users --results {params.results:q} --seed-folder {params.run:q} --out {output:q} > {log:q} 2>&1"

@@ -48,7 +48,8 @@ def budgets(
     last: dict[tuple[str, str], int] = {}
     for row in curves:
         key = (row["kind"], row["preference"])
-        last[key] = max(last.get(key, 0), row["step"] + 1)
+        # Transformers' trainers count steps from 1, PPO from 0.
+        last[key] = max(last.get(key, 0), row["step"] + (row["kind"] != "sft"))
     rows: list[Row] = []
     for method in experiment.evaluation.methods:
         labelled, rewards, policies = trained(method, experiment)

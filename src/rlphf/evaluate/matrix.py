@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from rlphf.evaluate.bootstrap import Bootstrap, mean
 from rlphf.evaluate.scores import HELPFULNESS, MEAN, Row
 from rlphf.evaluate.verdicts import Verdicts
-from rlphf.evaluate.winrate import MAJORITY, win_rate
+from rlphf.evaluate.winrate import MAJORITY, PAPER_METHODS, win_rate
 
 CRITERIA = (MAJORITY, MEAN, HELPFULNESS)
 # The averages of Personalized Soups' Table 3 (GPT-4) and Table 4 (people) that are known, and the share in which GPT-4 prefers
 # P-SOUPS to P-MORL over 16 combinations. How the paper aggregates three criteria and treats ties is not known, so they
 # stand beside our majority without being the same quantity.
+PAPER_AVERAGED = 8
 PAPER_AVERAGES = {"paper_gpt4": {"psoups": 0.5523}, "paper_humans": {"pmorl": 0.5870}}
 PAPER_HEAD_TO_HEAD = {("psoups", "pmorl"): 0.5906, ("pmorl", "psoups"): 1 - 0.5906}
 PAPER_COMBINATIONS = 16
@@ -53,6 +54,8 @@ def averages(verdicts: Verdicts, methods: Sequence[str], combinations: Sequence[
     prompts is that of `rate_half_ties`.
     """
     rows: list[Row] = []
+    # The paper's are over its six methods and eight combinations.
+    alike = set(methods) == set(PAPER_METHODS) and len(combinations) == PAPER_AVERAGED
     for a in methods if len(methods) > 1 else []:
         for criterion in CRITERIA:
             against = [over_all(verdicts, a, b, criterion, combinations) for b in methods if b != a]
@@ -67,7 +70,7 @@ def averages(verdicts: Verdicts, methods: Sequence[str], combinations: Sequence[
                 {"judge": verdicts.judge, "method": a, "criterion": criterion, "opponents": len(found)}
                 | {"rate": None if None in rates else mean(np.array(rates, dtype=np.float64))}
                 | {"rate_half_ties": mean(half), "ci_low": low, "ci_high": high}
-                | {name: known.get(a) if criterion == MAJORITY else None for name, known in PAPER_AVERAGES.items()}
+                | {name: known.get(a) if criterion == MAJORITY and alike else None for name, known in PAPER_AVERAGES.items()}
             )
     return rows
 

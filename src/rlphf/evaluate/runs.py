@@ -24,16 +24,22 @@ from rlphf.tracking.record import read_metrics
 MERGES_FILE = Path("soups") / "merges.parquet"
 MERGES = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
 KINDS = ("reward", "ppo", "sft")
-# What is trained besides the preferences' own models, where the experiment's methods or judges need it.
-OTHERS = (GENERAL, PMORL, MT, GOLD, SELECTOR)
 
 
-def spoken_for(folder: Path, preferences: Sequence[str]) -> list[str]:
-    """Return whom the outputs in `folder` speak for: the preferences, and those of OTHERS that it has.
+def spoken_for(seed_folder: Path, kind: str, experiment: Experiment) -> list[str]:
+    """Return whom the outputs in a run's folder `kind` (pairs, reward, ppo, sft) speak for.
 
-    Folders of preferences that an earlier configuration had are passed over.
+    Beside the preferences these are, of what the experiment's methods and judges need, those that are there. What an earlier
+    configuration left is passed over.
     """
-    return [*preferences, *(name for name in OTHERS if (folder / name).exists())]
+    methods, preferences = experiment.evaluation.methods, experiment.preferences
+    policies = [name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in methods]
+    golden = [GOLD] if "gold" in experiment.evaluation.judges else []
+    golden += [SELECTOR] if experiment.ppo.keep_by == "gold" else []
+    others: dict[str, list[str]] = {"reward": [*policies, *golden], "ppo": policies, "sft": [MT] if "mt" in methods else []}
+    others["pairs"] = [GENERAL] if any(GENERAL in sources(name, experiment)[0] for name in others["reward"]) else []
+    there = [name for name in others[kind] if (seed_folder / kind / name).exists()]
+    return there if kind == "sft" else [*preferences, *there]
 
 
 def pairs_file(seed_folder: Path, preference: str) -> Path:
@@ -53,7 +59,7 @@ def reward_models(seed_folder: Path, experiment: Experiment, bootstrap: Bootstra
     """
     rows: list[Row] = []
     raw_models = [f"{RAW}{name}" for name in experiment.data.reward_models]
-    for name in [*spoken_for(seed_folder / "reward", experiment.preferences), *raw_models]:
+    for name in [*spoken_for(seed_folder, "reward", experiment), *raw_models]:
         path = seed_folder / "reward" / name / "scores.parquet"
         own, raw = sources(name, experiment)
         files = [pairs_file(seed_folder, preference) for preference in own]
@@ -91,11 +97,11 @@ def _accuracies(name: str, scored: Sequence[Row], bootstrap: Bootstrap) -> list[
     return rows
 
 
-def curves(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
+def curves(seed_folder: Path, experiment: Experiment) -> list[Row]:
     """Return the rows of table `curves` from `<kind>/<preference>/metrics.jsonl`, sorted; of a step logged twice, the last."""
     rows: list[Row] = []
     for kind in KINDS:
-        for preference in spoken_for(seed_folder / kind, [] if kind == "sft" else preferences):
+        for preference in spoken_for(seed_folder, kind, experiment):
             logged = read_metrics(seed_folder / kind / preference / "metrics.jsonl")
             values = {(name, line["step"]): value for line in logged for name, value in line["metrics"].items()}
             rows += [
@@ -142,15 +148,18 @@ def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:
     return sorted(scored, key=lambda row: (row["combination"], row["rule"]))
 
 
-def timings(seed_folder: Path) -> list[Row]:
+def timings(seed_folder: Path, together: Sequence[Sequence[str]] = ()) -> list[Row]:
     """Return the rows of table `timings` from Snakemake's files in `benchmarks/`: wall seconds and peak memory in MB.
 
     Memory is None for a step that ended before Snakemake measured it. Repetitions of a step give their mean time and
-    their largest memory.
+    their largest memory. Policies are passed over that an earlier configuration trained in other company than `together`.
     """
     folder = seed_folder / "benchmarks"
+    parts = {name: "+".join(part) for part in together for name in part}
     rows: list[Row] = []
     for path in sorted(folder.rglob("*.tsv")):
+        if path.parent == folder / "ppo" and any(parts.get(name, name) != path.stem for name in path.stem.split("+")):
+            continue
         with path.open(encoding="utf-8", newline="") as stream:
             found = list(csv.DictReader(stream, delimiter="\t"))
         try:
@@ -164,7 +173,7 @@ def timings(seed_folder: Path) -> list[Row]:
     return rows
 
 
-def data(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
+def data(seed_folder: Path, experiment: Experiment) -> list[Row]:
     """Return the rows of table `data`: `data/data.parquet` as it is, then the pairs that were made in the run.
 
     `read` = `kept` + `dropped`, and `kept` is the sum of the splits; reason "all" sums over the reasons to drop.
@@ -172,7 +181,7 @@ def data(seed_folder: Path, preferences: Sequence[str]) -> list[Row]:
     counted = seed_folder / "data" / "data.parquet"
     rows: list[Row] = read_parquet(counted, COUNTS).to_pylist() if counted.exists() else []
     raw = {row["source"] for row in rows}
-    for preference in spoken_for(seed_folder / "pairs", preferences):
+    for preference in spoken_for(seed_folder, "pairs", experiment):
         pairs = read_parquet(pairs_file(seed_folder, preference), PAIRS)
         found = Counter(zip(pairs["source"].to_pylist(), pairs["split"].to_pylist(), strict=True))
         for source in sorted({source for source, _ in found} - raw):

@@ -146,8 +146,8 @@ CAPTIONS = {
     "users_win_rates": "method_a against method_b, answer by answer to the same user, by the user's score. `rate`: wins / (wins +"
     " losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over prompts.",
     "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts.",
-    "users_cost": "What one more user adds on disk, and what the method's model took to train; `new_user_seconds`: fitting one"
-    " more user to pairs that are scored. Wall time.",
+    "users_cost": "What one more user adds on disk, and what the method's model took to train (of soups: all reward models and"
+    " policies, and the soups); `new_user_seconds`: fitting one more user to pairs that are scored. Wall time.",
     "users_map": "Trained users' own part of a learned user model, on its two principal axes; `explained`: their share of the"
     " variance.",
     "cold_start": "Users who were never trained, answered after so many `pairs` of their own: the score of answers, as in"

@@ -66,12 +66,13 @@ def first_scores(experiment: Experiment, seed_folder: Path) -> Scores:
 def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]]:
     """Return {table: rows} of everything that the run in `seed_folder` measured."""
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
-    names, combinations, preferences = experiment.evaluation.methods, experiment.combinations, experiment.preferences
+    names, combinations = experiment.evaluation.methods, experiment.combinations
     scores = first_scores(experiment, seed_folder)
     effects = methods.adapter_effects(scores, bootstrap)
     by_method = methods.methods(scores, names, combinations, bootstrap)
     tokens = methods.lengths(read_parquet(seed_folder / ADAPTERS, RESPONSES))
-    curves, timings, data = runs.curves(seed_folder, preferences), runs.timings(seed_folder), runs.data(seed_folder, preferences)
+    curves, data = runs.curves(seed_folder, experiment), runs.data(seed_folder, experiment)
+    timings = runs.timings(seed_folder, experiment.together)
     pairs = {row["preference"]: row["train"] for row in data if row["source"] == experiment.prompts.source}
     responses: dict[str, int] = {name: scores.responses(name) for name in names}
     compared = [name for name in winrate.PAPER_METHODS if name in names]
@@ -105,12 +106,12 @@ def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     """
     found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, runs.MERGES_FILE)}
     found |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
-    asked, raw = experiment.preferences, [f"{runs.RAW}{name}" for name in experiment.data.reward_models]
+    raw = [f"{runs.RAW}{name}" for name in experiment.data.reward_models]
     names = [f"data/{name}.parquet" for name in ("data", "pairs")]
-    names += [f"pairs/{name}/pairs.parquet" for name in runs.spoken_for(seed_folder / "pairs", asked)]
-    names += [f"reward/{name}/scores.parquet" for name in [*runs.spoken_for(seed_folder / "reward", asked), *raw]]
+    names += [f"pairs/{name}/pairs.parquet" for name in runs.spoken_for(seed_folder, "pairs", experiment)]
+    names += [f"reward/{name}/scores.parquet" for name in [*runs.spoken_for(seed_folder, "reward", experiment), *raw]]
     for kind in runs.KINDS:
-        names += [f"{kind}/{name}/{METRICS}" for name in runs.spoken_for(seed_folder / kind, asked)]
+        names += [f"{kind}/{name}/{METRICS}" for name in runs.spoken_for(seed_folder, kind, experiment)]
     for mistake in experiment.priced:
         names.append(f"{FOLDER}/{mistake}/{ORACLE.as_posix()}")
         names += [f"{FOLDER}/{mistake}/reward/{name}/scores.parquet" for name in experiment.combination_preferences]

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
@@ -17,7 +17,7 @@ from rlphf.errors import InputError
 from rlphf.evaluate.generate import serving
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.adapters import POLICY, add_policy
-from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
 from rlphf.seeds import derive
 from rlphf.soup.adapter import read_about
 from rlphf.tracking.record import step
@@ -151,11 +151,14 @@ def answers_step(
         asked = spread(rows, experiment.user_evaluation.prompts) if spec.model != PRM else []
         table: list[dict] = []
         for served in wanted:
-            user_model = load_user_model(served.user_model, digest) if served.user_model else no_users(base)
+            user_model = load_user_model(served.user_model, digest, device=base.device) if served.user_model else no_users(base)
             with serving(base, {served.adapter: 1.0} if served.adapter and asked else {}) as model:
                 table += answers(cast(PeftModel, model), user_model, tokenizer, asked, served.users, texts, experiment, method)
         if known is None:
-            known = 2 * (margins(base, tokenizer, held, texts, experiment, models),)
+            # The pairs of trained methods were scored in this type, too; 4 bits stay as they are.
+            whole: Any = base
+            whole = whole if getattr(whole, "is_quantized", False) else whole.to(training_dtype(backbone))
+            known = 2 * (margins(whole, tokenizer, held, texts, experiment, models),)
         write_parquet(out / "answers.parquet", pa.Table.from_pylist(table, ANSWERS))
         write_margins(out / "scores.parquet", held, *known, run)
         run.log({"answers": len(table), "tokens_per_answer": sum(row["tokens"] for row in table) / max(1, len(table))})

@@ -24,13 +24,15 @@ def model_folder(folder: Path, method: str) -> Path | None:
     return folder / "models" / model if model in MODELS else None
 
 
-def costs(folder: Path, methods: Sequence[str], seconds: dict[str, float]) -> list[Row]:
-    """Return the rows of table `users_cost`, from a run's folder `users` and the wall `seconds` of its steps.
+def costs(folder: Path, methods: Sequence[str], seconds: dict[str, float], preferences: Sequence[str]) -> list[Row]:
+    """Return the rows of table `users_cost`, from a run's folder `users` and the wall `seconds` of its steps (`budgets.shares`).
 
     `bytes_per_user` is what one more user adds on disk: a row of the user model, an adapter, or a soup's recipe; None for methods
-    that keep nothing of a user but text. `training_seconds` are those of the method's model, `new_user_seconds` those of fitting
-    one more user, where that was measured.
+    that keep nothing of a user but text. `training_seconds` are those of the method's model; of soups, those of the reward models
+    and policies of all `preferences`, and of the soups. `new_user_seconds` are those of fitting one more user, where that was
+    measured.
     """
+    merged = ["users/soups", *(f"{kind}/{name}" for kind in ("reward", "ppo") for name in preferences)]
     fitted = _fitted(folder / "cold_start")
     rows: list[Row] = []
     for method in methods:
@@ -42,7 +44,8 @@ def costs(folder: Path, methods: Sequence[str], seconds: dict[str, float]) -> li
             size = _mean_size(sorted(where.glob("*/recipe.yaml")))
         elif where is not None and (where / ABOUT).exists() and MODELS[model][0] != "uniform":
             size = read_json(where / ABOUT)["bytes_per_user"]
-        training = seconds.get("users/soups" if model == SOUPS else f"users/models/{model}")
+        steps = merged if model == SOUPS else [f"users/models/{model}"]
+        training = sum(seconds[name] for name in steps) if all(name in seconds for name in steps) else None
         rows.append(
             {"method": method, "bytes_per_user": size, "training_seconds": training, "new_user_seconds": fitted.get(method)}
         )

@@ -10,6 +10,7 @@ from rlphf.data.people import PEOPLE
 from rlphf.data.records import PAIRS
 from rlphf.evaluate import users
 from rlphf.evaluate.bootstrap import Bootstrap
+from rlphf.evaluate.budgets import shares
 from rlphf.evaluate.runs import timings
 from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.evaluate.scores import Row
@@ -45,7 +46,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
     if not methods:
         return {name: [] for name in USER_TABLES}
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
-    seconds = {row["step"]: row["seconds"] for row in timings(seed_folder)}
+    seconds = shares(timings(seed_folder, experiment.together))
     own = source(experiment, folder)
     people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
     group_of = {row["id"]: row["group"] for row in people}
@@ -63,7 +64,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
         "users_differences": users.differences(found, answers, bootstrap),
         "users_win_rates": users.win_rates(answers, bootstrap) if answers else [],
         "users_length": users.lengths(answered, people, bootstrap),
-        "users_cost": costs(folder, methods, seconds),
+        "users_cost": costs(folder, methods, seconds, experiment.shared_preferences),
         "users_map": learned(folder, methods, people),
         "cold_start": users.cold_start(read_parquet(cold, COLD_SCORES).to_pylist(), bootstrap) if cold.exists() else [],
         "user_ablations": ablations(experiment, seed_folder, bootstrap),

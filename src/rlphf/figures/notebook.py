@@ -10,7 +10,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from rlphf.errors import InputError
-from rlphf.evaluate.schemas import USER_TABLES
+from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
 from rlphf.files import write_text
 from rlphf.tracking.record import step
 
@@ -52,8 +52,9 @@ def figures_step(notebook: Path, tables: Path, out: Path) -> None:
     # The notebook draws with these modules: a step's digest counts what the step imports, and an error shows at once.
     from rlphf.figures import contests, plots, users  # noqa: F401
 
-    about_users = notebook.stem == "users"
-    inputs = {path.stem: path for path in sorted(tables.glob("*.parquet")) if (path.stem in USER_TABLES) is about_users}
+    # Claims are a table of another step, and drawn by none.
+    drawn_from = USER_TABLES if notebook.stem == "users" else [name for name in SCHEMAS if name not in (*USER_TABLES, "claims")]
+    inputs = {name: path for name in sorted(drawn_from) if (path := tables / f"{name}.parquet").exists()}
     if not inputs:
         raise InputError(f"{tables}: holds no tables; run the step that makes them")
     with (

@@ -204,20 +204,24 @@ def front(tables: Path) -> Figure:
 def costs(tables: Path) -> Figure:
     """Draw training time against the number of axes: policies of single preferences, and one policy of all combinations.
 
-    Both are scaled from measured seconds per policy update: 2n policies of as many updates as here, and as many updates for
-    each of the 2^n combinations as P-MORL had here.
+    Both are scaled from measured seconds: 2n rollouts, labels, reward models and policies as those here, and for P-MORL a policy
+    with as many updates for each of the 2^n combinations as it had here, over 2n times the same pairs.
     """
     budgets = {row["method"]: row for row in read_table(tables, "budgets")}
+    policy = {row["step"]: row["seconds"] for row in read_table(tables, "timings")}.get("ppo/pmorl", 0.0)
     figure = Figure(figsize=(5.6, 3.6))
     axes = figure.subplots()
     timed = {name: budgets[name]["seconds"] for name in ("psoups", "pmorl") if name in budgets and budgets[name]["seconds"]}
     combinations = {row["combination"] for row in read_table(tables, "methods")} - {ALL}
-    measured = max((len(members(name)) for name in combinations), default=1)
+    preferences = {one for name in combinations for one in members(name)}
     n = np.arange(1, 9)
     for i, (name, seconds) in enumerate(timed.items()):
-        growth = n / measured if name == "psoups" else 2.0 ** (n - measured)
+        # In axes of two: eight preferences count as four axes, and so do sixteen combinations.
+        measured = max(1.0, len(preferences) / 2 if name == "psoups" else np.log2(max(2, len(combinations))))
+        grown = policy if name == "pmorl" else 0.0
+        cost = (seconds - grown) * n / measured + grown * 2.0 ** (n - measured)
         label = f"{method_label(name)}: {'2n policies' if name == 'psoups' else '2$^n$ combinations'}"
-        axes.plot(n, seconds * growth, color=COLOURS[i], linestyle=LINES[i], label=label)
+        axes.plot(n, cost, color=COLOURS[i], linestyle=LINES[i], label=label)
         axes.plot([measured], [seconds], "o", color=COLOURS[i])
     axes.set_yscale("log")
     axes.set_xlabel("Axes n, of two preferences each")

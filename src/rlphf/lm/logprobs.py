@@ -43,5 +43,7 @@ def _logprobs(head: nn.Module, hidden: Tensor, tokens: Tensor, temperature: floa
 
 
 def _logits(head: nn.Module, hidden: Tensor, temperature: float) -> Tensor:
+    if getattr(head, "bias", None) is not None:
+        return head(hidden).float() / temperature
     # A linear head: dividing what goes in costs H per token, dividing the logits V.
     return head(hidden / temperature).float()

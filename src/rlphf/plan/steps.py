@@ -123,6 +123,7 @@ class _Plan:
     def reward(self, step: str) -> Need:
         settings, shape = self.experiment.reward, self.shape
         length = self.prompt(self.experiment.rollouts.decoding) + self.experiment.rollouts.decoding.max_new_tokens
+        length = min(length, settings.max_length or length)
         tokens = 2 * self.pass_size(settings) * length
         kept = memory.activation_bytes(shape, settings.lora, tokens, length, self.loaded.computed, settings.lora.dropout > 0)
         # On a GPU float32 matrices are computed with as bfloat16, and autograd keeps the copies.

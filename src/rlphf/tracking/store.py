@@ -57,7 +57,7 @@ class Store:
                 self.experiment = self._experiment(experiment, str(database.parent / "mlartifacts"))
         self.runs: dict[str, str] = {}
         self.deleted: set[str] = set()
-        self._find_runs()
+        self.find_runs()
 
     def _experiment(self, name: str, artifacts: str | None) -> str:
         found = self.client.get_experiment_by_name(name)
@@ -76,7 +76,8 @@ class Store:
             )
         return found.experiment_id
 
-    def _find_runs(self) -> None:
+    def find_runs(self) -> None:
+        """Learn of the runs that are there, of other senders as well."""
         from mlflow.entities import ViewType
 
         token = None

@@ -101,6 +101,10 @@ class Sender:
         record, status = settled(entry, workflow, self.closed)
         state = read_or_empty(entry.folder / SENT)
         run = store.runs.get(record["id"])
+        if run is None and state.get("record") == record["id"] and state.get("run"):
+            # Another sender has made it since the store was opened.
+            store.find_runs()
+            run = store.runs.get(record["id"])
         if run is None or state.get("run") != run or state.get("record") != record["id"]:
             state = {"record": record["id"], "run": run, "offset": 0, "described": None, "status": "running", "artifacts": {}}
         if run in store.deleted or (state.get("done") and state["status"] == status):

@@ -22,6 +22,7 @@ from rlphf.preferences import GENERAL
 from rlphf.processes import is_first
 from rlphf.progress import bar
 from rlphf.seeds import derive
+from rlphf.settings_users import DPO
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import is_whole, own_checkpoints, seal
 from rlphf.train.dpo import DPOTrainer
@@ -61,7 +62,7 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
             for user in trained[len(ready) :]:
                 set_peft_model_state_dict(policy, start, adapter_name=POLICY)
                 own = [pair for pair in material.train if pair.user == user]
-                trainer = DPOTrainer(policy, material.tokenizer, material.users, own, settings, seed)
+                trainer = DPOTrainer(policy, material.tokenizer, material.users, own, warmed_up(settings, len(own)), seed)
                 trainer.reference = trainer.reference_worth(own)
                 for number in range(len(trainer.order)):
                     run.log(trainer.update(number), step=updates + number)
@@ -83,6 +84,12 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], margins, [0.0] * len(held), run)
         run.tag(pairs=len(material.train), updates=updates)
         run.output(out / "adapters", scores)
+
+
+def warmed_up(settings: DPO, pairs: int) -> DPO:
+    """Return the settings with a warm-up of half of a user's own steps at most: that of all users' may never end."""
+    steps = -(-pairs // settings.batch_size) * settings.epochs
+    return settings.model_copy(update={"warmup_steps": min(settings.warmup_steps, steps // 2)})
 
 
 def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:

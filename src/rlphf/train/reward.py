@@ -58,14 +58,21 @@ def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokeniz
     model = AutoModelForSequenceClassification.from_pretrained(
         backbone, num_labels=1, use_safetensors=True, trust_remote_code=False, **arguments
     )
-    read_in_float32(model.score)
+    model.score = Float32Head(model.score)
     return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
 
 
-def read_in_float32(head: nn.Module) -> None:
-    """Put a reward model's head into float32, and what it reads, too."""
-    head.float()
-    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+class Float32Head(nn.Linear):
+    """A reward model's head with the weight of `head`, which computes in float32 whatever it reads, and under autocast, too."""
+
+    def __init__(self, head: nn.Linear):
+        super().__init__(head.in_features, head.out_features, bias=False, device=head.weight.device)
+        self.weight = nn.Parameter(head.weight.detach().float())
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the scores (..., 1) of `states` (..., H)."""
+        with torch.autocast(states.device.type, enabled=False):
+            return nn.functional.linear(states.float(), self.weight)
 
 
 def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftModel, PreTrainedTokenizerBase]:
@@ -206,6 +213,12 @@ def chosen_pairs(experiment: Experiment, preference: str, pairs: Sequence[Path],
 
     rows = read_pairs(pairs)
     found = [row for row in rows if counts(row)]
+    kinds = {row["preference"] for row in found}
+    if lost := sorted({row["preference"] for row in rows} & {*whose, *raw} - kinds if found else []):
+        raise InputError(
+            f"{', '.join(map(str, pairs))}: all pairs of {lost[0]} ask prompts of the experiment itself, so {preference} may"
+            " learn from none; leave it out of evaluation.gold_raw, or name other prompts"
+        )
     if rows and not found:
         there = ", ".join(sorted({row["preference"] for row in rows}))
         raise InputError(

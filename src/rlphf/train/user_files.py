@@ -82,7 +82,7 @@ def write_margins(
 ) -> Path:
     """Write the margins of the pairs `rows` (of PAIRS), for their own users and for the generic one, to `path`; return it.
 
-    Logs the share of each split that is told rightly, under names that begin with `name`.
+    Logs the share of each split that is told rightly, a tie counting half, under names that begin with `name`.
     """
     columns = {column: [row[column] for row in rows] for column in ("id", "split", "probability")}
     owners = [row["user"] or 0 for row in rows]
@@ -91,8 +91,13 @@ def write_margins(
     for split in sorted(set(columns["split"])):
         index = [i for i, found in enumerate(columns["split"]) if found == split]
         for kind, values in (("own", own), ("generic", generic)):
-            run.log({f"{name}{split}_{kind}_accuracy": sum(values[i] > 0 for i in index) / len(index)})
+            run.log({f"{name}{split}_{kind}_accuracy": told_rightly([values[i] for i in index])})
     return path
+
+
+def told_rightly(margins: Sequence[float]) -> float:
+    """Return the share of margins above zero, those at zero counting half."""
+    return sum((margin > 0) + (margin == 0) / 2 for margin in margins) / len(margins)
 
 
 def write_results(
