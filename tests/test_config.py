@@ -158,7 +158,10 @@ BAD = [
     (REAL | {"evaluation": REAL["evaluation"] | {"gold_raw": []}}, "evaluation.gold_raw: name general"),
     (REAL | {"data": {}}, "data.sources: evaluation.gold_raw and data.reward_models need raw pairs"),
     ({"ppo": {"keep_by": "gold"}}, "ppo.keep_by: gold needs keep: best"),
-    ({"ppo": {"algorithm": "rloo", "together": 1}, "priced": ["random_reward_head"]}, "mistakes.random_reward_head: is made in our PPO alone"),
+    (
+        {"ppo": {"algorithm": "rloo", "together": 1}, "priced": ["random_reward_head"]},
+        "mistakes.random_reward_head: is made in our PPO alone",
+    ),
     (
         {"ppo": {"algorithm": "rloo", "together": 1}, "mistakes": {"reward_without_response": True}},
         "mistakes.reward_without_response: is made in our PPO alone",
