@@ -20,11 +20,15 @@ include: "workflow/rules/evaluation.smk"
 
 rule all:
     input:
-        rules.summary.output,
-        rules.figures.output,
-        rules.tables.output,
-        rules.user_tables.output,
-        rules.user_figures.output if USER_METHODS else [],
-        expand(rules.soups.output.soups, seed=SEEDS),
-        rules.claims.output,
-        rules.explorer.output,
+        rules.users.input
+        if USERS_ALONE
+        else [
+            rules.summary.output,
+            rules.figures.output,
+            rules.tables.output,
+            rules.user_tables.output,
+            rules.user_figures.output if USER_METHODS else [],
+            expand(rules.soups.output.soups, seed=SEEDS),
+            rules.claims.output,
+            rules.explorer.output,
+        ],

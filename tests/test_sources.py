@@ -154,7 +154,7 @@ def test_what_records_import_does_not_count_either(package):
 def test_every_rule_carries_the_digest_of_the_command_that_it_runs():
     rules = {}
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
-        for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", path.read_text(), re.MULTILINE):
+        for name, body in re.findall(r"^ *rule ?(\w*):\n((?:    .*\n|\n)+)", path.read_text(), re.MULTILINE):
             if "    shell:" not in body:
                 continue  # A target.
             rules[name] = (

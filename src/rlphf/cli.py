@@ -43,9 +43,8 @@ def parser() -> argparse.ArgumentParser:
         *group, name = command.name.split()
         key = " ".join(group)
         if key not in groups:
-            groups[key] = (
-                groups[""].add_parser(key, help=f"{key}: see rlphf {key} --help").add_subparsers(required=True, metavar="STEP")
-            )
+            steps = ", ".join(one.name.removeprefix(f"{key} ") for one in COMMANDS if one.name.startswith(f"{key} "))
+            groups[key] = groups[""].add_parser(key, help=steps).add_subparsers(required=True, metavar="STEP")
         sub = groups[key].add_parser(name, help=command.help, description=command.help)
         for option in command.options:
             if option.kind == "argument":
@@ -79,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _refused(InputError(lack), NOT_ENOUGH)
         # An error that names a file says what to put right; any other is a mistake of ours.
         if isinstance(error, OSError) and error.filename is not None:
-            return _refused(InputError(f"{error.filename}: {error.strerror}"))
+            # A file that is put in its place is named by that.
+            return _refused(InputError(f"{error.filename2 or error.filename}: {error.strerror}"))
         raise
     return 0
 

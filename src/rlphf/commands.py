@@ -221,7 +221,7 @@ COMMANDS = (
             Option("results", "results/<experiment>, where the tables are"),
             Option("seed-folder", "results/<experiment>/seed-<N>"),
             Option("out", "HTML file to write"),
-            Option("users", "what users were answered alone", "switch", required=False),
+            Option("users", "show only what users were answered; reads no tables", "switch", required=False),
         ),
     ),
     Command(

@@ -281,7 +281,7 @@ def check_files(experiment: Experiment) -> None:
     for key, path in named_files(experiment).items():
         if not Path(path).exists():
             raise InputError(
-                f"configuration: {key}: {path} is not there; see README.md for where data come from, or name another"
+                f"configuration: {key}: {path} is not there; see docs/real-text.md for where data come from, or name another"
             )
 
 

@@ -230,8 +230,8 @@ class PPO(Section):
     inner_epochs: Positive = Field(8, description="Passes over a batch.")
     together: Positive = Field(
         1,
-        description="Policies of preferences that train in one process, their rows in one batch: faster, each as if alone but for"
-        " rounding.",
+        description="Policies of preferences that train in one process, their rows in one batch, each as if alone but for"
+        " rounding; on a CPU an update was faster for four, and no faster for eight.",
     )
     learning_rate: Rate = Field(1.4e-5, description="Adam's constant learning rate.")
     warmup_updates: Count = Field(0, description="Outer steps of linear warm-up.")

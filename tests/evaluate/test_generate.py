@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlphf.config import Experiment, parse
+from rlphf.errors import InputError
 from rlphf.evaluate.generate import Arm, arms, respond, serving
 from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
@@ -75,6 +76,13 @@ def test_a_front_asks_for_both_unless_they_exclude_each_other() -> None:
     front = described("front", evaluation={"front": ["P1A", "P2A"], "front_points": 3})
     assert front == [(w, ["P1A", "P2A"], {f"run/soups/front/{w}": 1.0}) for w in ("0.000", "0.500", "1.000")]
     assert {str(asked) for _, asked, _ in described("front", evaluation={"front": ["P2A", "P2B"]})} == {"[]"}
+
+
+def test_a_method_that_is_none_and_a_front_between_nobody_are_refused() -> None:
+    with pytest.raises(InputError, match="--method: 'nosuch' is none; choose from vb, rlhf"):
+        described("nosuch")
+    with pytest.raises(InputError, match="evaluation.front: names no preferences"):
+        described("front", evaluation={"front": []})
 
 
 def test_no_adapter_is_left_on_the_backbone(tiny_backbone: Path, make_policy) -> None:

@@ -81,3 +81,9 @@ def test_a_backbone_in_a_folder_is_planned_from_its_configuration_alone(tmp_path
 def test_a_cpu_is_no_gpu_of_some_size(capsys: pytest.CaptureFixture) -> None:
     assert main(["plan", "--config", BASE, "--cpu", "--gpu-gb", "8"]) == 2
     assert "--cpu: leaves no GPU to plan for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("gpu-gb", "nan"), ("gpu-gb", "-3"), ("gpus", "-1"), ("prompt-tokens", "0")])
+def test_numbers_that_cannot_be_are_refused(option: str, value: str, capsys: pytest.CaptureFixture) -> None:
+    assert main(["plan", "--config", BASE, f"--{option}", value]) == 2
+    assert capsys.readouterr().err == f"rlphf: error: --{option}: {value} is no number above zero\n"

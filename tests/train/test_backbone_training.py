@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlphf.errors import InputError
 from rlphf.files import sha256
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts, encode_responses
@@ -102,3 +103,12 @@ def test_the_tokenizer_reads_back_any_text() -> None:
     for text in ("Bees make honey.", "Größe, naïve, 蜂蜜 and 🐝!", "a\tb  c"):
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]).strip() == text
     assert tokenizer("<|user|>", add_special_tokens=False)["input_ids"] == [tokenizer.convert_tokens_to_ids("<|user|>")]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("experiment: some")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+    with pytest.raises(InputError, match="mine: exists and is no backbone; choose another folder, or remove it"):
+        backbone_step(tmp_path / "config.yaml", tmp_path / "mine")
+    assert [path.name for path in tmp_path.rglob("*.txt")] == ["thesis.txt"] and not (tmp_path / "record.json").exists()

@@ -123,6 +123,16 @@ def test_on_a_backbone_in_bfloat16_it_learns_and_adapter_and_head_stay_in_float3
     assert {kind for name, kind in kinds.items() if "lora" not in name and "score" not in name} == {torch.bfloat16}
 
 
+def test_a_model_of_another_backbone_and_what_is_none_are_refused(trained: Path, tiny_backbone: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "adapter", tmp_path / "other")
+    about = json.loads((tmp_path / "other" / "adapter.json").read_text())
+    (tmp_path / "other" / "adapter.json").write_text(json.dumps(about | {"backbone_sha256": "another"}))
+    with pytest.raises(InputError, match="other: trained on another backbone"):
+        load_reward_model(tiny_backbone, tmp_path / "other")
+    with pytest.raises(InputError, match="nothing"):
+        load_reward_model(tiny_backbone, tmp_path / "nothing")
+
+
 def test_its_head_computes_in_float32_under_autocast(tiny_backbone: Path) -> None:
     model, _ = classifier(tiny_backbone)
     states = torch.randn(3, model.score.in_features, generator=torch.Generator().manual_seed(1))

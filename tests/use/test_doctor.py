@@ -102,6 +102,11 @@ def test_a_store_of_this_machine_is_opened(tmp_path, monkeypatch):
     assert tracking(address("sqlite:///mlflow.db", enabled=False)).what == "tracking: off"
 
 
+def test_the_store_that_the_environment_names_is_the_one_that_is_looked_at(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert tracking(address("sqlite:///mlflow.db")).status == "warn"
+
+
 def test_a_server_is_asked(monkeypatch):
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -103,7 +103,7 @@ def test_intervals_of_shares_narrow_with_choices():
 
 @pytest.mark.parametrize("count", [10, 80])
 def test_intervals_cover_weights_that_come_from_the_prior_as_often_as_they_say(count):
-    """Over 200 people of six weights each: 95 % intervals of the weights and of the shares cover in 92 % to 98 % of the cases."""
+    """Over 200 people of six weights each: 95 % intervals cover weights in 92 % to 98 % of the cases, shares in 92 % at least."""
     rng = np.random.default_rng(count)
     covered = []
     for person in range(200):
@@ -115,7 +115,7 @@ def test_intervals_cover_weights_that_come_from_the_prior_as_often_as_they_say(c
         share = w.shares(true[None])[0]
         covered.append([(low <= true) & (true <= high), (share_low <= share) & (share <= share_high)])
     weights, shares = np.array(covered).mean(axis=(0, 2))
-    assert 0.92 < weights < 0.98 and 0.92 < shares <= 1
+    assert 0.92 < weights < 0.98 and 0.92 < shares < 0.995
 
 
 # At the edges.

@@ -112,7 +112,8 @@ def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(
     assert missing.returncode == 2
     said = [line for line in missing.stderr.splitlines() if line.startswith("rlphf: error")]
     assert said == [
-        "rlphf: error: configuration: data.sources.0.path: raw/alpaca_eval is not there; see README.md for where data come from,"
+        "rlphf: error: configuration: data.sources.0.path: raw/alpaca_eval is not there; see docs/real-text.md for where data"
+        " come from,"
         " or name another"
     ]
     for name in ("alpaca_eval", "hh_rlhf"):
@@ -131,7 +132,7 @@ def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(
 def test_raw_users_that_are_not_there_are_named_before_the_workflow_starts(clean, snakemake):
     missing = snakemake(clean, "--dry-run", "--configfile", "config/experiments/personas.yaml", "--", "users")
     assert missing.returncode == 2
-    assert "rlphf: error: configuration: user_data.path: raw/persona_evals is not there; see README.md" in missing.stderr
+    assert "rlphf: error: configuration: user_data.path: raw/persona_evals is not there; see docs/real-text.md" in missing.stderr
 
 
 def test_dry_runs_write_nothing(clean, plan):
@@ -186,6 +187,9 @@ def test_a_task_of_p_rlhf_at_the_papers_scale_is_its_users_models_and_answers(cl
     assert jobs["user_import"] == jobs["backbone"] == jobs["user_tables"] == [""]
     assert {"individual", "cluster", "dpo"} <= set(jobs["user_model"]) and "pdpo_individual" in jobs["user_answers"]
     assert not {"rollouts", "reward", "ppo"} & set(jobs)
+    # A published model has nothing to say in the testbed's language, so there is no more to do.
+    whole = plan(clean, "--configfile", f"config/experiments/prlhf-{name}.yaml")
+    assert whole.pop("all", None) is None and {k: v for k, v in jobs.items() if k != "users"} == whole
 
 
 def write_raw(path, text):

@@ -77,6 +77,8 @@ GPU = DEFAULTS["gpu"].value if "gpu" in DEFAULTS else 0
 
 USER_METHODS = EXPERIMENT.user_evaluation.methods
 RAW_USERS = EXPERIMENT.user_data.source != "testbed"
+# A published model does not write the testbed's language, so an experiment of raw users with one is about them alone.
+USERS_ALONE = RAW_USERS and EXPERIMENT.prompts.source == "testbed" and EXPERIMENT.backbone.source in ("hub", "package")
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
 TRAINED_WITH = {"prm": ["prm"], "pooled": ["mt", "dpo.max_prompt", "dpo.max_length"]}
 

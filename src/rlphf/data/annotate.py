@@ -12,7 +12,7 @@ from rlphf.data.own_rules import own_score
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.files import digest, read_parquet, write_parquet
-from rlphf.preferences import GENERAL, alone, instruction
+from rlphf.preferences import GENERAL, alone, instruction, known
 from rlphf.seeds import derive
 from rlphf.settings import Annotator
 from rlphf.settings_own import TextRule
@@ -122,6 +122,8 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
     """
     experiment = load(config)
     settings = experiment.annotator
+    if preference != GENERAL and preference not in known():
+        raise InputError(f"--preference: {preference!r} is none; choose from {', '.join((*known(), GENERAL))}")
     inputs = {"prompts": prompts, "responses": responses}
     with step("annotate", out.parent, experiment, settings, inputs, {"preference": preference}) as run:
         own = experiment.own_preferences.get(preference)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import torch
@@ -20,6 +21,7 @@ from rlphf.lm.sampling import answer
 from rlphf.lm.stack import read_stack
 from rlphf.preferences import GENERAL, MT, PMORL, axis_of, instruction, members
 from rlphf.seeds import derive
+from rlphf.settings_evaluation import Method
 from rlphf.soup.adapter import read_about, read_adapter
 from rlphf.tracking.record import step
 
@@ -58,9 +60,13 @@ def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
             yield Arm("adapter", preference, [preference], {policies / preference / "adapter": 1.0})
     elif method == "front":
         ids = experiment.evaluation.front
+        if not ids:
+            raise InputError("evaluation.front: names no preferences; name two, to interpolate between")
         asked = ids if len({axis_of(name) for name in ids}) == len(ids) else []
         for name in experiment.front_weights:
             yield Arm("front", name, asked, {models / "soups" / "front" / name: 1.0})
+    elif method not in get_args(Method):
+        raise InputError(f"--method: {method!r} is none; choose from {', '.join((*get_args(Method), 'adapters', 'front'))}")
     else:
         for combination in experiment.combinations:
             asked = [] if method == "psoups_unprompted" else members(combination)

@@ -1,5 +1,6 @@
 """`rlphf plan`: a table of what the steps of an experiment need of memory, before any of them runs."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,9 +38,11 @@ def backbone_config(settings: Backbone, path: Path | None = None) -> PretrainedC
         with TemporaryDirectory() as folder:
             return _read(gguf_file(settings, Path(folder)))
     name = path or settings.name or ""
+    if path is not None and not Path(path).exists():
+        raise InputError(f"--model-config: {path} is not there; name a config.json, or its folder")
     try:
         return AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # Configurations have checks of their own, and errors of their own.
         if path is None and settings.source == "hub":
             raise InputError(
                 f"backbone.name: {name} is not in the local cache of the hub; give --model-config path/to/config.json"
@@ -113,6 +116,9 @@ def plan_step(
     without one its RAM. Prompts have `prompt_tokens` tokens (256) at most. With `strict` raises InputError if a step does not.
     """
     experiment = load_layers(config)
+    for name, value in (("gpu-gb", gpu_gb), ("gpus", gpus), ("prompt-tokens", prompt_tokens)):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{name}: {value:g} is no number above zero")
     if cpu and (gpu_gb is not None or profile is not None):
         raise InputError("--cpu: leaves no GPU to plan for; give it without --gpu-gb and --profile")
     logging.set_verbosity_error()

@@ -250,6 +250,8 @@ def backbone_step(config: Path, out: Path) -> None:
     """Make the experiment's backbone in the folder `out`: model.safetensors, its configuration and its tokenizer."""
     experiment = load(config)
     settings = experiment.backbone
+    if out.exists() and not (out / "config.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is no backbone; choose another folder, or remove it")
     with (
         step("backbone", out.parent, experiment, settings) as run,
         own_checkpoints(out.parent / "checkpoints", run) as folder,

@@ -31,6 +31,7 @@ from rlphf.processes import is_first
 from rlphf.progress import bar
 from rlphf.seeds import derive
 from rlphf.settings import Reward
+from rlphf.soup.adapter import read_reward_model
 from rlphf.tracking.callback import TrainerLog
 from rlphf.tracking.record import Run, step
 from rlphf.train.arguments import train_in_float32, trainer_arguments
@@ -76,7 +77,13 @@ class Float32Head(nn.Linear):
 
 
 def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """Load a saved reward model, as plain PEFT does; on CUDA where there is one."""
+    """Load a saved reward model, as plain PEFT does; on CUDA where there is one.
+
+    Raises InputError for an adapter that is no reward model, or one of another backbone.
+    """
+    saved, _ = read_reward_model(adapter)
+    if saved.about.get("backbone_sha256") != backbone_sha256(backbone):
+        raise InputError(f"{adapter}: trained on another backbone; train it again on this one")
     model, tokenizer = classifier(backbone)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return PeftModel.from_pretrained(model, adapter, use_safetensors=True).eval().to(device), tokenizer

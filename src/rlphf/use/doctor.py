@@ -155,7 +155,7 @@ def profile_in(folder: Path) -> Finding:
 
 def tracking(experiment: Experiment) -> Finding:
     """Look whether the tracking store can be reached. Nothing waits for it, so it is no failure if not."""
-    uri = experiment.tracking.uri
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or experiment.tracking.uri
     waits = "runs go on, and `make ui` sends their records later"
     if not experiment.tracking.enabled:
         return Finding("ok", "tracking: off")
