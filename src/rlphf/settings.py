@@ -87,8 +87,8 @@ class Prompts(Section):
         description="For `questions` and `file`: such a file of test prompts, which are left out of the others; null draws them.",
     )
     train: Positive | None = Field(None, description="Training prompts at most, drawn by the seed; null: all that are left.")
-    validation: Positive = Field(24, description="Validation prompts: checkpoints are chosen on them.")
-    test: Positive = Field(48, description="Test prompts; of `test_path` at most.")
+    validation: Positive = Field(24, description="Validation prompts of `questions` and `file`: checkpoints are chosen on them.")
+    test: Positive = Field(48, description="Test prompts of `questions` and `file`; of `test_path` at most.")
 
 
 class Testbed(Section):

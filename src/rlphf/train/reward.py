@@ -67,7 +67,7 @@ class Float32Head(nn.Linear):
     """A reward model's head with the weight of `head`, which computes in float32 whatever it reads, and under autocast, too."""
 
     def __init__(self, head: nn.Linear):
-        super().__init__(head.in_features, head.out_features, bias=False, device=head.weight.device)
+        super().__init__(head.in_features, head.out_features, bias=False, device="meta")
         self.weight = nn.Parameter(head.weight.detach().float())
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
