@@ -38,6 +38,22 @@ def test_a_process_that_is_alone_is_the_first_and_has_the_whole_batch() -> None:
     processes.wait()
 
 
+@pytest.mark.parametrize(("visible", "kept"), [(None, "0"), ("2,3", "2"), ("", "")])
+def test_a_process_that_is_alone_sees_one_gpu(visible: str | None, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible or "")
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    processes.keep_to_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == kept
+
+
+def test_launched_processes_see_all_gpus(second: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    processes.keep_to_one_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
 def test_a_batch_is_shared_or_refused(second: None) -> None:
     assert processes.share("reward.batch_size", 8) == 4
     with pytest.raises(InputError, match="reward.batch_size: 7 cannot be divided among 2 processes"):

@@ -33,8 +33,8 @@ def commands() -> list[tuple[str, str]]:
     """Return (rule, shell command) of all rules."""
     found = []
     for path in RULES:
-        for name, body in re.findall(r"^rule (\w+):\n((?:(?: .*)?\n)*)", path.read_text(encoding="utf-8"), re.MULTILINE):
-            shell = re.search(r"^    shell:\n((?:        .*\n)+)", body, re.MULTILINE)
+        for name, body in re.findall(r"^ *rule ?(\w*):\n((?:(?: .*)?\n)*)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            shell = re.search(r"^ +shell:\n((?:        .*\n)+)", body, re.MULTILINE)
             if shell:
                 found.append((name, "".join(re.findall(r'"(.*)"', shell[1]))))
     return found
