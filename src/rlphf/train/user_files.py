@@ -91,13 +91,8 @@ def write_margins(
     for split in sorted(set(columns["split"])):
         index = [i for i, found in enumerate(columns["split"]) if found == split]
         for kind, values in (("own", own), ("generic", generic)):
-            run.log({f"{name}{split}_{kind}_accuracy": told_rightly([values[i] for i in index])})
+            run.log({f"{name}{split}_{kind}_accuracy": sum((values[i] > 0) + (values[i] == 0) / 2 for i in index) / len(index)})
     return path
-
-
-def told_rightly(margins: Sequence[float]) -> float:
-    """Return the share of margins above zero, those at zero counting half."""
-    return sum((margin > 0) + (margin == 0) / 2 for margin in margins) / len(margins)
 
 
 def write_results(
