@@ -113,6 +113,9 @@ BAD = [
     ({"preferences": ["P1A", "P1A"]}, "preferences: name at least one preference, and each only once"),
     ({"combination_preferences": []}, "combination_preferences: name at least one preference"),
     ({"preferences": ["P1A"]}, "combination_preferences: P1B is not among preferences"),
+    ({"backbone": {"hidden": 100, "heads": 3}}, "backbone.hidden: each head has to have an even width"),
+    ({"backbone": {"hidden": 12, "heads": 4}}, "backbone.hidden: each head has to have an even width"),
+    ({"backbone": {"source": "random"}}, "backbone.source: Input should be 'train', 'path', 'hub' or 'package'"),
     ({"dpo": {"alpha": 1.5}}, "dpo.alpha: Input should be less than or equal to 1"),
     ({"dpo": {"loss": "kto"}}, "dpo.loss: Input should be 'sigmoid', 'ipo' or 'hinge'"),
     ({"prm": {"beta": 0.1}}, "prm.beta: unknown key"),
@@ -240,12 +243,6 @@ def test_config_hash_is_that_of_the_values():
     assert config_hash(parse(base())) != config_hash(parse(base(ppo={"learning_rate": 0.5})))
 
 
-def test_combination_weighs_its_preferences_alike_unless_told():
-    experiment = parse(base(soup={"weights": {"P1A": 0.6}}))
-    assert len(experiment.combinations) == 8
-    assert experiment.recipe_weights("P1A-P2B-P3A") == {"P1A": 0.6, "P2B": 1 / 3, "P3A": 1 / 3}
-
-
 @pytest.mark.parametrize("where", ["testbed", "ppo"])
 @pytest.mark.parametrize("weights", [[0, 0, 0], [1, 1], [1, -1, 1]])
 def test_weights_of_what_is_asked_are_three_and_not_all_zero(where, weights):
@@ -253,7 +250,7 @@ def test_weights_of_what_is_asked_are_three_and_not_all_zero(where, weights):
         parse(base(**{where: {"asked": weights}}))
 
 
-@pytest.mark.parametrize("source", ["train", "random", "package"])
+@pytest.mark.parametrize("source", ["train", "package"])
 def test_only_a_model_that_is_taken_as_it_is_can_be_quantized(source):
     with pytest.raises(InputError, match=f"backbone.quantization: a model of source {source} is not quantized; set none"):
         parse(base(backbone={"source": source, "quantization": "4bit"}))

@@ -18,8 +18,6 @@ from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR, preference
 from rlphf.soup.recipe import Recipe
 from rlphf.tracking.record import Run
 
-# Backbones whose weights come out of the experiment itself, under the project's licence as all that the testbed generates.
-OWN_BACKBONES = ("train", "random")
 LICENCE, UNKNOWN = "apache-2.0", "other"
 HERE = "path/to/this/folder"
 # What models are about that belong to no single preference, by what adapter.json says.
@@ -63,7 +61,8 @@ def adapter_card(run: Run, experiment: Experiment, about: Mapping[str, str], bac
     kind, name = about.get("kind", "policy"), about["preference"]
     base = experiment.backbone.name if experiment.backbone.source == "hub" else None
     base = base or relative(str(backbone))
-    own = experiment.backbone.source in OWN_BACKBONES
+    # A trained one comes out of the experiment itself, under the project's licence as all that the testbed generates.
+    own = experiment.backbone.source == "train"
     own = own and not experiment.data.sources and experiment.user_data.source == "testbed" and experiment.prompts.path is None
     what = "A reward model: a LoRA with a scalar head" if kind == "reward" else "A policy: a LoRA"
     lines = [

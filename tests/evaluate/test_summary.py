@@ -19,7 +19,7 @@ def tables(finished_run, tmp_path_factory):
     config, seed_folder, _ = finished_run
     out = tmp_path_factory.mktemp("tables")
     tables_step(config, seed_folder, out)
-    claims = [{"claim": f"c{i}", "statement": "It holds.", "verdict": v} for i, v in enumerate(VERDICTS)]
+    claims = [{"claim": f"c{i}", "statement": "Users hold.", "table": "methods", "verdict": v} for i, v in enumerate(VERDICTS)]
     blank = {"effect": 0.1, "ci_low": 0.0, "ci_high": 0.2, "direction": "above", "threshold": 0.0, "seeds": 1}
     write_table(out, "claims", [claim | blank for claim in claims])
     for name in USER_TABLES:
@@ -47,7 +47,7 @@ def user_tables(tables, tmp_path):
     write_table(tmp_path, "users_accuracy", told)
     write_table(tmp_path, "users_scores", served)
     claims = read_table(tmp_path, "claims")
-    write_table(tmp_path, "claims", [row | {"statement": "Users are served."} if i > 2 else row for i, row in enumerate(claims)])
+    write_table(tmp_path, "claims", [row | {"table": "users_differences"} if i > 2 else row for i, row in enumerate(claims)])
     return tmp_path
 
 

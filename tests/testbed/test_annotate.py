@@ -1,7 +1,9 @@
 """Annotators: the simulated one is as noisy as it says, a rule is certain, and pairs keep their prompts' split."""
 
+import json
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -12,10 +14,11 @@ from rlphf.data.annotate import annotate, annotate_step, choose, oracle_utility,
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
-from rlphf.preferences import GENERAL
+from rlphf.preferences import GENERAL, instruction
 from rlphf.settings import Annotator
 from rlphf.testbed import oracle
 from rlphf.testbed.language import draw_plan, question, realise, topics
+from rlphf.train.reward import encode_texts, load_reward_model, score
 
 SIMULATED = Annotator(kind="simulated", rationality=5.0)
 RULE = Annotator(kind="rule")
@@ -196,3 +199,30 @@ def test_no_pair_at_all_is_an_error_in_one_line(tmp_path: Path) -> None:
             tmp_path / "config.yaml", "P2B", tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tmp_path, out
         )
     assert not out.exists()
+
+
+def test_a_model_that_annotates_is_an_input_of_its_pairs_as_is_its_backbone(
+    tmp_path: Path, tiny_backbone: Path, make_reward: Callable[..., Path]
+) -> None:
+    prompts, responses = rollouts()
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(prompts, PROMPTS))
+    write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(responses, RESPONSES))
+    model, out = make_reward(preference="P2B"), tmp_path / "pairs" / "pairs.parquet"
+    about = {"kind": "reward_model", "model": str(model), "rationality": 1e4}
+    (tmp_path / "config.yaml").write_text(json.dumps({"experiment": "test", "annotator": about}))
+    annotate_step(
+        tmp_path / "config.yaml", "P2B", tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tiny_backbone, out
+    )
+    known = json.loads((out.parent / "record.json").read_text())["inputs"]
+    assert {"model", "backbone"} < set(known)
+    scorer, tokenizer = load_reward_model(tiny_backbone, model)
+    rows = read_parquet(out, PAIRS).to_pylist()
+    chosen, rejected = (
+        score(
+            scorer,
+            encode_texts(tokenizer, [instruction(r["prompt"], ["P2B"]) for r in rows], [r[name] for r in rows]),
+            tokenizer.pad_token_id,
+        )
+        for name in ("chosen", "rejected")
+    )
+    assert len(rows) > 50 and all(one >= other - 1e-3 for one, other in zip(chosen, rejected, strict=True))

@@ -9,7 +9,7 @@ import gguf
 import pytest
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma2Config, PreTrainedModel
 
 from rlphf.cli import main
 from rlphf.errors import InputError
@@ -238,6 +238,22 @@ def test_a_named_token_pads_where_the_model_has_none_and_no_other_one(tiny_backb
         hub_backbone(Backbone(source="path", name=none, padding="<nothing>"))
     with pytest.raises(InputError, match="name one in backbone.padding"):
         hub_backbone(Backbone(source="path", name=none, padding="<eos>"))
+
+
+@pytest.mark.parametrize("change", [{"final_logit_softcapping": 5.0}, {"final_logit_softcapping": None}])
+def test_a_model_that_changes_its_logits_after_the_head_is_refused(tiny_backbone: Path, tmp_path: Path, change: dict) -> None:
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}
+    config = Gemma2Config(vocab_size=512, num_key_value_heads=2, **shape, **change)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.get_input_embeddings().weight.data *= 50
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(tiny_backbone).save_pretrained(tmp_path)
+    if change["final_logit_softcapping"] is None:
+        hub_backbone(Backbone(source="path", name=str(tmp_path)))
+        return
+    with pytest.raises(InputError, match="scales or caps its logits after the output head"):
+        hub_backbone(Backbone(source="path", name=str(tmp_path)))
 
 
 def test_a_backbone_of_four_bits_says_so_to_every_step(tiny_backbone: Path, tmp_path: Path) -> None:

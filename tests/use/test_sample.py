@@ -95,3 +95,11 @@ def test_bad_input_is_one_line_and_no_output(workplace, capsys, monkeypatch, arg
     said = capsys.readouterr().err
     assert said.startswith("rlphf: error: ") and fault in said and said.count("\n") == 1
     assert not Path("out.jsonl").exists()
+
+
+def test_a_prompt_that_leaves_no_room_in_the_context_is_refused_and_nothing_is_written(workplace, capsys):
+    Path("questions.txt").write_text("Tell me about bees.\n" + "word " * 3000 + "end?\n")
+    assert main(["sample", "--results", "run", "--prompts", "questions.txt", "--out", "out.jsonl"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("rlphf: error: 'word word ") and "tokens, and beside an answer of" in said and "shorten it" in said
+    assert not Path("out.jsonl").exists()

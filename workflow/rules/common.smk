@@ -8,15 +8,16 @@ from snakemake.io import report as shown_in_report
 
 from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
-from rlphf.config import check_files
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
 from rlphf.data.learned import RAW as RAW_MODEL
 from rlphf.data.learned import sources as learned_from
 from rlphf.errors import InputError
+from rlphf.given import check_files, files_of
 from rlphf.mistakes import ARMS, arm_runs, split_run
 from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
+from rlphf.soup.wanted import wanted
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_workflow, start_step
 from rlphf.users.methods import BACKBONE, SOUPS
@@ -40,17 +41,12 @@ TABLES = f"{RESULTS}/tables"
 FIGURES = f"{RESULTS}/figures"
 
 
-def files_of(path):
-    """Return the files of a raw source: a folder's time does not tell that a file in it has changed."""
-    inside = [str(file) for file in sorted(Path(path).rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    return inside or [path]
-
-
 RAW = [file for source in EXPERIMENT.data.sources if source.kind != "hub" for file in files_of(source.path)]
 # The backbone that lies here already, where it is none of the index or a hub.
 GIVEN_BACKBONE = (
     files_of(EXPERIMENT.backbone.name) if EXPERIMENT.backbone.source in ("path", "package") and EXPERIMENT.backbone.name else []
 )
+ANNOTATOR = files_of(EXPERIMENT.annotator.model) if EXPERIMENT.annotator.kind == "reward_model" else []
 PROMPT_FILES = [path for path in (EXPERIMENT.prompts.path, EXPERIMENT.prompts.test_path) if path]
 PREFERENCES = EXPERIMENT.preferences
 # Those that the testbed's users know: the paper's.

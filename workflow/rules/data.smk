@@ -62,6 +62,7 @@ rule annotate:
         prompts=rules.prompts.output,
         responses=rules.rollouts.output,
         backbone=f"{SEED}/backbone/model",
+        model=ANNOTATOR,
     output:
         f"{SEED}/pairs/{{preference}}/pairs.parquet",
     log:

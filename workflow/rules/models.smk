@@ -140,10 +140,7 @@ rule soups:
     input:
         made("ppo", rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front})),
     output:
-        soups=[
-            directory(f"{SEED}/soups/{soup}")
-            for soup in [*EXPERIMENT.combinations, *(f"front/{name}" for name in EXPERIMENT.front_weights)]
-        ],
+        soups=[directory(f"{SEED}/soups/{soup}") for soup in wanted(EXPERIMENT)],
         merges=f"{SEED}/soups/merges.parquet",
     log:
         f"{SEED}/logs/soups.log",

@@ -125,6 +125,8 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
     if preference != GENERAL and preference not in known():
         raise InputError(f"--preference: {preference!r} is none; choose from {', '.join((*known(), GENERAL))}")
     inputs = {"prompts": prompts, "responses": responses}
+    if settings.kind == "reward_model":
+        inputs |= {"backbone": backbone, "model": Path(settings.model or "")}
     with step("annotate", out.parent, experiment, settings, inputs, {"preference": preference}) as run:
         own = experiment.own_preferences.get(preference)
         prompt_rows = read_parquet(prompts, PROMPTS).to_pylist()

@@ -84,7 +84,8 @@ def evaluate(claims: Sequence[Claim], tables: Sequence[Mapping[str, Sequence[Row
         picked = [one[0] for one in found if one]
         if picked and len(picked) < len(tables):
             raise InputError(f"claim {claim.claim}: only {len(picked)} of {len(tables)} seeds have its row of {claim.table}")
-        row: Row = {"claim": claim.claim, "statement": claim.statement, "effect": None, "ci_low": None, "ci_high": None}
+        row: Row = {name: getattr(claim, name) for name in ("claim", "statement", "table")}
+        row |= {"effect": None, "ci_low": None, "ci_high": None}
         row |= {"direction": claim.direction, "threshold": claim.threshold, "verdict": "undecided", "seeds": len(picked)}
         if picked:
             effects = [one[claim.effect] for one in picked]

@@ -23,6 +23,7 @@ from rlphf.preferences import GENERAL, MT, PMORL, axis_of, instruction, members
 from rlphf.seeds import derive
 from rlphf.settings_evaluation import Method
 from rlphf.soup.adapter import read_about, read_adapter
+from rlphf.soup.wanted import combination_weights, front_weights
 from rlphf.tracking.record import step
 
 
@@ -63,7 +64,7 @@ def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
         if not ids:
             raise InputError("evaluation.front: names no preferences; name two, to interpolate between")
         asked = ids if len({axis_of(name) for name in ids}) == len(ids) else []
-        for name in experiment.front_weights:
+        for name in front_weights(experiment):
             yield Arm("front", name, asked, {models / "soups" / "front" / name: 1.0})
     elif method not in get_args(Method):
         raise InputError(f"--method: {method!r} is none; choose from {', '.join((*get_args(Method), 'adapters', 'front'))}")
@@ -77,7 +78,7 @@ def _serving(method: str, combination: str, experiment: Experiment, models: Path
     if method == "pp":
         return {}
     if method == "mod":
-        return {models / "ppo" / p / "adapter": weight for p, weight in experiment.recipe_weights(combination).items()}
+        return {models / "ppo" / p / "adapter": weight for p, weight in combination_weights(experiment, combination).items()}
     folders = {MT: Path("sft", MT, "adapter"), PMORL: Path("ppo", PMORL, "adapter")}
     return {models / folders.get(method, Path("soups", combination)): 1.0}
 

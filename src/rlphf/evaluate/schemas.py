@@ -61,7 +61,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("trainings", "pairs", "updates", "samples"),
     ),
     "claims": _schema(
-        "claim statement effect ci_low ci_high direction threshold verdict seeds",
+        "claim statement table effect ci_low ci_high direction threshold verdict seeds",
         ("effect", "ci_low", "ci_high", "threshold"),
         ("seeds",),
     ),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rlphf.data.people import MINORITY, UNSEEN
 from rlphf.evaluate.labels import combination_label, method_label, mistake_label, preference_label
+from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.users import SCORE, SEEN
@@ -180,7 +181,7 @@ def _users(accuracy: Sequence[Row], scores: Sequence[Row], claims: Sequence[Row]
         body = [[method_label(name), *(_interval(cells.get((name, p)), value) for p in populations)] for name in names]
         if body:
             blocks.append([f"{title} [95 % interval]", "", *grid(["method", *populations], body)])
-    about = [row["verdict"] for row in claims if "user" in row["statement"].lower()]
+    about = [row["verdict"] for row in claims if row["table"] in USER_TABLES]
     if blocks and about:
         counted = (f"{about.count(verdict)} {verdict}" for verdict in ("supported", "undecided", "refuted"))
         blocks.append([f"Claims about users: {', '.join(counted)}"])

@@ -17,6 +17,7 @@ from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet
 from rlphf.mistakes import FOLDER
+from rlphf.soup.wanted import front_weights
 from rlphf.tracking.record import METRICS, step
 
 # Where a seed's folder holds what the tables are made from, besides what `runs` reads.
@@ -77,7 +78,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
     responses: dict[str, int] = {name: scores.responses(name) for name in names}
     compared = [name for name in winrate.PAPER_METHODS if name in names]
     judges, swapped = judged(experiment, seed_folder, scores, compared, bootstrap)
-    shares = {name: weights[experiment.evaluation.front[1]] for name, weights in experiment.front_weights.items()}
+    shares = {name: weights[experiment.evaluation.front[1]] for name, weights in front_weights(experiment).items()}
     return {
         "data": data,
         "reward_models": runs.reward_models(seed_folder, experiment, bootstrap),

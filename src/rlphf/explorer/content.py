@@ -21,6 +21,7 @@ from rlphf.evaluate.users import SCORE
 from rlphf.files import read_parquet
 from rlphf.preferences import AXES, PREFERENCES, axis_of, known
 from rlphf.soup.recipe import RECIPE, read_recipe
+from rlphf.soup.wanted import combination_weights, front_weights
 from rlphf.users.records import ANSWERS, USER_SCORES
 
 # Scores are shown with two decimals; one more keeps sums right.
@@ -208,10 +209,10 @@ def _recipes(experiment: Experiment, folder: Path, cells: Sequence[Row], user_ce
     found: list[Row] = []
     for number, row in enumerate(cells):
         if row["method"] == SOUPS:
-            weights = experiment.recipe_weights(row["combination"])
+            weights = combination_weights(experiment, row["combination"])
             found.append({"kind": "combination", "name": row["combination"], "weights": weights, "cell": number})
         elif row["method"] == FRONT:
-            weights = experiment.front_weights[row["combination"]]
+            weights = front_weights(experiment)[row["combination"]]
             found.append({"kind": "front", "name": row["combination"], "weights": weights, "cell": number})
     for number, row in enumerate(user_cells):
         if row["method"] == INFERRED:

@@ -28,7 +28,7 @@ def backbone_config(settings: Backbone, path: Path | None = None) -> PretrainedC
     A model of the hub has to be in the local cache: a plan asks no network. Raises InputError where it is not, or for a file that
     is no configuration.
     """
-    if path is None and settings.source in ("train", "random"):
+    if path is None and settings.source == "train":
         from rlphf.train.backbone import llama_config
 
         return llama_config(settings, settings.vocabulary)

@@ -104,7 +104,7 @@ class _Plan:
 
     def backbone(self) -> Need:
         settings, shape = self.experiment.backbone, self.shape
-        if settings.source not in ("train", "random"):
+        if settings.source != "train":
             # It is only read and written, in main memory.
             return self.need("backbone", FULL, (), on_gpu=False)
         tokens = settings.batch_size * shape.context

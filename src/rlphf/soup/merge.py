@@ -23,6 +23,7 @@ from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_te
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
 from rlphf.soup.recipe import RECIPE, SPARSE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
 from rlphf.soup.sparse import Rule, low_rank, seed_of, thinned
+from rlphf.soup.wanted import wanted
 from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, step
 
 Term = tuple[float, Adapter]
@@ -135,12 +136,10 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     import pyarrow as pa
 
     experiment = load(config)
-    wanted = {combination: experiment.recipe_weights(combination) for combination in experiment.combinations}
-    wanted |= {f"front/{name}": weights for name, weights in experiment.front_weights.items()}
     mistaken = experiment.mistakes.factor_merge or experiment.mistakes.other_starts
     merging: dict[str, Any] = {"rule": "factor"} if mistaken else experiment.soup.recipe
     recipes: dict[str, Recipe] = {}
-    for name, weights in wanted.items():
+    for name, weights in wanted(experiment).items():
         paths = {p: Path(os.path.relpath(adapters), p, "adapter").as_posix() for p in weights}
         recipes[name] = make_recipe(weights, paths, **merging)
     folders = {name: path for recipe in recipes.values() for name, path in recipe.paths.items()}

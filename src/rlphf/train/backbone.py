@@ -195,6 +195,7 @@ def hub_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTokeniz
     model, loaded = found
     if loaded["missing_keys"]:
         raise InputError(f"backbone.name: {name} lacks the weights {min(loaded['missing_keys'])}; get the model again")
+    check_head(model, f"backbone.name: {name}")
     give_padding(model, tokenizer, f"backbone.name: {name}", settings.padding)
     return model, tokenizer
 
@@ -224,8 +225,23 @@ def package_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTok
     model, loaded = found
     if loaded["missing_keys"]:
         raise InputError(f"{name}: its GGUF file lacks the weights {min(loaded['missing_keys'])}; get the file again")
+    check_head(model, name)
     give_padding(model, tokenizer, name)
     return model, tokenizer
+
+
+@torch.no_grad()
+def check_head(model: PreTrainedModel, name: str) -> None:
+    """Raise InputError for a model that changes its logits after its output head.
+
+    Training computes them from hidden states by the head alone, and only where they are needed.
+    """
+    ids = torch.arange(8)[None] % model.config.get_text_config().vocab_size
+    whole: Any = model.eval()
+    told = whole(input_ids=ids).logits
+    own = whole.get_output_embeddings()(whole.base_model(input_ids=ids).last_hidden_state)
+    if not torch.allclose(told, own, rtol=1e-3, atol=1e-3):
+        raise InputError(f"{name} scales or caps its logits after the output head, which this code does not; name another model")
 
 
 def give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, padding: str | None = None) -> None:

@@ -102,7 +102,7 @@ def history_of(backbone: Backbone, history: int | None) -> int:
     """Return how many turns are remembered: those given, or what suits the backbone; raise InputError for fewer than 0."""
     if history is not None and history < 0:
         raise InputError(f"--history {history}: expected 0, where each question stands alone, or more")
-    return history if history is not None else 0 if backbone.source in ("train", "random") else HISTORY
+    return history if history is not None else 0 if backbone.source == "train" else HISTORY
 
 
 def shown(text: str) -> str:

@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from rlphf.config import Experiment, check_files, load_layers, named_files
+from rlphf.config import Experiment, load_layers
 from rlphf.errors import InputError
 from rlphf.files import read_text, read_yaml
+from rlphf.given import check_files, named_files
 
 CONFIG, PROFILE, LOCK = Path("config/config.yaml"), Path("workflow/profiles/default"), Path("requirements.lock")
 PYTHON = (3, 11)

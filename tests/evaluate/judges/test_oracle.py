@@ -69,3 +69,12 @@ def test_oracle_step_scores_every_response_of_every_file(finished_run):
     _, seed_folder, _ = finished_run
     responses = sum(read_parquet(path).num_rows for path in (seed_folder / "responses").glob("*/responses.parquet"))
     assert read_parquet(seed_folder / ORACLE, SCORES).num_rows == responses * len(CRITERIA)
+
+
+def test_responses_that_two_files_hold_are_refused_and_nothing_is_written(finished_run, tmp_path):
+    config, seed_folder, _ = finished_run
+    (tmp_path / "copy.parquet").write_bytes((seed_folder / "responses" / "vb" / "responses.parquet").read_bytes())
+    files = [seed_folder / "responses" / "vb" / "responses.parquet", tmp_path / "copy.parquet"]
+    with pytest.raises(InputError, match="--responses: .*'vb, .* occurs 2 times; keep one"):
+        oracle_step(config, seed_folder / "prompts" / "prompts.parquet", files, tmp_path / "out" / "s.parquet")
+    assert not (tmp_path / "out" / "s.parquet").exists()

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from rlphf.config import load
 from rlphf.data.own_rules import own_score
-from rlphf.data.records import PROMPTS, RESPONSES
+from rlphf.data.records import PROMPTS, RESPONSES, unique
 from rlphf.errors import InputError
+from rlphf.evaluate.judges.inputs import named
 from rlphf.evaluate.scores import SCORES
 from rlphf.files import read_parquet, write_parquet
 from rlphf.settings_own import TextRule
@@ -50,11 +51,12 @@ def oracle_scores(
 def oracle_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
     """Write the oracle's scores of all responses in the files `responses` to `out`, in a folder of its own."""
     experiment = load(config)
-    inputs = {"prompts": prompts, **{"/".join(path.parts[-2:]): path for path in responses}}
+    inputs = named(prompts, responses)
     with step("judge oracle", out.parent, experiment, experiment.evaluation, inputs, {"judge": "oracle"}) as run:
         asked = read_parquet(prompts, PROMPTS)
         tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path), experiment.own_rules) for path in responses]
         table = pa.concat_tables(tables)
         order = ("method", "combination", "prompt_id", "sample", "criterion")
+        unique(table, order, "--responses")
         write_parquet(out, table.sort_by([(name, "ascending") for name in order]))
         run.output(out)

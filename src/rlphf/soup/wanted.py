@@ -1,0 +1,25 @@
+"""The soups that an experiment asks for: whose policies they are merged from, and with which weights."""
+
+from rlphf.config import Experiment
+from rlphf.preferences import members
+
+
+def wanted(experiment: Experiment) -> dict[str, dict[str, float]]:
+    """Return {soup: {preference: weight}}: one per combination, and those of the front as "front/<name>"."""
+    soups = {combination: combination_weights(experiment, combination) for combination in experiment.combinations}
+    return soups | {f"front/{name}": weights for name, weights in front_weights(experiment).items()}
+
+
+def combination_weights(experiment: Experiment, combination: str) -> dict[str, float]:
+    """Return {preference: weight} of a combination's soup: equal shares, but for those that `soup.weights` names."""
+    ids = members(combination)
+    return {i: experiment.soup.weights.get(i, 1 / len(ids)) for i in ids}
+
+
+def front_weights(experiment: Experiment) -> dict[str, dict[str, float]]:
+    """Return {name: {preference: weight}} of the soups on the front between two policies; a name is the second one's weight."""
+    if not experiment.evaluation.front:
+        return {}
+    first, second = experiment.evaluation.front
+    shares = [i / (experiment.evaluation.front_points - 1) for i in range(experiment.evaluation.front_points)]
+    return {f"{share:.3f}": {first: 1 - share, second: share} for share in shares}

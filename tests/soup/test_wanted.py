@@ -1,0 +1,24 @@
+"""Which soups an experiment asks for."""
+
+from rlphf.config import Experiment
+from rlphf.settings import Soup
+from rlphf.settings_evaluation import Evaluation
+from rlphf.soup.wanted import combination_weights, front_weights, wanted
+
+
+def test_a_combination_weighs_its_preferences_alike_unless_told() -> None:
+    experiment = Experiment(experiment="test", soup=Soup(weights={"P1A": 0.6}))
+    assert combination_weights(experiment, "P1A-P2B-P3A") == {"P1A": 0.6, "P2B": 1 / 3, "P3A": 1 / 3}
+
+
+def test_a_front_goes_from_one_policy_to_the_other() -> None:
+    front = front_weights(Experiment(experiment="test", evaluation=Evaluation(front=["P1A", "P1B"], front_points=3)))
+    assert front == {"0.000": {"P1A": 1, "P1B": 0}, "0.500": {"P1A": 0.5, "P1B": 0.5}, "1.000": {"P1A": 0, "P1B": 1}}
+    assert front_weights(Experiment(experiment="test", evaluation=Evaluation(front=[]))) == {}
+
+
+def test_wanted_are_all_combinations_and_the_front() -> None:
+    experiment = Experiment(experiment="test", evaluation=Evaluation(front=["P1A", "P1B"], front_points=3))
+    found = wanted(experiment)
+    assert list(found) == [*experiment.combinations, "front/0.000", "front/0.500", "front/1.000"]
+    assert found["P1A-P2A-P3A"] == dict.fromkeys(("P1A", "P2A", "P3A"), 1 / 3)
