@@ -98,7 +98,7 @@ def test_data_files_count_as_code_of_the_modules_beside_them(changed_by):
 
 
 def test_the_page_s_parts_are_part_of_the_explorer_alone(changed_by):
-    assert changed_by("explorer/page.js") == changed_by("explorer/page.html", "explorer/page.css") == {"explorer"}
+    assert changed_by("explorer/page_1_state.js") == changed_by("explorer/page.html", "explorer/page.css") == {"explorer"}
 
 
 def test_texts_that_a_judge_is_told_are_part_of_the_commands_that_show_them(changed_by):

@@ -91,7 +91,7 @@ def test_an_edit_of_plots_repeats_the_figures(finished, plan, ci):
 
 
 def test_an_edit_of_the_explorer_s_page_repeats_the_explorer(finished, plan, ci):
-    with edited(finished / "src" / "rlphf" / "explorer" / "page.js"):
+    with edited(finished / "src" / "rlphf" / "explorer" / "page_1_state.js"):
         assert plan(finished, *ci) == {"explorer": [""]}
 
 

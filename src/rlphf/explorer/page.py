@@ -41,7 +41,8 @@ def page(shown: Row, charts: Sequence[Row]) -> str:
     parts = {
         "title": html.escape(f"{shown['experiment']}, seed {shown['seed']}"),
         "style": (PARTS / "page.css").read_text(encoding="utf-8"),
-        "script": (PARTS / "page.js").read_text(encoding="utf-8"),
+        # One script in parts: each uses what those before it have.
+        "script": "\n".join(path.read_text(encoding="utf-8") for path in sorted(PARTS.glob("page_*.js"))),
         "content": as_json(shown),
         "charts": as_json(list(charts)),
         "vega": as_json(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE)),
