@@ -12,7 +12,9 @@ from transformers import AutoTokenizer
 from rlphf.errors import InputError
 from rlphf.lm import backbone
 from rlphf.lm.backbone import (
+    LOADING,
     backbone_sha256,
+    bfloat16_speedup,
     load_backbone,
     loading,
     sampled_in_float32,
@@ -136,6 +138,26 @@ def test_a_backbone_says_in_what_it_trains_on_a_cpu(tiny_backbone: Path, tmp_pat
     assert classifier(folder)[0].score.weight.dtype == torch.float32
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert training_dtype(tiny_backbone) == torch.bfloat16 and training_dtype(folder, torch.float32) == torch.float32
+
+
+@pytest.mark.parametrize(("speedup", "noted"), [(0.1, False), (1.0, False), (2.0, True)])
+def test_the_fastest_type_is_bfloat16_where_it_is_measured_to_be(
+    tmp_path: Path, monkeypatch, speedup: float, noted: bool
+) -> None:
+    monkeypatch.setattr(backbone, "bfloat16_speedup", lambda: speedup)
+    write_loading(tmp_path, Backbone(training_dtype="fastest"))
+    assert [path.name for path in tmp_path.iterdir()] == [LOADING] * noted
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert training_dtype(tmp_path) == (torch.bfloat16 if noted else torch.float32)
+
+
+def test_the_speedup_of_bfloat16_is_that_of_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0.01 < bfloat16_speedup(size=64) < 100
+    clock = iter([0.0, 1.0, 10.0, 11.5, 20.0, 20.5, 30.0, 30.25])
+    with monkeypatch.context() as patched:
+        patched.setattr(backbone.time, "perf_counter", lambda: next(clock))
+        found = bfloat16_speedup(size=2, tries=2)
+    assert found == 1.0 / 0.25
 
 
 def test_weights_are_in_float32_while_a_cpu_samples_and_as_they_were_afterwards(tiny_backbone: Path) -> None:
