@@ -58,25 +58,32 @@ class Figure:
     bound: str = ""
 
     @property
-    def ratio(self) -> float | None:
-        """Ours over theirs, the median over rounds."""
-        return median(a / b for a, b in zip(self.ours, self.theirs, strict=True)) if self.theirs else None
+    def ratios(self) -> list[float]:
+        """Ours over theirs in each round; [] where there is no other side."""
+        return [a / b for a, b in zip(self.ours, self.theirs, strict=True)] if self.theirs else []
 
     @property
-    def reached(self) -> bool | None:
-        """Whether the target is reached; None without one."""
-        value = self.ratio if self.target and self.target.of == "ratio" else median(self.ours)
-        return None if self.target is None or value is None else self.target.reached(value)
+    def ratio(self) -> float | None:
+        """The median of these."""
+        return median(self.ratios) if self.ratios else None
+
+    @property
+    def reached(self) -> str:
+        """Whether the target is reached: yes, no, or in how many of the rounds; "" without one."""
+        values = self.ratios if self.target and self.target.of == "ratio" else self.ours
+        if self.target is None or not values:
+            return ""
+        reached = sum(self.target.reached(value) for value in values)
+        return "yes" if reached == len(values) else "no" if not reached else f"in {reached} of {len(values)} rounds"
 
     def cells(self) -> tuple[str, ...]:
         """Return the figure's row of the table."""
-        reached = {None: "", True: "yes", False: "no"}[self.reached]
         ratio = f"{number(self.ratio)}x" if self.ratio is not None else ""
         floor = f"{number(self.floor)} ({self.bound})" if self.floor is not None else ""
         theirs = spread(self.theirs) if self.theirs else ""
         name = f"{self.name}, {self.unit}"
         target = self.target.text(self.unit) if self.target else ""
-        return name, spread(self.ours), self.against, theirs, ratio, target, reached, floor
+        return name, spread(self.ours), self.against, theirs, ratio, target, self.reached, floor
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ def _details(row: Row, reason: str | None) -> list[str]:
     lines += [f"- {name}: {_listed(values)}" for name, values in (("Measured", row.settings), ("Machine", row.machine))]
     lines += [f"- Versions, {side}: {_listed(versions)}" for side, versions in row.versions.items()]
     lines += [f"- The sides differ: {text}" for text in row.differs]
-    short = [figure.name for figure in row.figures if figure.reached is False]
+    short = [figure.name for figure in row.figures if figure.reached not in ("", "yes")]
     if short:
         lines.append(f"- Falls short ({', '.join(short)}): {reason or 'no reason is given yet.'}")
     return lines
