@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlphf.limits import lacking, may_take
+from rlphf.limits import GRANTED, HANDED_ON, SNAKEMAKE, hand_on_grant, lacking, may_take
 
 SOURCE = Path(__file__).parent.parent / "src"
 # A command that does what it is told, beside those of the command line.
@@ -20,7 +20,8 @@ module = types.ModuleType("hungry")
 exec("def step():\\n    " + sys.argv[2], module.__dict__)
 sys.modules["hungry"] = module
 cli.COMMANDS += (Command("hungry", "hungry:step", "takes memory"),)
-sys.exit(cli.main([*sys.argv[1].split(), "hungry"]))
+sys.argv = ["rlphf", *sys.argv[1].split(), "hungry"]
+sys.exit(cli.main())
 """
 HUNGRY = {
     "python": "bytearray(2**30)",
@@ -53,6 +54,12 @@ def test_what_needs_more_than_it_may_take_ends_in_one_line(name: str) -> None:
     )
 
 
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="nothing is limited where there is a GPU")
+def test_what_libraries_do_at_the_end_says_nothing_more() -> None:
+    done = run("--memory-mb 600", "import atexit; atexit.register(bytearray, 2**30); bytearray(2**30)")
+    assert done.returncode == 3 and len(done.stderr.splitlines()) == 1, done.stderr
+
+
 def test_what_needs_less_runs_and_without_a_limit_there_is_none() -> None:
     for options in ("--memory-mb 1500", ""):
         done = run(options, "bytearray(2**29)")
@@ -60,7 +67,8 @@ def test_what_needs_less_runs_and_without_a_limit_there_is_none() -> None:
 
 
 def test_a_process_may_take_what_slurm_or_its_control_group_grants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    for name in (GRANTED, HANDED_ON):
+        monkeypatch.delenv(name, raising=False)
     own, group = tmp_path / "own", tmp_path / "job" / "step"
     assert may_take(tmp_path, own) == (machine := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20)
     own.write_text("0::/job/step\n")
@@ -69,12 +77,25 @@ def test_a_process_may_take_what_slurm_or_its_control_group_grants(tmp_path: Pat
     assert may_take(tmp_path, own) == machine
     (group.parent / "memory.max").write_text(f"{300 * 2**20}\n")
     assert may_take(tmp_path, own) == 300
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "200")
-    assert may_take(tmp_path, own) == 200
+    monkeypatch.setenv(GRANTED, "450")
+    assert may_take(tmp_path, own) == 450 - SNAKEMAKE
+    monkeypatch.setenv(GRANTED, "300")
+    assert may_take(tmp_path, own) == 150
     own.write_text("9:cpu:/job\n8:memory,hugetlb:/job\n0::/\n")
     (tmp_path / "memory" / "job").mkdir(parents=True)
     (tmp_path / "memory" / "job" / "memory.limit_in_bytes").write_text(f"{100 * 2**20}\n")
     assert may_take(tmp_path, own) == 100
+
+
+def test_a_grant_is_handed_on_to_steps_that_do_not_see_slurms_own_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(HANDED_ON, "1000")
+    monkeypatch.delenv(GRANTED, raising=False)
+    hand_on_grant()
+    assert may_take() == 1000 - SNAKEMAKE
+    monkeypatch.setenv(GRANTED, "600")
+    hand_on_grant()
+    monkeypatch.delenv(GRANTED)
+    assert may_take() == 600 - SNAKEMAKE
 
 
 def test_what_pyarrow_sets_aside_does_not_count() -> None:

@@ -4,6 +4,7 @@ Snakemake's rules call these commands, so each job is a line that a person can p
 """
 
 import argparse
+import os
 import sys
 import time
 from importlib import import_module
@@ -56,8 +57,22 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; return 0, 2 after one line about input that a person has to correct, or 3 for lack of memory or disk."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run the command of `arguments`, or of the process's own; return 0, 2 after one line about input that a person has to
+    correct, or 3 for lack of memory or disk.
+
+    The process's own ends at once for that lack: what libraries do as a process ends would fail for it, too.
+    """
+    if arguments is not None:
+        return _run(arguments)
+    status = _run(sys.argv[1:])
+    if status == NOT_ENOUGH:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _run(given: list[str]) -> int:
     options = vars(parser().parse_args(given))
     options.pop("command", None)
     module, function = options.pop("target").split(":")

@@ -19,14 +19,22 @@ NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "fa
 NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
+# MiB that SLURM granted to a job: its own variable, and the one in which a workflow hands it on (`hand_on_grant`).
+GRANTED, HANDED_ON = "SLURM_MEM_PER_NODE", "RLPHF_GRANTED_MB"
+# MiB of a SLURM job's memory that the Snakemake takes which runs the step in it: 115 were measured.
+SNAKEMAKE = 200
+
+
 def may_take(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
     """Return the MiB of memory that a process may take here: the machine's, or what SLURM or a control group grants of it.
 
-    `cgroups` is where control groups are mounted, `own` the file that names the process's.
+    Of what SLURM grants, Snakemake has its share, or SLURM would end the job before a limit is met. `cgroups` is where control
+    groups are mounted, `own` the file that names the process's.
     """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20]
-    if os.environ.get("SLURM_MEM_PER_NODE", "0").isdigit():
-        found.append(int(os.environ.get("SLURM_MEM_PER_NODE", "0")))
+    granted = os.environ.get(GRANTED) or os.environ.get(HANDED_ON, "0")
+    if granted.isdigit():
+        found.append(max(int(granted) - SNAKEMAKE, int(granted) // 2))
     for line in own.read_text().splitlines() if own.exists() else ():
         _, kinds, path = line.split(":", 2)
         if kinds and "memory" not in kinds.split(","):
@@ -39,6 +47,15 @@ def may_take(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/sel
                 found.append(int(text) // 2**20 if text.isdigit() else 0)
     # No limit is written as 0, "max", or a number beyond any memory.
     return min(size for size in found if size > 0)
+
+
+def hand_on_grant() -> None:
+    """Let the steps that a workflow starts know what SLURM granted to the job that it runs in.
+
+    Snakemake's plugin runs a step by an inner `srun`, from whose environment it takes SLURM's own variables.
+    """
+    if granted := os.environ.get(GRANTED):
+        os.environ[HANDED_ON] = granted
 
 
 def limit_memory(megabytes: int) -> None:

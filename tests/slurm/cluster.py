@@ -22,7 +22,8 @@ from pathlib import Path
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 PLUGIN = "snakemake_executor_plugin_slurm"
 SEARCHED = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
-# Times are short, so that tests are; memory of finished jobs is long, so that squeue tells how they ended.
+# Times are short, so that tests are; memory of finished jobs is long, so that squeue tells how they ended. Without control groups
+# SLURM looks every second whether a job has more memory of its own than it was granted.
 CONFIGURATION = """\
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -42,6 +43,9 @@ SlurmdLogFile={folder}/slurmd.%n.log
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/finished.txt
 AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill,NoShared
 MailProg=/bin/true
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none

@@ -1,6 +1,7 @@
 """Claims about what happens to jobs of the profile when something goes wrong, on small workflows without models."""
 
 import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ import psutil
 import pytest
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import ENDED
+from tests.test_limits import RUN
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -73,6 +75,34 @@ def test_a_job_beyond_its_time_is_stopped_and_submitted_again_with_more(tmp_path
     first, second = (cluster.finished()[job] for job in jobs(tmp_path, "late"))
     assert (first["JobState"], first["TimeLimit"]) == ("TIMEOUT", "1")
     assert (second["JobState"], second["TimeLimit"]) == ("COMPLETED", "2")
+
+
+def test_a_step_that_needs_more_memory_than_its_job_was_granted_says_so_and_is_submitted_again_with_more(
+    tmp_path, cluster, snakemake
+):
+    (tmp_path / "hungry.py").write_text(RUN)
+    command = """python hungry.py "" "bytearray(2**30)" 2>> said.txt"""
+    memory = "gpu=0, mem_mb=lambda wildcards, attempt: [700, 3000][attempt - 1]"
+    first = "from rlphf.limits import hand_on_grant\n\nhand_on_grant()"
+    start = snakemake(workflow(tmp_path, first, rule("small", command, memory)))
+    assert start.ends() == 0, start.said
+    first, second = (cluster.finished()[job] for job in jobs(tmp_path, "small"))
+    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
+    assert "mem=700M" in first["Tres"] and "mem=3000M" in second["Tres"]
+    line = "rlphf: error: needs more than the 500 MB of memory that it may take (under SLURM the profile's mem_mb)"
+    assert line in (tmp_path / "said.txt").read_text()
+
+
+def test_a_job_that_slurm_stops_for_its_memory_is_submitted_again_with_more(tmp_path, cluster, snakemake):
+    filled = "python -c 'import time; filled = bytearray(1000 * 2**20); time.sleep(8)'"
+    memory = "gpu=0, mem_mb=lambda wildcards, attempt: [600, 3000][attempt - 1]"
+    start = snakemake(workflow(tmp_path, rule("large", filled.replace("'", '"'), memory)))
+    assert start.ends() == 0, start.said
+    first, second = (cluster.finished()[job] for job in jobs(tmp_path, "large"))
+    # SLURM with control groups would say OUT_OF_MEMORY.
+    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
+    said = "\n".join(path.read_text() for path in sorted(cluster.folder.glob("slurmd.*.log")))
+    assert re.search(rf"\[{first['JobId']}\.\w+\] error: Exceeded job memory limit", said), said
 
 
 def test_a_job_that_fails_for_good_stops_what_needs_it_and_nothing_else(tmp_path, cluster, snakemake):

@@ -14,6 +14,7 @@ from rlphf.data.learned import RAW as RAW_MODEL
 from rlphf.data.learned import sources as learned_from
 from rlphf.errors import InputError
 from rlphf.given import check_files, files_of
+from rlphf.limits import hand_on_grant
 from rlphf.mistakes import ARMS, arm_runs, split_run
 from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
@@ -23,6 +24,7 @@ from rlphf.tracking.steps import end_workflow, start_step
 from rlphf.users.methods import BACKBONE, SOUPS
 from rlphf.users.methods import METHODS as SERVING
 
+hand_on_grant()
 try:
     EXPERIMENT = parse_experiment(config, "configuration")
     check_files(EXPERIMENT)
