@@ -75,23 +75,39 @@ def test_a_policy_beyond_the_budget_is_passed_over_even_if_it_scores_best(make, 
     free = finish(make(gold=False), tmp_path / "free")
     trainer, found = make(gold=False, max_kl=4.0), [0.0]
     # The start is the one policy within the budget.
-    monkeypatch.setattr(trainer, "divergence", lambda prompts, responses: {0: found.pop() if found else 5.0})
+    monkeypatch.setattr(
+        trainer, "log_ratios", lambda prompts, responses: torch.full((len(responses[0]),), found.pop() if found else 5.0)
+    )
     lines = finish(trainer, tmp_path / "budget")
     assert {line["metrics"]["selection_kl"] for line in lines} == {5.0}
     assert all(not value.any() for name, value in policy_state(trainer).items() if "lora_B" in name)
     assert max(line["metrics"]["selection_score"] for line in free) > trainer.learners[0].best.score
 
 
-def test_the_divergence_is_zero_at_the_start_and_grows_with_the_adapter(make) -> None:
+def test_log_ratios_are_zero_at_the_start_and_grows_with_the_adapter(make) -> None:
     trainer = make()
     prompts, responses = {0: trainer.learners[0].task.selection[0]}, {0: [[40, 41, 1], [50, 51], [60, 1]]}
-    assert trainer.divergence(prompts, responses)[0] == pytest.approx(0.0, abs=1e-6)
+    assert trainer.log_ratios(prompts, responses).tolist() == pytest.approx([0.0] * 3, abs=1e-6)
     torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in trainer.learners[0].trained.items():
             if "lora_B" in name:
                 parameter.normal_(std=0.3)
-    assert abs(trainer.divergence(prompts, responses)[0]) > 1e-2
+    assert trainer.log_ratios(prompts, responses).abs().mean() > 1e-2
+
+
+def test_a_selection_is_measured_in_parts_of_a_batch_as_if_at_once(make, tmp_path: Path, monkeypatch) -> None:
+    trainer = make(max_kl=100.0)
+    sizes, at_once = [], trainer.log_ratios
+    monkeypatch.setattr(trainer, "log_ratios", lambda asked, given: sizes.append(len(given[0])) or at_once(asked, given))
+    metrics = []
+    for size in (1, 2, len(trainer.learners[0].task.selection[0])):
+        trainer.settings = trainer.settings.model_copy(update={"batch_size": size, "mini_batch_size": 1})
+        with step(f"selection-{size}", tmp_path / str(size)) as run:
+            trainer.consider([0], [run], 1)
+        metrics.append(read_metrics(tmp_path / str(size) / "metrics.jsonl")[-1]["metrics"])
+    assert set(sizes[:-1]) == {1, 2} and sizes[-1] == len(trainer.learners[0].task.selection[0]) > 2
+    assert metrics[0] == pytest.approx(metrics[2], abs=1e-5) and metrics[1] == pytest.approx(metrics[2], abs=1e-5)
 
 
 def test_the_gold_model_is_never_trained(make, tmp_path: Path) -> None:

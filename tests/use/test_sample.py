@@ -101,5 +101,5 @@ def test_a_prompt_that_leaves_no_room_in_the_context_is_refused_and_nothing_is_w
     Path("questions.txt").write_text("Tell me about bees.\n" + "word " * 3000 + "end?\n")
     assert main(["sample", "--results", "run", "--prompts", "questions.txt", "--out", "out.jsonl"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("rlphf: error: 'word word ") and "tokens, and beside an answer of" in said and "shorten it" in said
+    assert said.startswith("rlphf: error: 'word word ") and "tokens, and beside a response of" in said and "shorten it" in said
     assert not Path("out.jsonl").exists()

@@ -47,7 +47,7 @@ class Mixture:
     def __init__(self, model: PreTrainedModel, rows: Rows, weights: Sequence[float]):
         """`rows` sends the rows of the model that are named i through adapter i (`mixture`)."""
         self.model, self.rows, self.weights = model, rows, weights
-        self.device = model.device
+        self.device, self.config = model.device, model.config
 
     def new_cache(self) -> CopiesCache:
         """Return an empty cache for a batch of this model."""

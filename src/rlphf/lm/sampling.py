@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlphf.errors import InputError
 from rlphf.lm.cache import RoomyCache
 from rlphf.lm.chat import Asked, decode_response, encode_prompts
 from rlphf.lm.stack import Rows
@@ -232,6 +234,11 @@ def choose(logits: Tensor, uniform: Tensor, decoding: Decoding) -> Tensor:
     )
 
 
+def room(model: "PreTrainedModel | PeftModel | Mixture", decoding: Decoding) -> int:
+    """Return how many tokens of a prompt the model's context holds beside the longest response; not above 0 for none."""
+    return int(model.config.max_position_embeddings) - decoding.max_new_tokens
+
+
 def answer(
     model: "PreTrainedModel | PeftModel | Mixture",
     tokenizer: PreTrainedTokenizerBase,
@@ -241,7 +248,17 @@ def answer(
     rows: Rows | None = None,
     hear: Hear | None = None,
 ) -> list[tuple[str, int, bool]]:
-    """Sample a response to each instruction, as `sample` does; return (text, number of tokens, whether it ended by itself)."""
-    prompts = encode_prompts(tokenizer, instructions)
+    """Sample a response to each instruction, as `sample` does; return (text, number of tokens, whether it ended by itself).
+
+    Raises InputError, before anything is sampled, for an instruction that leaves no room for a response in the model's context.
+    """
+    prompts, most = encode_prompts(tokenizer, instructions), room(model, decoding)
+    for asked, ids in zip(instructions, prompts, strict=True):
+        if len(ids) > most:
+            text = shorten(asked if isinstance(asked, str) else asked[-1], 60, placeholder="...")
+            raise InputError(
+                f"{text!r}: has {len(ids)} tokens, and beside a response of {decoding.max_new_tokens} the context has room for"
+                f" {max(most, 0)}; shorten it, or lower max_new_tokens"
+            )
     sampled = sample(model, prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, rows=rows, hear=hear)
     return [(text, len(ids), done) for ids in sampled for text, done in [decode_response(tokenizer, ids)]]

@@ -122,10 +122,13 @@ class PPOTrainer:
     def respond(
         self, prompts: Mapping[int, Sequence[list[int]]], seeds: Mapping[int, int], limits: Mapping[int, int]
     ) -> dict[int, list[list[int]]]:
-        """Sample a response of at most `limits` tokens to each of the policies' `prompts`, as many for each policy."""
+        """Sample a response of at most `limits` tokens to each of the policies' `prompts`, as many for each policy.
+
+        At most as many at once as in a batch of training.
+        """
         asked, which = _together(prompts)
-        longest = max(limits.values())
-        decoding = Decoding(temperature=self.settings.temperature, max_new_tokens=longest, batch_size=len(asked))
+        longest, most = max(limits.values()), self.settings.batch_size * len(prompts)
+        decoding = Decoding(temperature=self.settings.temperature, max_new_tokens=longest, batch_size=most)
         eos, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         with sampled_in_float32(self.model):
             if len(self.policies) == 1 and self.model.dtype == torch.float32:
@@ -233,7 +236,8 @@ class PPOTrainer:
     def consider(self, considered: Sequence[int], runs: Sequence[Run], step: int | None) -> None:
         """Score the answers of policies to the prompts of their selections, drawn alike at every step; each notes its best.
 
-        With `max_kl`, a policy whose answers exceed it is passed over. `step` is None before the first one.
+        In parts of the size of a batch, so that it needs no more memory than training does. With `max_kl`, a policy whose answers
+        exceed it is passed over. `step` is None before the first one.
         """
         if not considered:
             return
@@ -241,32 +245,35 @@ class PPOTrainer:
         judged = {i: self.learners[i].task.selection[1] for i in considered}
         seeds = {i: derive(self.learners[i].task.seed, "selection") for i in considered}
         responses = self.respond(prompts, seeds, dict.fromkeys(considered, self.settings.max_new_tokens))
-        answers, which = _together(responses)
-        if self.selector is None:
-            scores = self.score(_together(judged)[0], answers, which)
-        else:
-            scores = self.selector.score(_together(judged)[0], answers, [0] * len(answers), self.tokenizer.pad_token_id)
-        limit = self.settings.max_kl
-        kl = {} if limit is None else self.divergence(prompts, responses)
+        limit, size = self.settings.max_kl, self.settings.batch_size
+        measured: dict[int, dict[str, list[Tensor]]] = {i: {} for i in considered}
+        for start in range(0, max(map(len, responses.values())), size):
+            asked, given = _part(prompts, start, size), _part(responses, start, size)
+            forms, _ = _together(_part(judged, start, size))
+            answers, which = _together(given)
+            if self.selector is None:
+                found = self.score(forms, answers, which)
+            else:
+                found = self.selector.score(forms, answers, [0] * len(answers), self.tokenizer.pad_token_id)
+            parts = {"score": found} | ({} if limit is None else {"kl": self.log_ratios(asked, given)})
+            for i, index in _rows(which, self.device):
+                for name, values in parts.items():
+                    measured[i].setdefault(name, []).append(values[index])
         kind = "start" if step is None else "selection"
-        for i, index in _rows(which, self.device):
-            score = float(scores[index].mean())
-            known = {"score": score} | ({"kl": kl[i]} if kl else {})
-            runs[i].log({f"{kind}_{name}": value for name, value in known.items()}, step=step or 0)
-            if limit is None or kl[i] <= limit:
-                self.learners[i].consider(score)
+        for i, own in measured.items():
+            means = {name: float(torch.cat(values).mean()) for name, values in own.items()}
+            runs[i].log({f"{kind}_{name}": mean for name, mean in means.items()}, step=step or 0)
+            if limit is None or means["kl"] <= limit:
+                self.learners[i].consider(means["score"])
 
     @torch.no_grad()
-    def divergence(
-        self, prompts: Mapping[int, Sequence[list[int]]], responses: Mapping[int, Sequence[list[int]]]
-    ) -> dict[int, float]:
-        """Return the KL of each policy to the backbone on its own responses, in nats per response: the mean sum of log-ratios."""
+    def log_ratios(self, prompts: Mapping[int, Sequence[list[int]]], responses: Mapping[int, Sequence[list[int]]]) -> Tensor:
+        """Return log pi(response) - log pi_ref(response) (B,) of policies' own responses; the mean estimates the KL, in nats."""
         answers, which = _together(responses)
         batch = join(_together(prompts)[0], answers, self.tokenizer.pad_token_id, self.device)
         own, _ = self._logprobs(self._policy_states(batch, which), batch)
         reference, _ = self._logprobs(hidden_states(self.model, batch)[0], batch)
-        ratios = ((own - reference) * batch.mask).sum(1)
-        return {i: float(ratios[index].mean()) for i, index in _rows(which, self.device)}
+        return ((own - reference) * batch.mask).sum(1)
 
     def checkpoint(self, folder: Path, step: int) -> None:
         """Write all that a resumed run needs of every policy."""
@@ -326,6 +333,11 @@ class PPOTrainer:
 def _together(parts: Mapping[int, Sequence[T]]) -> tuple[list[T], list[int]]:
     """Return what the policies have in `parts` as one list, and whose each is."""
     return [one for own in parts.values() for one in own], [i for i, own in parts.items() for _ in own]
+
+
+def _part(parts: Mapping[int, Sequence[T]], start: int, size: int) -> dict[int, Sequence[T]]:
+    """Return at most `size` of what each policy has in `parts`, from `start` on."""
+    return {i: own[start : start + size] for i, own in parts.items()}
 
 
 def _rows(which: Sequence[int], device: torch.device) -> Iterator[tuple[int, Tensor]]:

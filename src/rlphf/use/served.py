@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -10,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import Asked, encode_prompts
-from rlphf.lm.sampling import Hear, answer
+from rlphf.lm.sampling import Hear, answer, room
 from rlphf.lm.stack import read_stack
 from rlphf.settings import Decoding
 from rlphf.soup.adapter import read_about
@@ -40,16 +39,8 @@ class Served:
         """Return the answer to each question, or to a conversation's last, by the soup {adapter: weight} of the same place.
 
         {} is the backbone. `seed` and `hear` are as in `lm.sampling.sample`: all are answered in the same batches. Raises
-        InputError, before anything is answered, for a question that leaves no room in the model's context.
+        InputError as `lm.sampling.answer` does.
         """
-        room = self.room(decoding)
-        for question, ids in zip(questions, encode_prompts(self.tokenizer, questions), strict=True):
-            if len(ids) > room:
-                text = shorten(question if isinstance(question, str) else question[-1], 60, placeholder="...")
-                raise InputError(
-                    f"{text!r}: has {len(ids)} tokens, and beside an answer of {decoding.max_new_tokens} the model has"
-                    f" room for {max(room, 0)}; shorten it, or lower --max-new-tokens"
-                )
         weights = torch.tensor([[soup.get(name, 0.0) for name in self.names] for soup in soups])
         if not self.names:
             return [text for text, _, _ in answer(self.model, self.tokenizer, questions, decoding, seed, hear=hear)]
@@ -62,13 +53,9 @@ class Served:
 
         The last question stays whatever its length; `decoding` says how much room the answer needs.
         """
-        while len(turns) > 1 and len(encode_prompts(self.tokenizer, [turns])[0]) > self.room(decoding):
+        while len(turns) > 1 and len(encode_prompts(self.tokenizer, [turns])[0]) > room(self.model, decoding):
             turns = turns[2:]
         return turns
-
-    def room(self, decoding: Decoding) -> int:
-        """Return how many tokens of a prompt the model's context holds beside the longest answer; not above 0 for none."""
-        return int(self.model.config.max_position_embeddings) - decoding.max_new_tokens
 
 
 class Stream:
