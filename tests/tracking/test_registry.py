@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from rlphf.cards import joined_card
-from rlphf.files import sha256
+from rlphf.files import read_json, sha256
 from rlphf.tracking import registry
 from rlphf.tracking import sync as syncing
-from rlphf.tracking.record import SENT, step
+from rlphf.tracking.entries import entries
+from rlphf.tracking.record import RECORD, SENT, step
 from rlphf.tracking.steps import end_workflow, start_workflow
 from rlphf.tracking.store import Store
 from rlphf.tracking.sync import sync
@@ -238,3 +239,11 @@ def test_a_step_that_did_not_finish_registers_nothing() -> None:
         run.output(put(run.folder / "adapter", "1", "Half trained."))
         assert syncing.sync(RESULTS, URI, "demo").models == 0
     assert list(versions()) == []
+
+
+def test_a_step_that_finished_after_its_record_was_read_has_no_models_yet():
+    folder, problems = train(), []
+    (entry,) = entries(RESULTS)
+    record = read_json(folder / RECORD)
+    assert registry.models(entry, record | {"status": "running", "outputs": {}}, "demo", problems) == []
+    assert [model.name for model in registry.models(entry, record, "demo", problems)] == ["P1A"] and not problems

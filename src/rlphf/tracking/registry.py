@@ -45,10 +45,11 @@ def models(entry: Entry, record: Mapping[str, Any], experiment: str, problems: l
     """Return the adapters that a finished step made, as they are to be registered, by name.
 
     One whose folder is no longer what the step wrote is left out, and `problems` gets a line about it; so is, without a line,
-    one that is gone, and those of a record that was set aside: what lies there now may be another step's.
+    one that is gone, and those of a record that was set aside: what lies there now may be another step's. Nor has a step any that
+    finished after `record` was read: it is looked at again.
     """
     made = read_made(entry)
-    if made is None or entry.earlier or made.id != record["id"]:
+    if made is None or entry.earlier or made.id != record["id"] or record["outputs"].keys() != made.record["outputs"].keys():
         return []
     found = []
     for written, output in zip(record["outputs"], made.outputs, strict=True):
