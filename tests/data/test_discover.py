@@ -29,6 +29,15 @@ def test_each_known_layout_is_found_with_its_path_and_preference(write, tmp_path
     ]
 
 
+def test_what_lies_beside_alpaca_evals_outputs_is_found_too(write, tmp_path):
+    write("raw/outputs/m.json", [{"dataset": "d", "instruction": "q", "output": "a", "generator": "m"}])
+    write("raw/annotations.json", [{"instruction": "q"}])
+    write("raw/koala.json", [{"id": "0", "prompt": "q"}])
+    write("raw/harmless-base/train.jsonl.gz", [{"chosen": DIALOGUE, "rejected": DIALOGUE}])
+    found = {source.path: source.kind for source in discover(tmp_path / "raw")}
+    assert found == {".": "alpaca_eval", "koala.json": "koala", "harmless-base/train.jsonl.gz": "hh_rlhf"}
+
+
 def test_a_file_of_an_unknown_layout_is_left_out_with_a_warning(write, tmp_path, caplog):
     write("raw/koala.json", [{"id": "0", "prompt": "q"}])
     write("raw/odd.jsonl", [{"text": "x"}])

@@ -92,7 +92,7 @@ def test_users_alone_are_shown_without_combinations(shown, explored, copied):
     alone = content(explored[1], copied, users_alone=True)
     same = ("users", "user_methods", "preferences")
     assert {name: alone[name] for name in same} == {name: shown[name] for name in same}
-    assert alone["cells"] == alone["methods"] == [] and alone["judge"] == "oracle"
+    assert alone["cells"] == alone["methods"] == [] and alone["judge"] is None and alone["user_judge"] == "oracle"
     assert {row["kind"] for row in alone["recipes"]} == {"user"}
     assert [said(alone, cell) for cell in alone["user_cells"]] == [said(shown, cell) for cell in shown["user_cells"]]
 
@@ -105,7 +105,7 @@ def said(shown, cell):
 def test_of_users_whose_taste_nobody_knows_no_judge_is_named(explored, copied):
     shutil.rmtree(copied / "users" / "judge")
     shown = content(explored[1], copied, users_alone=True)
-    assert shown["judge"] is None and all(cell["scores"] == {} for cell in shown["user_cells"])
+    assert shown["user_judge"] is None and all(cell["scores"] == {} for cell in shown["user_cells"])
 
 
 def test_users_without_answers_are_no_page(explored, copied):

@@ -226,3 +226,16 @@ def test_a_model_that_annotates_is_an_input_of_its_pairs_as_is_its_backbone(
         for name in ("chosen", "rejected")
     )
     assert len(rows) > 50 and all(one >= other - 1e-3 for one, other in zip(chosen, rejected, strict=True))
+
+
+def test_responses_to_prompts_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    prompts, responses = rollouts()
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(prompts[1:], PROMPTS))
+    write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(responses, RESPONSES))
+    (tmp_path / "config.yaml").write_text("experiment: test\n")
+    out = tmp_path / "out" / "pairs.parquet"
+    with pytest.raises(InputError, match="responses.parquet: prompt 'p000' is not among those in .*; sample rollouts again"):
+        annotate_step(
+            tmp_path / "config.yaml", "P2B", tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tmp_path, out
+        )
+    assert not out.exists()

@@ -113,7 +113,7 @@ def test_the_text_names_the_users_preferences_and_no_other() -> None:
     assert len({user.text for user in told}) > 5 and all(user.text.count(".") == 3 for user in told)
 
 
-def test_the_seed_decides_and_a_further_user_changes_no_other() -> None:
+def test_the_seed_decides_and_without_a_minority_a_further_user_changes_no_other() -> None:
     assert population(SETTINGS, ALL, 5) == population(SETTINGS, ALL, 5) != population(SETTINGS, ALL, 6)
     even = SETTINGS.model_copy(update={"minority": 0.0, "unseen": 0})
     few, more = population(even, ALL, 5), population(even.model_copy(update={"users": 30}), ALL, 5)
@@ -212,7 +212,9 @@ def test_more_pairs_than_prompts_go_round_again_without_repeating_a_pair(asked: 
     table = user_pairs(population(SETTINGS, ALL, 5)[:1], asked, said, COUNTS | {"train": 100}, NOISY, 5)
     check_pairs(table, "pairs")
     rows = [row for row in table.to_pylist() if row["split"] == "train"]
-    assert 36 < len(rows) <= 100
+    assert len(rows) == 100
+    with pytest.raises(InputError, match="population: user 1 has .* different choices of 100000 in split 'train'; ask for fewer"):
+        user_pairs(population(SETTINGS, ALL, 5)[:1], asked[:1], said, {"train": 100_000}, NOISY, 5)
 
 
 def test_what_cannot_be_chosen_between_is_an_error_or_left_out(asked: list[dict], said: list[dict]) -> None:

@@ -87,3 +87,12 @@ def test_what_is_no_reward_model_of_the_preference_on_this_backbone_is_refused(
 def test_a_reward_model_that_is_not_there_is_named(tiny_backbone: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such adapter folder; train the reward model of P2A, or correct the path"):
         differences(ROWS, {"P2A": tmp_path / "none"}, tiny_backbone)
+
+
+def test_texts_are_cut_as_those_that_models_were_trained_on(rewards, tiny_backbone: Path) -> None:
+    long = [row | {"chosen": f"{row['chosen']} {'And so on. ' * 300}"} for row in ROWS]
+    context = int(load_reward_model(tiny_backbone, rewards["P1A"])[0].config.max_position_embeddings)
+    whole, cut = differences(long, rewards, tiny_backbone), differences(long, rewards, tiny_backbone, 24)
+    assert not np.allclose(whole, cut) and np.array_equal(whole, differences(long, rewards, tiny_backbone, context))
+    # Short texts are read as they are.
+    assert np.array_equal(differences(ROWS, rewards, tiny_backbone), differences(ROWS, rewards, tiny_backbone, 200))

@@ -149,5 +149,10 @@ def test_an_answer_heeds_the_users_text_and_fits_the_context(model, tokenizer, u
     texts = [None, "I like bees.", "I like rivers and cats. " * 400]
     answers = answer_users(model, users, tokenizer, questions, [1, 1, 1], GREEDY, 0, texts)
     assert answers[0] != answers[1] and all(tokens <= 10 for _, tokens, _ in answers)
+    # The longest response may have what the longest prompt leaves.
+    room = model.config.max_position_embeddings - users.tokens_per_user
+    longest = GREEDY.model_copy(update={"max_new_tokens": room})
+    found = answer_users(model, users, tokenizer, questions, [1] * 3, longest, 0, texts)
+    assert all(0 < tokens <= 0.6 * room for _, tokens, _ in found)
     # The text that is longer than the context is cut to it, and the answer is one to what is left.
     assert answers[2][1] >= 1 and answers[2] != answers[0]

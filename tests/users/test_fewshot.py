@@ -130,6 +130,12 @@ def test_the_first_step_is_adams_down_the_plain_loss_of_the_users_own_term(train
     assert torch.allclose(one.abs(), torch.full_like(one, 0.1), atol=1e-3)
 
 
+def test_batches_are_drawn_by_the_seed(trained) -> None:
+    trainer, few = trained("individual"), ColdStart(steps=3, learning_rate=0.1, batch_size=2)
+    rows = [fit_row(trainer, chosen(trainer, 7), few, seed) for seed in (1, 1, 2)]
+    assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
+
+
 def test_users_are_fitted_one_after_the_other_as_each_by_itself(trained) -> None:
     trainer = trained("cluster")
     pairs = {user: chosen(trainer, user, user, user % 2 == 0) for user in (3, 4, 5)}

@@ -12,6 +12,7 @@ from peft import PeftModel
 from tests.users.serving import NAMES, PEOPLE, chosen, person
 
 from rlphf.cli import main
+from rlphf.config import Experiment
 from rlphf.data.people import MAJORITY, UNSEEN
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
@@ -19,10 +20,12 @@ from rlphf.files import read_parquet, sha256, write_parquet
 from rlphf.lm.backbone import load_backbone
 from rlphf.preferences import PREFERENCES
 from rlphf.seeds import derive
+from rlphf.settings import Mistakes, Soup
 from rlphf.soup.recipe import read_recipe
 from rlphf.testbed.users import USERS
 from rlphf.users import weights as w
 from rlphf.users.differences import differences
+from rlphf.users.fit_soup import recipe_of
 from rlphf.users.records import SCORED, TEXTS
 from rlphf.users.soups import DECLARED, INFERRED, declared, inferred, user_soups_step
 
@@ -55,8 +58,12 @@ def told(folder: Path) -> dict[int, str]:
 # What is wanted.
 
 
+def experiment(**settings) -> Experiment:
+    return Experiment(experiment="test", preferences=NAMES, combination_preferences=NAMES, **settings)
+
+
 def test_a_declared_combination_weighs_its_preferences_alike() -> None:
-    wanted = declared("P1B-P3A", NAMES)
+    wanted = declared("P1B-P3A", experiment())
     assert wanted.recipe == {"P1B": 0.5, "P3A": 0.5} and wanted.asked == ["P1B", "P3A"]
     assert wanted.weights.tolist() == [0, 0.5, 0.5]
     assert wanted.text == f"{PREFERENCES['P1B'].prompt} {PREFERENCES['P3A'].prompt}"
@@ -72,7 +79,16 @@ def test_a_declared_combination_weighs_its_preferences_alike() -> None:
 )
 def test_a_kind_that_is_no_combination_of_the_preferences_is_refused(kind: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        declared(kind, NAMES)
+        declared(kind, experiment())
+
+
+def test_a_declared_soup_is_the_combinations_own(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = experiment(soup=Soup(weights={"P1B": 0.7}), mistakes=Mistakes(factor_merge=True))
+    wanted = declared("P1B-P3A", told)
+    assert wanted.recipe == {"P1B": 0.7, "P3A": 0.5} and wanted.weights.tolist() == [0, 0.7, 0.5]
+    rules = [recipe_of(own, tmp_path, wanted.recipe).rule for own in (told, experiment())]
+    assert rules == ["factor", "delta"]
 
 
 def test_without_pairs_the_inferred_soup_is_even_over_all_preferences_and_asked_for_nothing() -> None:

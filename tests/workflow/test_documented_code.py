@@ -20,7 +20,7 @@ BLOCKS = [
 
 @pytest.mark.parametrize("code", BLOCKS)
 def test_python_of_a_page_runs_on_the_results_of_a_run(finished, run_in, code):
-    here = re.sub(r"P1A-P2A-P3A", "P1A-P2A", code).replace("results/demo", "results/ci")
+    here = re.sub(r"P1A-P2A-P3A", "P1A-P2A", code).replace("results/demo", "results/ci").replace("demo-1103", "ci-1103")
     done = run_in(finished, sys.executable, "-c", here)
     assert done.returncode == 0, done.stderr
     # What is shown prints something.

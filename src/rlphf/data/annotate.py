@@ -51,12 +51,15 @@ def own_utility(rule: TextRule) -> Utility:
     return lambda prompt, response: own_score(rule, response)
 
 
-def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]]) -> Utility:
-    """Return a reward model's score as utility; all (prompt, response) `rows` are scored at once."""
-    from rlphf.train.reward import encode_texts, load_reward_model, score
+def model_utilities(
+    backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]], max_length: int | None = None
+) -> Utility:
+    """Return a reward model's score as utility; all (prompt, response) `rows` are scored at once, cut as it was trained."""
+    from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
 
     model, tokenizer = load_reward_model(backbone, adapter)
-    texts = encode_texts(tokenizer, [instruction(p["prompt"], alone(preference)) for p, _ in rows], [r for _, r in rows])
+    asked = [instruction(p["prompt"], alone(preference)) for p, _ in rows]
+    texts = encode_texts(tokenizer, asked, [r for _, r in rows], text_limit(model, max_length))
     scores = score(model, texts, tokenizer.pad_token_id)
     table = {(p["id"], r): value for (p, r), value in zip(rows, scores, strict=True)}
     return lambda prompt, response: table[prompt["id"], response]
@@ -131,6 +134,9 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         own = experiment.own_preferences.get(preference)
         prompt_rows = read_parquet(prompts, PROMPTS).to_pylist()
         rows = read_parquet(responses, RESPONSES).to_pylist()
+        known_ids = {row["id"] for row in prompt_rows}
+        if strange := [row["prompt_id"] for row in rows if row["prompt_id"] not in known_ids]:
+            raise InputError(f"{responses}: prompt {strange[0]!r} is not among those in {prompts}; sample rollouts again")
         if own is not None and own.rule is not None and settings.kind != "reward_model":
             # Neither the oracle nor the paper's rules know it.
             settings, utility = settings.model_copy(update={"kind": "rule"}), own_utility(own.rule)
@@ -141,7 +147,7 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         else:
             by_id = {row["id"]: row for row in prompt_rows}
             scored = [(by_id[row["prompt_id"]], row["response"]) for row in rows]
-            utility = model_utilities(backbone, settings.model or "", preference, scored)
+            utility = model_utilities(backbone, settings.model or "", preference, scored, experiment.reward.max_length)
         seed = derive(experiment.seed, "annotator", preference)
         table = annotate(prompt_rows, rows, preference, settings, utility, seed)
         if not len(table):

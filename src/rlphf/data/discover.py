@@ -25,7 +25,7 @@ def discover(raw: Path) -> list[Source]:
     folders = [p.parent for p in sorted(raw.rglob("outputs")) if p.is_dir() and _is_alpaca_eval(p)]
     sources = [Source(kind="alpaca_eval", path=_relative(folder, raw)) for folder in folders]
     for file in sorted(p for p in raw.rglob("*") if readable(p)):
-        if any(folder in file.parents for folder in folders):
+        if any(folder / "outputs" in file.parents or file.parent == folder and "annotations" in file.name for folder in folders):
             continue
         source = _source(file, _relative(file, raw), _first(file))
         if source is None:

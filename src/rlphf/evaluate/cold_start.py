@@ -53,7 +53,7 @@ def by_soups(cold: Cold, run: Run) -> Iterator[Found]:
     """Yield answers by soups: inferred from so many pairs of each user, and declared, whatever the pairs."""
     experiment, names = cold.experiment, cold.experiment.shared_preferences
     known = [row for user in cold.users for row in cold.pairs[user["id"]][: cold.counts[-1]]]
-    scored = differences(known, reward_folders(experiment, cold.models), cold.backbone)
+    scored = differences(known, reward_folders(experiment, cold.models), cold.backbone, experiment.reward.max_length)
     base, tokenizer = load_backbone(cold.backbone)
     policies, seconds, start = read_policies(experiment, cold.models), 0.0, 0
     with TemporaryDirectory() as temporary:
@@ -61,7 +61,7 @@ def by_soups(cold: Cold, run: Run) -> Iterator[Found]:
             number = user["id"]
             own = scored[start : start + len(cold.pairs[number][: cold.counts[-1]])]
             start += len(own)
-            wanted = {(NAMED, 0): declared(user["kind"], names)}
+            wanted = {(NAMED, 0): declared(user["kind"], experiment)}
             for count in cold.counts:
                 began, seed = time.perf_counter(), derive(experiment.seed, "cold start", number)
                 wanted[SOUP, count] = inferred(own[:count], names, experiment.cold_start.prior, seed)
@@ -87,7 +87,8 @@ def by_rows(cold: Cold, trained: Path, run: Run) -> Iterator[Found]:
         for user in cold.users:
             rows = cold.pairs[user["id"]][:count]
             pairs = encode_pairs(trainer.tokenizer, rows, told, experiment.dpo, trainer.model.config.max_position_embeddings)
-            fitted = fitted.with_row(user["id"], fit_row(trainer, pairs, experiment.cold_start))
+            seed = derive(experiment.seed, "cold start row", user["id"])
+            fitted = fitted.with_row(user["id"], fit_row(trainer, pairs, experiment.cold_start, seed))
         seconds = (time.perf_counter() - began) / len(cold.users)
         ids = [user["id"] for user in cold.users]
         yield FITTED, count, answers(trainer.model, fitted, trainer.tokenizer, cold.prompts, ids, {}, experiment, FITTED)
@@ -95,7 +96,7 @@ def by_rows(cold: Cold, trained: Path, run: Run) -> Iterator[Found]:
 
 
 def cold_start_step(config: Path, prompts: Path, users: Path, pairs: Path, backbone: Path, models: Path, out: Path) -> None:
-    """Write the scores of answers to unseen users, known by their first 0, 5, ... `pairs`, to `out`/scores.parquet.
+    """Write the scores of answers to unseen users, known by their first 0, 5, ... `pairs` or all, to `out`/scores.parquet.
 
     `psoups_inferred`: a soup of weights inferred from these pairs. `pdpo_individual`: the trained policy with a row of the user's
     own fitted on them; with 0 pairs the generic user. `psoups_declared`: the soup that the user names, with 0 pairs. `models` is

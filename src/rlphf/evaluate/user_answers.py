@@ -150,8 +150,12 @@ def answers_step(
         base, tokenizer = load_backbone(backbone)
         asked = spread(rows, experiment.user_evaluation.prompts) if spec.model != PRM else []
         table: list[dict] = []
+
+        def own_users(folder: Path) -> UserModel:
+            return load_user_model(folder, digest, experiment.users.unknown, base.device)
+
         for served in wanted:
-            user_model = load_user_model(served.user_model, digest, device=base.device) if served.user_model else no_users(base)
+            user_model = own_users(served.user_model) if served.user_model else no_users(base)
             with serving(base, {served.adapter: 1.0} if served.adapter and asked else {}) as model:
                 table += answers(cast(PeftModel, model), user_model, tokenizer, asked, served.users, texts, experiment, method)
         if known is None:
@@ -198,4 +202,7 @@ def margins(
     told = settings_of(experiment.users, "dpo_text")
     pairs = encode_pairs(tokenizer, rows, told, settings, context, texts)
     trainer = DPOTrainer(policy, tokenizer, no_users(base), [], settings, 0)
-    return trainer.evaluate(pairs)[0]
+    found = trainer.evaluate(pairs)[0]
+    # Without an adapter and told of no one, policy and reference are one: what is left is rounding, and no choice.
+    same = [models is None and pair.prompt == pair.bare for pair in pairs]
+    return [0.0 if alike else margin for margin, alike in zip(found, same, strict=True)]

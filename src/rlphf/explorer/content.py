@@ -93,12 +93,13 @@ def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False
         raise InputError(f"{folder}: no user was answered; set user_evaluation.methods and user_evaluation.prompts")
     serving = list(dict.fromkeys(cell["method"] for cell in user_cells))
     names = [*methods, *serving]
-    judge = experiment.evaluation.judges[0] if cells else "oracle" if any(cell["scores"] for cell in user_cells) else None
     return {
         "experiment": experiment.experiment,
         "seed": experiment.seed,
         "split": experiment.evaluation.split,
-        "judge": judge,
+        # Users are judged by the one who knows their tastes.
+        "judge": experiment.evaluation.judges[0] if cells else None,
+        "user_judge": "oracle" if any(cell["scores"] for cell in user_cells) else None,
         "preferences": {
             name: {"axis": found.axis, "label": PREFERENCE_LABELS.get(name, found.name), "prompt": found.prompt}
             for name, found in known().items()

@@ -108,7 +108,10 @@ function show() {
 
 function build() {
   const chances = `chances, by the judge ${data.judge}, to be chosen over VB’s answer`;
-  const scores = data.judge === null ? "Nothing was scored." : `Scores are ${data.judge === "oracle" ? "the oracle’s, from 0 to 1" : chances}.`;
+  const judges = new Set([data.judge, data.user_judge].filter((judge) => judge !== null));
+  const said = [...judges].map((judge) => (judge === "oracle" ? "the oracle’s, from 0 to 1" : chances));
+  const whose = judges.size > 1 ? "Scores of answers to combinations, and to users, are " : "Scores are ";
+  const scores = said.length ? `${whose}${said.join("; and ")}.` : "Nothing was scored.";
   byId("experiment").textContent = data.experiment;
   byId("facts").textContent = `Seed ${data.seed}. ${data.prompts.length} ${data.split} prompts, ${samples} ${samples === 1 ? "response" : "responses"} of each method. ${scores}`;
   byId("samples").append(radios("sample", Array.from({ length: samples }, (_, i) => [i, `${i + 1}`]), 0, (sample) => change({ sample })));

@@ -23,7 +23,7 @@ from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_te
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
 from rlphf.soup.recipe import RECIPE, SPARSE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
 from rlphf.soup.sparse import Rule, low_rank, seed_of, thinned
-from rlphf.soup.wanted import wanted
+from rlphf.soup.wanted import merging, wanted
 from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, step
 
 Term = tuple[float, Adapter]
@@ -136,19 +136,18 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     import pyarrow as pa
 
     experiment = load(config)
-    mistaken = experiment.mistakes.factor_merge or experiment.mistakes.other_starts
-    merging: dict[str, Any] = {"rule": "factor"} if mistaken else experiment.soup.recipe
+    settings = merging(experiment)
     recipes: dict[str, Recipe] = {}
     for name, weights in wanted(experiment).items():
         paths = {p: Path(os.path.relpath(adapters), p, "adapter").as_posix() for p in weights}
-        recipes[name] = make_recipe(weights, paths, **merging)
+        recipes[name] = make_recipe(weights, paths, **settings)
     folders = {name: path for recipe in recipes.values() for name, path in recipe.paths.items()}
     read = {name: read_adapter(path, name) for name, path in folders.items()}
     for soup, recipe in recipes.items():
         check_alike([read[name] for name in recipe.weights], same_rank=recipe.rule == "factor")
         check_replaceable(Path(out) / soup, recipe)
     rows: list[dict[str, Any]] = []
-    with step("soups", out, experiment, experiment.soup, folders, {"rule": merging["rule"]}) as run:
+    with step("soups", out, experiment, experiment.soup, folders, {"rule": settings["rule"]}) as run:
         for soup, recipe in recipes.items():
             save_soup(Path(out) / soup, recipe, read)
         for combination in experiment.combinations:

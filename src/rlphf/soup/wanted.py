@@ -1,5 +1,7 @@
 """The soups that an experiment asks for: whose policies they are merged from, and with which weights."""
 
+from typing import Any
+
 from rlphf.config import Experiment
 from rlphf.preferences import members
 
@@ -8,6 +10,12 @@ def wanted(experiment: Experiment) -> dict[str, dict[str, float]]:
     """Return {soup: {preference: weight}}: one per combination, and those of the front as "front/<name>"."""
     soups = {combination: combination_weights(experiment, combination) for combination in experiment.combinations}
     return soups | {f"front/{name}": weights for name, weights in front_weights(experiment).items()}
+
+
+def merging(experiment: Experiment) -> dict[str, Any]:
+    """Return by which rule an experiment merges: the settings of its recipes, or the release's where it makes that mistake."""
+    mistaken = experiment.mistakes.factor_merge or experiment.mistakes.other_starts
+    return {"rule": "factor"} if mistaken else experiment.soup.recipe
 
 
 def combination_weights(experiment: Experiment, combination: str) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """The testbed's users: tastes as weights over the preferences, shared in clusters, some against the majority; and their choices.
 
-Everything comes out of one seed, each user's part out of a stream of its own, so that a further user changes no other.
+Everything comes out of one seed. Who is of the minority and which taste a user has is dealt among all, so another number of users
+makes other people of them; what a user of a taste then says and chooses comes out of a stream of the user's own.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -27,6 +29,8 @@ from rlphf.tracking.record import step
 CONFLICT = 0.6
 # A user's weight on an axis is that of the taste times 1 +- this, before they are made to sum to 1.
 SPREAD = 0.25
+# Passes over the prompts, beyond those that are needed at least, in which a user may find choices that were not made before.
+FURTHER = 10
 # The preferences in other words: how users may describe what they like.
 PARAPHRASES = {
     "P1A": ("I like it when you use plain words.", "Please keep to words that a child knows."),
@@ -162,8 +166,8 @@ def user_pairs(
 
     `counts` are the choices of each user by split. A user goes through the prompts of a split in random order, again and again,
     and at each chooses between two responses of different text, drawn from all that there are, by Bradley-Terry on the user's
-    weighted oracle scores. A choice that was made before is left out. Raises InputError when a split that pairs are wanted of has
-    no prompt with two responses, or a prompt is none of the testbed's.
+    weighted oracle scores. A choice that was made before counts no second time. Raises InputError when a split that pairs are
+    wanted of has no prompt with two responses or too few choices, or a prompt is none of the testbed's.
     """
     simulated = annotator.model_copy(update={"kind": "simulated"})
     texts: dict[str, dict[str, None]] = {}
@@ -187,7 +191,11 @@ def user_pairs(
         for user in users:
             rng = Random(derive(seed, "choices", user.id, split))
             order = [row for _ in range(-(-count // max(1, len(asked)))) for row in rng.sample(asked, len(asked))]
-            for prompt in order[:count]:
+            more = (row for _ in range(FURTHER) for row in rng.sample(asked, len(asked)))
+            before = len(rows)
+            for prompt in chain(order, more):
+                if len(rows) - before == count:
+                    break
                 first, second = rng.sample(list(texts[prompt["id"]]), 2)
                 difference = user.score(scores(prompt, first)) - user.score(scores(prompt, second))
                 is_first, probability = choose(difference, simulated, rng)
@@ -204,6 +212,9 @@ def user_pairs(
                     "source": prompt["source"],
                     "split": split,
                 }
+            if len(rows) - before < count:
+                found = f"user {user.id} has {len(rows) - before} different choices of {count} in split {split!r}"
+                raise InputError(f"population: {found}; ask for fewer pairs, or sample more rollouts")
     return pa.Table.from_pylist(list(rows.values()), PAIRS)
 
 

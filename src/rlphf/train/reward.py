@@ -89,10 +89,25 @@ def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftMo
     return PeftModel.from_pretrained(model, adapter, use_safetensors=True).eval().to(device), tokenizer
 
 
-def encode_texts(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
-    """Return the ids of each whole text, ending in the end token: the form in which PPO scores a response, too."""
+def encode_texts(
+    tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str], limit: int | None = None
+) -> list[list[int]]:
+    """Return the ids of each whole text, ending in the end token: the form in which PPO scores a response, too.
+
+    What has more than `limit` tokens is cut as in training (`fit_text`).
+    """
     prompts, answers = encode_prompts(tokenizer, instructions), encode_responses(tokenizer, responses)
-    return [p + r for p, r in zip(prompts, answers, strict=True)]
+    found = [p + r for p, r in zip(prompts, answers, strict=True)]
+    if limit is None:
+        return found
+    texts = zip(found, instructions, responses, strict=True)
+    return [ids if len(ids) <= limit else fit_text(tokenizer, asked, said, limit)[0] for ids, asked, said in texts]
+
+
+def text_limit(model: PreTrainedModel | PeftModel, max_length: int | None) -> int:
+    """Return how many tokens of a text a reward model reads: those that it was trained on, and no more than its context."""
+    context = int(model.config.max_position_embeddings)
+    return min(max_length or context, context)
 
 
 def fit_text(tokenizer: PreTrainedTokenizerBase, instruction: str, response: str, limit: int) -> tuple[list[int], bool]:

@@ -10,7 +10,7 @@ from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.preferences import alone, instruction
 from rlphf.soup.adapter import ABOUT, read_about
-from rlphf.train.reward import encode_texts, load_reward_model, score
+from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
 from rlphf.users.weights import Floats
 
 
@@ -28,12 +28,14 @@ def check_rewards(rewards: Mapping[str, Path], backbone: Path) -> None:
             raise InputError(f"{folder}: trained on another backbone; train it again on this one")
 
 
-def differences(rows: Sequence[Mapping[str, Any]], rewards: Mapping[str, Path], backbone: Path) -> Floats:
+def differences(
+    rows: Sequence[Mapping[str, Any]], rewards: Mapping[str, Path], backbone: Path, max_length: int | None = None
+) -> Floats:
     """Return each reward model's score of the chosen response less that of the rejected one, (n, P), one column per preference.
 
-    `rows` have texts prompt, chosen and rejected, as those of PAIRS do; `rewards` is {preference: adapter folder}. A model reads
-    the question as it was trained to, asked for its own preference, and each distinct text once. Raises InputError as
-    `check_rewards` does.
+    `rows` have texts prompt, chosen and rejected, as those of PAIRS do; `rewards` is {preference: adapter folder}, and
+    `max_length` that of the texts that they were trained on. A model reads the question as it was trained to, asked for its own
+    preference and cut alike, and each distinct text once. Raises InputError as `check_rewards` does.
     """
     check_rewards(rewards, backbone)
     found = np.zeros((len(rows), len(rewards)))
@@ -49,7 +51,7 @@ def differences(rows: Sequence[Mapping[str, Any]], rewards: Mapping[str, Path], 
             model.load_adapter(folder, adapter_name=name, use_safetensors=True)
             model.set_adapter(name)
         questions = [instruction(prompt, alone(name)) for prompt, _ in texts]
-        encoded = encode_texts(tokenizer, questions, [response for _, response in texts])
+        encoded = encode_texts(tokenizer, questions, [response for _, response in texts], text_limit(model, max_length))
         scores = np.array(score(model, encoded, tokenizer.pad_token_id))
         found[:, column] = scores[chosen] - scores[rejected]
     return found

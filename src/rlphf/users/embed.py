@@ -102,19 +102,21 @@ def answer_users(
     seed: int,
     texts: Sequence[str | None] | None = None,
     place: Place = "before",
-    max_prompt: int = 2**31,
 ) -> list[tuple[str, int, bool]]:
     """Sample a response to each question for its user; return (text, number of tokens, whether it ended by itself).
 
-    `texts` are the users' own, None for none. Soft tokens, prompt and response fit the model's context, cut as `fit_prompt` says.
+    `texts` are the users' own, None for none. Soft tokens, prompt and response fit the model's context: a prompt is cut as
+    `fit_prompt` says, and where the longest response would take more than half of the context, it may have what prompts leave.
     """
     whole: Any = model
     total = whole.config.max_position_embeddings - users.tokens_per_user
-    limit = min(max_prompt, prompt_limit(total, decoding.max_new_tokens))
+    limit = prompt_limit(total, decoding.max_new_tokens)
     prompts = [
         fit_prompt(tokenizer, question, text, place, limit)
         for question, text in zip(questions, texts or [None] * len(questions), strict=True)
     ]
+    most = min(decoding.max_new_tokens, total - max(map(len, prompts), default=0))
+    decoding = decoding.model_copy(update={"max_new_tokens": most})
     placed = SoftPrompts(model, prompts, users(ids), tokenizer)
     embed = placed.embed if users.tokens_per_user else None
     sampled = sample(model, placed.prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, embed)

@@ -38,11 +38,11 @@ def load_trained(folder: Path, backbone: Path, settings: DPO) -> DPOTrainer:
     return DPOTrainer(policy, tokenizer, users, [], settings, seed=0)
 
 
-def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart) -> Tensor:
+def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart, seed: int = 0) -> Tensor:
     """Return the row (R,) of a new user who chose `pairs`, whatever users these name; without pairs it is the generic user's.
 
-    `trainer` has policy, tokenizer, user model and settings, and nothing of it changes, so that users can be fitted on it one
-    after the other; its own pairs play no part. Raises InputError for a uniform user model.
+    Batches are drawn by `seed`. `trainer` has policy, tokenizer, user model and settings, and nothing of it changes, so that
+    users can be fitted on it one after the other; its own pairs play no part. Raises InputError for a uniform user model.
     """
     users = trainer.users
     row = users.generic_row()
@@ -57,7 +57,7 @@ def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart) -> 
     reference = fitter.reference_worth(pairs)
     size = own.micro_batch_size
     for number in range(settings.steps):
-        rng = Random(derive(0, "few pairs", number))
+        rng = Random(derive(seed, "few pairs", number))
         batch = sorted(rng.sample(range(len(pairs)), min(settings.batch_size, len(pairs))))
         gathered = alone.gather([NEW])
         gradient = torch.zeros_like(gathered.values)

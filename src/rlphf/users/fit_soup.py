@@ -12,6 +12,7 @@ from rlphf.seeds import derive
 from rlphf.soup.adapter import check_alike, read_adapter
 from rlphf.soup.merge import check_replaceable, merge, replacing, soup_files, write_soup
 from rlphf.soup.recipe import RECIPE, Recipe, make_recipe
+from rlphf.soup.wanted import merging
 from rlphf.tracking.record import step
 from rlphf.users.weights import DRAWS, asked, described, fit, recipe_weights
 
@@ -46,7 +47,7 @@ def read_choices(path: Path) -> list[dict[str, str]]:
 def recipe_of(experiment: Experiment, models: Path, weights: dict[str, float]) -> Recipe:
     """Return the recipe of a person's soup of the policies in the seed's folder `models`, by {preference: weight}."""
     paths = {name: Path(os.path.relpath(models), "ppo", name, "adapter").as_posix() for name in weights}
-    return make_recipe(weights, paths, **experiment.soup.recipe)
+    return make_recipe(weights, paths, **merging(experiment))
 
 
 def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: Path) -> None:
@@ -72,7 +73,7 @@ def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: 
     inputs |= {f"ppo/{name}": Path(path) for name, path in everything.paths.items()}
     params = {"soup": experiment.soup.model_dump(mode="json"), "prior": experiment.cold_start.prior}
     with step("fit soup", out, experiment, params, inputs) as run:
-        posterior = fit(differences(choices, rewards, backbone), names, experiment.cold_start.prior)
+        posterior = fit(differences(choices, rewards, backbone, experiment.reward.max_length), names, experiment.cold_start.prior)
         draws = posterior.draws(DRAWS, derive(experiment.seed, "fit soup"))
         known, named = described(posterior, draws), asked(posterior, draws)
         soup = merge(recipe_of(experiment, models, recipe_weights(posterior, draws)), policies)

@@ -16,6 +16,7 @@ from rlphf.preferences import members, preference
 from rlphf.seeds import derive
 from rlphf.soup.adapter import Adapter, read_adapter
 from rlphf.soup.merge import merge, write_soup
+from rlphf.soup.wanted import combination_weights
 from rlphf.testbed.users import USERS
 from rlphf.tracking.record import step
 from rlphf.train.user_files import write_margins
@@ -44,15 +45,16 @@ class Wanted:
         return " ".join(preference(name).prompt for name in self.asked)
 
 
-def declared(kind: str, preferences: Sequence[str]) -> Wanted:
-    """Return the soup of a user who names a combination, such as "P1A-P2B-P3A": even weights, as in the paper.
+def declared(kind: str, experiment: Experiment) -> Wanted:
+    """Return the soup of a user who names a combination, such as "P1A-P2B-P3A": the combination's own (`soup.wanted`).
 
-    Raises InputError for what is no combination of the `preferences`.
+    Raises InputError for what is no combination of the experiment's preferences.
     """
-    ids = members(kind)
+    ids, preferences = members(kind), experiment.shared_preferences
     if missing := [name for name in ids if name not in preferences]:
         raise InputError(f"kind {kind!r}: {missing[0]} is not among preferences, so it has no policy; add it")
-    return Wanted(dict.fromkeys(ids, 1 / len(ids)), ids, np.array([(name in ids) / len(ids) for name in preferences]))
+    weights = combination_weights(experiment, kind)
+    return Wanted(weights, ids, np.array([weights.get(name, 0.0) for name in preferences]))
 
 
 def inferred(found: Floats, preferences: Sequence[str], prior: float, seed: int) -> Wanted:
@@ -108,7 +110,7 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
         people = read_parquet(users, USERS).to_pylist()
         rows = read_parquet(pairs, PAIRS).to_pylist()
         wanted: dict[str, dict[int, Wanted]] = {
-            DECLARED: {row["id"]: declared(row["kind"], names) for row in people},
+            DECLARED: {row["id"]: declared(row["kind"], experiment) for row in people},
             INFERRED: {},
         }
         most = experiment.user_evaluation.inferred_from
@@ -118,7 +120,7 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
         }
         held = [row for row in rows if row["split"] == experiment.evaluation.split]
         known = [row for found in own.values() for row in found]
-        scored = differences(known + held, rewards, backbone)
+        scored = differences(known + held, rewards, backbone, experiment.reward.max_length)
         of_held = scored[len(known) :]
         start = 0
         for user, found in own.items():

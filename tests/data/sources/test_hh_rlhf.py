@@ -55,6 +55,9 @@ def test_pairs_speak_for_the_objective_then_the_configured_then_the_named_kind_o
     assert [pair.preference for pair in read(write("harmless-base.jsonl", [row, relabelled]), None)] == ["harmless", "helpful"]
     assert [pair.preference for pair in read(write("harmless-base.jsonl", [row, relabelled]), "mine")] == ["mine", "helpful"]
     assert [pair.preference for pair in read(write("train.jsonl", [row]), None)] == ["general"]
+    files = [write(f"hub/{kind}/train.jsonl", [row]) for kind in ("harmless-base", "helpful-base")]
+    assert [pair.preference for file in files for pair in read(file, None)] == ["harmless", "helpful"]
+    assert [pair.preference for pair in read(files[0].parent.parent, None)] == ["harmless", "helpful"]
 
 
 @pytest.mark.parametrize(

@@ -31,12 +31,13 @@ def split(chosen: str, rejected: str) -> tuple[str, str, str] | None:
 def read(path: Path, preference: str | None) -> Iterator[Raw]:
     """Yield the pairs of a file, or of every file of a folder.
 
-    A pair speaks for the record's `objective`, else for `preference`, else for the kind of user that the file is named after
-    (harmless-..., helpful-...), else for nobody in particular. `data_subset` says where a relabelled pair was found and not
-    what it was chosen for: 4 of 10 harmless ones were turned round.
+    A pair speaks for the record's `objective`, else for `preference`, else for the kind of user that the file, or else its
+    folder, is named after (harmless-..., helpful-...), else for nobody in particular. `data_subset` says where a relabelled pair
+    was found and not what it was chosen for: 4 of 10 harmless ones were turned round.
     """
     for file in files(path):
-        named = preference or next((kind for kind in _KINDS if stem(file).startswith(kind)), GENERAL)
+        names = (stem(file), file.absolute().parent.name)
+        named = preference or next((kind for name in names for kind in _KINDS if name.startswith(kind)), GENERAL)
 
         def make(place: Place, record: dict[str, Any], named: str = named) -> Raw:
             speaks_for = text(record, "objective", blank=False) if "objective" in record else named

@@ -41,10 +41,13 @@ def readable(path: Path) -> bool:
 
 
 def files(path: Path) -> list[Path]:
-    """Return the readable files of a folder in the order of their names, or the file itself; InputError if there is none."""
+    """Return the readable files of a folder in the order of their names, or the file itself; InputError if there is none.
+
+    Of a folder that has none itself, those of the folders in it.
+    """
     if path.is_file():
         return [path]
-    found = sorted(p for p in path.glob("*") if readable(p))
+    found = sorted(p for p in path.glob("*") if readable(p)) or sorted(p for p in path.glob("*/*") if readable(p))
     if not found:
         raise InputError(f"{path}: no such file, nor a folder of {', '.join(SUFFIXES)} files (each maybe .gz)")
     return found

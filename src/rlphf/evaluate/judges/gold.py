@@ -47,7 +47,7 @@ def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: 
 
     As the first judge it scores all responses of all methods, and those of single policies beside the backbone.
     """
-    from rlphf.train.reward import encode_texts, load_reward_model, score
+    from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
 
     experiment = load(config)
     inputs = named(prompts, responses) | {"backbone": backbone, "reward": reward}
@@ -59,7 +59,8 @@ def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: 
         else:
             wanted = asked(*read_inputs(prompts, responses), compared(experiment), experiment.combinations)
         model, tokenizer = load_reward_model(backbone, reward)
-        texts = encode_texts(tokenizer, [question for _, _, question in wanted], [row["response"] for row, _, _ in wanted])
+        said, limit = [row["response"] for row, _, _ in wanted], text_limit(model, experiment.reward.max_length)
+        texts = encode_texts(tokenizer, [question for _, _, question in wanted], said, limit)
         scores = score(model, texts, tokenizer.pad_token_id)
         keys = ("prompt_id", "method", "combination", "sample")
         rows = [
