@@ -137,3 +137,27 @@ def test_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(["--version"])
     assert capsys.readouterr().out == f"rlphf {__version__}\n"
+
+
+def test_where_nobody_reads_what_is_printed_a_command_ends_quietly(tmp_path):
+    """As before `| head -0`: the reader has left before the first line."""
+    (tmp_path / ".workflow.json").write_text('{"status": "finished"}')
+    listing = ["gc", "--results", str(tmp_path)]
+    # What is printed is written at once, or at the end.
+    for arguments, at_once in ((listing, "1"), (listing, ""), (["gc", "--help"], "")):
+        environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PYTHONUNBUFFERED": at_once}
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "rlphf.cli", *arguments]
+        done = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_another_pipe_that_breaks_is_an_error(monkeypatch):
+    def broken(_):
+        raise BrokenPipeError("a worker's")
+
+    monkeypatch.setattr("rlphf.cli._run", broken)
+    with pytest.raises(BrokenPipeError, match="a worker's"):
+        main(["gc"])

@@ -340,3 +340,11 @@ def test_endless_aliases_tags_and_keys_named_twice_are_not_read(tmp_path, text):
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(InputError, match="in what it names|not read|named twice"):
         load(tmp_path / "mine.yaml")
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "https://secret@host", "postgresql://me:se?cret#@host/runs"])
+def test_a_tracking_address_holds_no_password(uri):
+    with pytest.raises(InputError, match="tracking.uri: .*MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD") as refused:
+        parse({"experiment": "x", "tracking": {"uri": uri}})
+    assert "cret" not in str(refused.value)
+    assert all(parse({"experiment": "x", "tracking": {"uri": kept}}) for kept in ("http://host/a@b", "sqlite:////a@b.db", "runs"))

@@ -103,6 +103,7 @@ def test_digest_of_a_folder_is_that_of_names_and_contents_without_hidden_files(t
     first = sha256(tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     (tmp_path / "two" / ".hidden").write_text("3")
+    write_text(tmp_path / "two" / "sub" / ".git" / "index", "4")
     assert sha256(tmp_path / "two") == first
     (tmp_path / "two" / "sub" / "b").rename(tmp_path / "two" / "b")
     assert sha256(tmp_path / "two") != first

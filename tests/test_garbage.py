@@ -96,11 +96,16 @@ def test_a_seed_goes_when_it_is_named_and_no_other(results) -> None:
     assert (results / "seed-1103" / "ppo" / "P1A" / "adapter").exists()
 
 
-def test_a_link_is_not_followed(results, tmp_path: Path) -> None:
-    write_text(tmp_path / "elsewhere" / ".kept.abcdefgh", "mine")
+def test_a_link_is_not_followed(results, tmp_path: Path, capsys) -> None:
+    kept = tmp_path / "elsewhere" / ".rlphf-kept.abcdefgh"
+    write_text(kept, "mine" * 10**6)
     (results / "seed-7" / "linked").symlink_to(tmp_path / "elsewhere")
-    gc_step(results, delete=True)
-    assert (tmp_path / "elsewhere" / ".kept.abcdefgh").exists()
+    (results / "seed-1103" / ".rlphf-soups.abcdefgh").symlink_to(tmp_path / "elsewhere")
+    (results / "seed-8").symlink_to(tmp_path / "elsewhere")
+    gc_step(results, ["8"], delete=True)
+    assert capsys.readouterr().out.splitlines()[-1] == "       0.0 MB in 4 places removed"
+    assert kept.exists() and (results / "seed-7" / "linked").is_symlink()
+    assert not any(os.path.lexists(results / name) for name in ("seed-8", "seed-1103/.rlphf-soups.abcdefgh"))
 
 
 def test_while_something_is_at_work_nothing_is_removed(results, littered) -> None:
@@ -116,10 +121,10 @@ def test_while_something_is_at_work_nothing_is_removed(results, littered) -> Non
 
 
 def test_a_folder_that_is_no_experiments_is_refused_in_one_line(tmp_path: Path, capsys) -> None:
-    write_json(tmp_path / ".data.abcdefgh", {})
+    write_json(tmp_path / ".rlphf-data.abcdefgh", {})
     assert main(["gc", "--results", str(tmp_path), "--delete"]) == 2
     assert capsys.readouterr().err == f"rlphf: error: {tmp_path}: is no experiment's folder; give one such as results/demo\n"
-    assert (tmp_path / ".data.abcdefgh").exists()
+    assert (tmp_path / ".rlphf-data.abcdefgh").exists()
 
 
 def test_temporary_names_are_those_that_files_are_written_under(tmp_path: Path) -> None:
@@ -127,5 +132,14 @@ def test_temporary_names_are_those_that_files_are_written_under(tmp_path: Path) 
 
     with atomic_file(tmp_path / "a.parquet") as one, atomic_folder(tmp_path / "b") as other:
         assert TEMPORARY.fullmatch(one.name) and TEMPORARY.fullmatch(other.name)
-    for kept in (".sync.json", ".sync.lock", ".tracking.log", ".workflow.json", ".snakemake_timestamp", ".earlier", "adapter"):
+    for kept in (
+        ".notes.markdown",
+        ".sync.json",
+        ".sync.lock",
+        ".tracking.log",
+        ".workflow.json",
+        ".snakemake_timestamp",
+        ".earlier",
+        "adapter",
+    ):
         assert not TEMPORARY.fullmatch(kept)

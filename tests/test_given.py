@@ -11,8 +11,10 @@ KINDS = ("simulated", "reward_model")
 
 
 def test_a_folder_is_its_files_but_for_hidden_ones(tmp_path):
-    for name in ("b.json", "a/c.json", ".hidden"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    # The folder itself may lie in a hidden one.
+    tmp_path = tmp_path / ".raw"
+    for name in ("b.json", "a/c.json", ".hidden", ".git/index", "a/.cache/d/e.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{}")
     assert files_of(str(tmp_path)) == [f"{tmp_path}/a/c.json", f"{tmp_path}/b.json"]
     assert files_of(f"{tmp_path}/b.json") == [f"{tmp_path}/b.json"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlphf.limits import GRANTED, HANDED_ON, SNAKEMAKE, hand_on_grant, lacking, may_take
+from rlphf.limits import GRANTED, HANDED_ON, SNAKEMAKE, hand_on_grant, lacking, may_take, threads
 
 SOURCE = Path(__file__).parent.parent / "src"
 # A command that does what it is told, beside those of the command line.
@@ -136,3 +136,9 @@ def test_a_full_gpu_is_told_apart() -> None:
     assert (lacking(OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 600) or "").startswith(
         "needs more memory than the GPU"
     )
+
+
+@pytest.mark.parametrize(("given", "found"), [("4,1", 4), (" 3 ", 3), ("", 0), ("many", 0), ("-2", 0), ("0", 0), ("9" * 5000, 0)])
+def test_threads_are_the_first_number_or_one_per_core(given: str, found: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert threads() == (found or os.cpu_count())

@@ -5,6 +5,7 @@ Snakemake's rules call these commands, so each job is a line that a person can p
 
 import argparse
 import os
+import select
 import sys
 import time
 from importlib import import_module
@@ -16,8 +17,8 @@ from rlphf.errors import InputError
 from rlphf.limits import NOT_ENOUGH, lacking, limit_memory, may_take
 from rlphf.processes import PATIENCE, is_first, keep_to_one_gpu, launch
 
-# Exit status after input that a person has to correct.
-REFUSED = 2
+# Exit status after input that a person has to correct, and where nobody reads what a command prints any more.
+REFUSED, UNHEARD = 2, 1
 
 _KINDS: dict[str, dict] = {
     "path": {"type": Path},
@@ -58,18 +59,35 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command of `arguments`, or of the process's own; return 0, 2 after one line about input that a person has to
-    correct, or 3 for lack of memory or disk.
+    correct, 3 for lack of memory or disk, or 1, quietly, where the reader of a pipe has left.
 
     The process's own ends at once for that lack: what libraries do as a process ends would fail for it, too.
     """
-    if arguments is not None:
-        return _run(arguments)
-    status = _run(sys.argv[1:])
-    if status == NOT_ENOUGH:
-        sys.stdout.flush()
+    try:
+        try:
+            status = _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _is_unheard():
+            raise
+        # Python flushes what is left as it ends, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNHEARD
+    if status == NOT_ENOUGH and arguments is None:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _is_unheard() -> bool:
+    """Whether standard output is a pipe that nobody reads any more; a step may have lost another one, which is an error."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return False
 
 
 def _run(given: list[str]) -> int:

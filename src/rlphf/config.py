@@ -243,6 +243,23 @@ class Experiment(Section):
         """The preferences that are the paper's: those that the testbed's users know."""
         return [name for name in self.preferences if name not in self.own_preferences]
 
+    @property
+    def users_alone(self) -> bool:
+        """Whether nothing but users is in it: a published model does not write the testbed's language, which preferences need."""
+        raw = self.user_data.source != "testbed"
+        return raw and self.prompts.source == "testbed" and self.backbone.source in ("hub", "package")
+
+    @property
+    def users_judged(self) -> bool:
+        """Whether the oracle scores what users were answered: it knows the tastes of the testbed's, and of no others."""
+        return bool(self.user_evaluation.methods) and self.user_data.source == "testbed"
+
+    @property
+    def users_cold_started(self) -> bool:
+        """Whether new users are fitted by few pairs each, which the two methods do that can."""
+        both = {"pdpo_individual", "psoups_inferred"} <= set(self.user_evaluation.methods)
+        return self.users_judged and self.population.unseen > 0 and both
+
 
 def parse(raw: Any, where: str = "config") -> Experiment:
     """Validate a mapping, and declare its own preferences; raise InputError naming the key, what is wrong and the file."""

@@ -14,6 +14,8 @@ import yaml
 
 from rlphf.errors import InputError
 
+# How the name begins of what is not whole yet; `rlphf gc` knows by it what killed writers left.
+UNFINISHED = ".rlphf-"
 LARGEST_YAML, MOST_NODES = 2**20, 10**5
 # The model card of a folder (`rlphf.cards`), as the hub calls it.
 CARD = "README.md"
@@ -27,7 +29,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`; rename it to `path` on success, remove it on failure."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -46,7 +48,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it takes the place of `path` as a whole."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}."))
     try:
         yield temporary
         umask = os.umask(0)
@@ -70,12 +72,18 @@ def check_space(folder: Path | str, size: float, what: str) -> None:
         )
 
 
+def visible(folder: Path | str) -> list[Path]:
+    """Return the files of a folder, sorted, but for hidden ones and those of hidden folders in it."""
+    folder = Path(folder)
+    found = (path for path in folder.rglob("*") if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in found if path.is_file())
+
+
 def sha256(path: Path | str) -> str:
     """Return the SHA-256 of a file, or of a folder's files (names and contents, hidden files left out)."""
     path = Path(path)
     if path.is_dir():
-        members = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        return digest([[p.relative_to(path).as_posix(), sha256(p)] for p in members])
+        return digest([[p.relative_to(path).as_posix(), sha256(p)] for p in visible(path)])
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

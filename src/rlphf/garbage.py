@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rlphf.errors import InputError
+from rlphf.files import UNFINISHED
 from rlphf.tracking.entries import entries, read_or_empty, settled
 from rlphf.tracking.record import RECORD, WORKFLOW
 
 CHECKPOINTS = "checkpoints"
-# How `files.atomic_file` and `atomic_folder` call what is not whole yet: a dot, the name, and eight characters of tempfile's.
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+# How `files.atomic_file` and `atomic_folder` call what is not whole yet, and the folders in which figures and soups wait: with
+# eight characters of tempfile's at the end.
+TEMPORARY = re.compile(rf"({re.escape(UNFINISHED)}.+|\.(figures|soup))\.[a-z0-9_]{{8}}")
 
 
 def gc_step(results: Path, seeds: Sequence[str] | None = None, delete: bool = False) -> None:
@@ -35,7 +37,7 @@ def gc_step(results: Path, seeds: Sequence[str] | None = None, delete: bool = Fa
         total += size
         print(f"{size:10.1f} MB  {path}  ({why})")
         if delete:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if _is_folder(path) else path.unlink()
     done = "removed" if delete else "can be removed, by --delete" if found else "found"
     print(f"{total:10.1f} MB in {len(found)} places {done}")
 
@@ -59,7 +61,7 @@ def garbage(results: Path) -> Iterator[tuple[Path, str]]:
         for path in sorted(waiting.pop().iterdir()):
             if TEMPORARY.fullmatch(path.name):
                 yield path, "not whole: its writer was killed"
-            elif path.is_symlink() or not path.is_dir():
+            elif not _is_folder(path):
                 continue
             elif path.name == CHECKPOINTS and read_or_empty(path.parent / RECORD).get("status") == "finished":
                 yield path, "the step has finished"
@@ -76,6 +78,11 @@ def named(results: Path, seeds: Sequence[str]) -> list[Path]:
 
 
 def bytes_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
+    """Return the bytes of a file, or of all files of a folder; of a link, its own."""
+    files = path.rglob("*") if _is_folder(path) else [path]
+    return sum(file.lstat().st_size for file in files if not _is_folder(file))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder and no link to one: what a link points to lies elsewhere and stays."""
+    return path.is_dir() and not path.is_symlink()

@@ -4,15 +4,15 @@ from pathlib import Path
 
 from rlphf.config import Experiment
 from rlphf.errors import InputError
+from rlphf.files import visible
 
 
 def files_of(path: str) -> list[str]:
-    """Return the files of raw data, hidden ones left out; `path` itself for a file.
+    """Return the files of raw data, hidden ones and hidden folders left out; `path` itself for a file.
 
     A workflow reads these and not the folder: a folder's time does not tell that a file in it has changed.
     """
-    inside = [str(file) for file in sorted(Path(path).rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    return inside or [path]
+    return [str(file) for file in visible(path)] or [path]
 
 
 def check_files(experiment: Experiment) -> None:

@@ -68,10 +68,16 @@ def limit_memory(megabytes: int) -> None:
         return
     # pyarrow's own allocator sets a GiB aside from the start, which would count.
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    size = (megabytes + STACKS * threads) * 2**20
+    size = (megabytes + STACKS * threads()) * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (size if most == resource.RLIM_INFINITY else min(size, most), most))
+
+
+def threads() -> int:
+    """Return how many threads a library starts: the first number of OMP_NUM_THREADS, or one per core if that is none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    wanted = int(first) if first.isdecimal() and len(first) < 6 else 0
+    return wanted or os.cpu_count() or 1
 
 
 def lacking(error: BaseException, megabytes: int) -> str | None:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rlphf.soup.recipe import SPARSE
+from rlphf.tracking.address import checked
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -336,7 +337,7 @@ class Mistakes(Section):
 class Tracking(Section):
     """Where runs are sent; each step's record lies beside its outputs in any case."""
 
-    uri: str = Field(
+    uri: Annotated[str, AfterValidator(checked)] = Field(
         "sqlite:///mlflow.db", description="MLflow's tracking address, where the variable MLFLOW_TRACKING_URI names none."
     )
     enabled: bool = Field(True, description="false keeps the records on disk only.")

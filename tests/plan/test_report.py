@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from transformers import LlamaConfig
+from transformers import Gemma3Config, Gemma3TextConfig, GPT2Config, LlamaConfig, MambaConfig, T5Config, ViTConfig
 
 from rlphf.cli import main
 
@@ -69,6 +69,36 @@ def test_a_file_that_is_no_configuration_is_one_line(tmp_path: Path, capsys: pyt
         assert main(["plan", "--config", BASE, "--model-config", str(tmp_path / "config.json"), "--gpu-gb", "8"]) == 2
         said = capsys.readouterr().err
         assert said.startswith("rlphf: error: --model-config: ") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (T5Config(), "Unrecognized configuration class"),
+        (ViTConfig(), "Unrecognized configuration class"),
+        (MambaConfig(num_hidden_layers=1), "no attribute 'num_attention_heads'"),
+        (GPT2Config(n_layer=1), "its layers have no linear modules"),
+        (LlamaConfig(num_hidden_layers=-1), "its layers have no linear modules"),
+        (LlamaConfig(num_hidden_layers=1, vocab_size=-5), "negative"),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_a_model_that_no_plan_can_be_made_for_is_one_line(config, reason: str, tmp_path: Path, capsys) -> None:
+    config.save_pretrained(tmp_path)
+    assert main(["plan", "--config", BASE, "--model-config", str(tmp_path), "--gpu-gb", "8"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"rlphf: error: --model-config: {tmp_path}: no plan can be made for it; name a causal language model")
+    assert reason in said and said.count("\n") == 1
+
+
+def test_of_a_model_that_also_sees_the_part_for_texts_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    text = Gemma3TextConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, vocab_size=500)
+    said = []
+    for name, config in (("text", text), ("both", Gemma3Config(text_config=text))):
+        config.save_pretrained(tmp_path / name)
+        assert main(["plan", "--config", BASE, "--model-config", str(tmp_path / name), "--gpu-gb", "80"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
 
 
 def test_a_backbone_in_a_folder_is_planned_from_its_configuration_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -39,10 +39,43 @@ def test_every_step_with_a_model_is_there(shape: Shape) -> None:
     assert "ppo pmorl" not in [one.step for one in needs(experiment(evaluation={"methods": ["vb"]}), shape, GPU)]
 
 
-def test_an_experiment_about_users_of_raw_data_is_its_models_and_answers(shape: Shape) -> None:
-    raw = {"source": "tldr", "path": "raw/tldr"}
-    chosen = experiment(user_data=raw, user_evaluation={"methods": ["sft", "dpo"]}, ppo={"lora": {"targets": ["not_there"]}})
-    assert [one.step for one in needs(chosen, shape, GPU)] == ["backbone", "users dpo", "users answer"]
+def test_an_experiment_about_users_alone_is_its_models_and_answers(shape: Shape) -> None:
+    users = {"user_data": {"source": "tldr", "path": "raw/tldr"}, "user_evaluation": {"methods": ["sft", "dpo"]}}
+    lora = {"lora": {"targets": ["not_there"]}}
+    alone = experiment(**users, backbone={"source": "hub", "name": "some/model"}, ppo=lora)
+    assert alone.users_alone
+    assert [one.step for one in needs(alone, shape, GPU)] == ["backbone", "users dpo", "users answer"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        # A backbone that may know the testbed's language, and a published one that is asked real questions.
+        {"backbone": {"source": "path", "name": "some/model"}},
+        {
+            "backbone": {"source": "hub", "name": "some/model"},
+            "prompts": {"source": "questions"},
+            "annotator": {"kind": "reward_model", "model": "some/annotator"},
+            "evaluation": {"judges": ["gold"]},
+        },
+    ],
+)
+def test_users_of_raw_data_beside_preferences_leave_these_in(shape: Shape, more: dict[str, Any]) -> None:
+    users = {"user_data": {"source": "tldr", "path": "raw/tldr"}, "user_evaluation": {"methods": ["sft", "dpo"]}}
+    steps = [one.step for one in needs(experiment(**users, **more), shape, GPU)]
+    assert {"rollouts", "reward per preference", "ppo per preference", "generate", "users dpo"} <= set(steps)
+
+
+@pytest.mark.parametrize("place", [GPU, CPU])
+def test_reward_models_score_where_they_are_trained(shape: Shape, place: Place) -> None:
+    scored = {"annotator": {"kind": "reward_model", "model": "some/annotator"}, "evaluation": EVERYTHING}
+    chosen = experiment(**scored)
+    for step in ("judge gold", "annotate"):
+        found = need(chosen, shape, place, step)
+        assert found.on_gpu == place.on_gpu
+        # Its weights are float32's on a GPU, too.
+        assert found.weights > 4 * shape.parameters and found.activations > 0
+    assert "annotate" not in [one.step for one in needs(experiment(evaluation=EVERYTHING), shape, place)]
 
 
 @pytest.mark.parametrize(

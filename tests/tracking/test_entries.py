@@ -55,6 +55,15 @@ def test_a_record_takes_no_file_along_from_outside_of_the_results(tmp_path, name
     assert [path.name for path, _ in artifacts(entry, record, "finished")] == ["record.json", "kept.txt"]
 
 
+def test_what_is_hidden_in_a_folder_is_not_taken_along(tmp_path):
+    record = {**RECORD, "artifacts": ["tables"]}
+    entry = put(tmp_path / "results", json.dumps(record))
+    for name in ("kept.csv", ".hidden", ".ipynb_checkpoints/old.csv"):
+        (entry.home / "tables" / name).parent.mkdir(parents=True, exist_ok=True)
+        (entry.home / "tables" / name).write_text("1")
+    assert [path.name for path, _ in artifacts(entry, record, "finished")] == ["record.json", "kept.csv"]
+
+
 @pytest.mark.parametrize(
     "line",
     ["[" * 100_000, "[]", "null", '{"step": 1}', f'{{"step": 1, "time": 1, "metrics": {{"a": {10**400}}}}}']

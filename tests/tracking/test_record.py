@@ -10,8 +10,8 @@ import pytest
 from rlphf.config import Experiment, config_hash
 from rlphf.errors import InputError
 from rlphf.files import sha256, write_text
-from rlphf.tracking.provenance import is_alive, process_start
-from rlphf.tracking.record import EARLIER, METRICS, RECORD, SAMPLES, read_metrics, step
+from rlphf.tracking.provenance import described, is_alive, process_start
+from rlphf.tracking.record import EARLIER, METRICS, RECORD, SAMPLES, SENT, read_metrics, step
 from rlphf.tracking.steps import end_workflow, start_workflow
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -312,3 +312,25 @@ def test_records_need_no_heavy_import() -> None:
     loaded = set(python(code).communicate()[0].split())
     assert "rlphf.tracking.record" in loaded
     assert not loaded & {"mlflow", "torch", "transformers", "pyarrow", "numpy", "pydantic", "pandas"}
+
+
+@pytest.mark.parametrize("left", [None, "{", "[]"])
+def test_without_a_readable_record_everything_begins_anew(left: str | None) -> None:
+    for text in ("first", "second"):
+        with step("ppo", "out") as run:
+            run.log({"kl": 1})
+            run.log_samples([{"response": text}])
+        if text == "first":
+            Path("out", SENT).write_text("{}")
+            Path("out", RECORD).unlink()
+            if left is not None:
+                Path("out", RECORD).write_text(left)
+    assert [json.loads(line)["response"] for line in Path("out", SAMPLES).read_text().splitlines()] == ["second"]
+    assert steps_of(Path("out")) == [0] and not Path("out", SENT).exists()
+
+
+def test_the_bytes_of_an_input_are_those_of_its_digest() -> None:
+    write_text("raw/a.json", "{}")
+    before = described(Path("raw"))
+    write_text("raw/.git/index", "hidden")
+    assert described(Path("raw")) == before == {"sha256": sha256("raw"), "bytes": 2}

@@ -519,3 +519,34 @@ def test_the_commands_start_end_and_send(capsys: pytest.CaptureFixture, monkeypa
     for given in (None, Path("config.yaml")):
         sync_step(given, RESULTS)
         assert "cannot be reached" in capsys.readouterr().out
+
+
+def test_what_is_said_holds_no_password_of_the_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    ppo("P1A")
+
+    def away(self: Store, uri: str, experiment: str) -> None:
+        raise ConnectionError(f"API request to {uri}/api/2.0 failed: {uri}\nis away")
+
+    monkeypatch.setattr(Store, "__init__", away)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    sync_step(None, RESULTS)
+    said = capsys.readouterr().out
+    assert "ConnectionError: API request to http://127.0.0.1:9/api/2.0 failed: http://127.0.0.1:9 is away" in said
+    assert "secret" not in said
+    # A password is not cut in two, either, where a text is too long.
+    assert "cret" not in syncing._line(ValueError("x" * 280 + " http://me:secret@host"))
+
+
+def test_what_was_switched_off_at_the_last_start_is_not_sent(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    ppo("P1A")
+    start_workflow(RESULTS, "demo", "abc", params={"tracking": {"uri": URI, "enabled": False}})
+    end_workflow(RESULTS, "finished")
+    for variable in (None, URI):
+        if variable:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+        assert main(["track", "sync", "--results", str(RESULTS)]) == 0
+        assert capsys.readouterr().out == f"tracking: switched off at the last start of {RESULTS}; the records stay on disk\n"
+    assert not statuses() and not list(RESULTS.rglob(SENT))
+    start_workflow(RESULTS, "demo", "abc", params={"tracking": {"uri": URI, "enabled": True}})
+    sync_step(None, RESULTS)
+    assert "ppo P1A" in statuses()

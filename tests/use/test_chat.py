@@ -242,6 +242,23 @@ def test_the_command_reads_a_pipe(seed_folder, monkeypatch, capsys):
     assert said[0] == said[1] != said[2]
 
 
+def test_bytes_that_are_no_text_are_asked_all_the_same(seed_folder, monkeypatch, capsys):
+    piped = io.TextIOWrapper(io.BytesIO(b"Tell me\xff about \xe2\x82 honey.\n"), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdin", piped)
+    assert main(["chat", "--results", str(seed_folder), "--max-new-tokens", "3"]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 1 and shown.err == ""
+
+
+def test_halves_of_characters_are_left_out(served, asked, monkeypatch):
+    chat, out = remembering(served, 0), io.StringIO()
+    talk(chat, io.StringIO("One\udcff?\n\udcff \n"), out, io.StringIO())
+    lines = iter(["Two\ud800?", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    converse(chat, out, io.StringIO())
+    assert asked == [(wanted("One?"),), (wanted("Two?"),)]
+
+
 def test_a_terminal_is_talked_to_and_ctrl_c_stops_one_answer(seed_folder):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

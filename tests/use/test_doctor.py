@@ -161,3 +161,31 @@ def test_nothing_heavier_than_torch_is_imported(workplace):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_address_or_a_port_that_speaks_no_http_is_one_line(monkeypatch):
+    for uri in ("http://head:5000x", "http://[::1", "http://127.0.0.1:99999"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        found = tracking(address("sqlite:///mlflow.db"))
+        assert found.status == "warn" and f"{uri} does not answer (" in found.what
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"SSH-2.0-\x1b[2Jserver\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        found = tracking(address(f"http://127.0.0.1:{server.getsockname()[1]}"))
+    assert found.status == "warn" and found.what.endswith("does not answer (SSH-2.0- [2Jserver)")
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://me:secret@127.0.0.1:9", "http://me:secret@nowhere.invalid", "postgresql://me:secret@a/b"]
+)
+def test_a_password_of_the_environment_is_not_said(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    found = tracking(address("sqlite:///mlflow.db"))
+    assert uri.replace("me:secret@", "") in found.what and "secret" not in found.what + found.advice

@@ -92,8 +92,20 @@ def test_a_backbone_of_the_hub_is_named_by_the_card(folder, hub):
 
 def test_a_backbone_is_sent_as_it_is(tmp_path, hub):
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    assert push(tmp_path / "model") == 0 and hub[-1][2] == {"config.json": b"{}"}
+    names = ["config.json", "model.safetensors", "tokenizer.json"]
+    for name in names:
+        (tmp_path / "model" / name).write_text("{}")
+    assert push(tmp_path / "model") == 0 and hub[-1][2] == dict.fromkeys(names, b"{}")
+
+
+@pytest.mark.parametrize("lacking", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_with_some_configuration_is_no_backbone(tmp_path, hub, capsys, lacking):
+    (tmp_path / "sub").mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "notes.md"):
+        (tmp_path / "sub" / name if name == lacking else tmp_path / name).write_text("{}")
+    wanted = "name the folder that has adapter_config.json, or config.json with *.safetensors and a tokenizer"
+    assert refused(tmp_path, capsys) == f"rlphf: error: {tmp_path}: holds no adapter and no backbone; {wanted}\n"
+    assert hub == []
 
 
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -5,9 +5,33 @@ import re
 
 import pytest
 
-from rlphf.evaluate.schemas import SCHEMAS
+from rlphf.config import load_layers, save
+from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
+from rlphf.files import write_json
 
 pytestmark = pytest.mark.workflow
+
+
+def test_an_experiment_about_users_alone_has_a_report_of_what_it_made(pretended, snakemake, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw.yaml").write_text(f"user_data: {{path: {tmp_path / 'raw'}}}\n")
+    personas = ("--configfile", "config/experiments/personas.yaml", str(tmp_path / "raw.yaml"))
+    folder = pretended(*personas)
+    results = folder / "results" / "personas"
+    layers = [
+        folder / "config" / "config.yaml",
+        *(folder / path if "experiments" in path else tmp_path / "raw.yaml" for path in personas[1:]),
+    ]
+    save(load_layers(layers), results / "seed-1103" / "config.yaml")
+    write_json(results / "tables" / "users" / "record.json", {"versions": {"torch": "1.2.3+of-users"}, "outputs": {}})
+    done = snakemake(folder, *personas, "--report", str(tmp_path / "report.html"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    described = re.sub(r"<[^>]+>", "", listed(text, "workflow-desc"))
+    assert "methods that serve" in described and "1.2.3+of-users" in described and "pdpo_both" in described
+    # Nothing that it has not: no answers to read, no summary.
+    assert not any(word in described for word in ("explorer.html", "users.html", "Main results", "System Message"))
+    assert {f"results/personas/tables/{name}.csv" for name in USER_TABLES} <= set(listed(text, "results"))
 
 
 @pytest.fixture(scope="module")

@@ -147,6 +147,24 @@ def test_a_preference_of_ones_own_trains_its_own_models_and_nothing_else(pretend
     assert jobs["mt"] == jobs["soups"] == [""] and not {"backbone", "prompts", "user_pairs", "user_model"} & set(jobs)
 
 
+def test_models_and_pages_that_know_a_preference_by_its_words_are_made_again_for_others(pretended, plan, tmp_path):
+    (tmp_path / "raw").mkdir()
+    # No combination has it, so the judge, and a model of raw pairs, know it by these alone.
+    sources = f"data: {{sources: [{{kind: hh_rlhf, path: {tmp_path / 'raw'}}}], reward_models: [P3E]}}\n"
+    base = OWN + sources + "evaluation: {front: [], gold_raw: [P3E]}\n"
+    (tmp_path / "own.yaml").write_text(base)
+    command = (*CI[:2], str(tmp_path / "own.yaml"))
+    folder = pretended(*command)
+    assert plan(folder, *command) == {}
+    (tmp_path / "own.yaml").write_text(base.replace("name: poetic", "name: lyrical"))
+    assert plan(folder, *command) == {"explorer": [""]}
+    assert plan(folder, "results/ci/users.html", *command)["user_explorer"] == [""]
+    (tmp_path / "own.yaml").write_text(base.replace("as a poet would", "in verse"))
+    assert plan(folder, *command)["reward"] == ["P3E", "gold", "raw-P3E"]
+    jobs = plan(folder, *command, "--rerun-triggers", "params")
+    assert jobs["reward"] == ["P3E", "gold", "raw-P3E"] and jobs["rollouts"] == ["P3E"] and jobs["explorer"] == [""]
+
+
 @pytest.mark.slow
 def test_a_preference_of_ones_own_joins_a_finished_demo(pretended, plan, tmp_path):
     folder = pretended()

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from tests.evaluate.test_user_tables import write_run
 from tests.workflow.conftest import copy_to
 
+from rlphf.config import load
 from rlphf.evaluate.table_files import read_table
+from rlphf.evaluate.user_tables import user_tables, users_measured
 
 pytestmark = pytest.mark.workflow
 
@@ -41,6 +45,33 @@ def test_users_are_served_by_models_of_their_pairs_and_by_soups_of_the_preferenc
 
 def test_without_new_users_there_is_no_cold_start(clean, plan):
     assert "cold_start" not in users(clean, plan, more="population: {unseen: 0}\n")
+
+
+LEFT_OVER = {
+    "population: {unseen: 0}": {"cold_start"},
+    "user_evaluation: {methods: [sft, dpo, pdpo_individual]}": {"cold_start"},
+    "user_data: {source: prism, path: raw}\nuser_evaluation: {methods: [sft]}\nablations: {}": {"cold_start", "judge/oracle"},
+}
+
+
+@pytest.mark.parametrize("change", LEFT_OVER)
+def test_scores_that_an_earlier_configuration_left_are_in_no_table(clean, plan, tmp_path, change):
+    config, seed_folder = write_run(tmp_path)
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | yaml.safe_load(change)))
+    if "prism" in change:
+        (seed_folder / "users" / "pairs").rename(seed_folder / "users" / "raw")
+    experiment, left = load(config), LEFT_OVER[change]
+    found = user_tables(experiment, seed_folder)
+    assert not found["cold_start"] and not any(row["new_user_seconds"] for row in found["users_cost"])
+    assert bool(found["users_scores"]) == bool(found["users_win_rates"]) == ("judge/oracle" not in left)
+    read = users_measured(experiment, seed_folder)
+    assert not {f"users/{name}/scores.parquet" for name in left} & set(read)
+    # The workflow makes just those that are read.
+    (tmp_path / "raw").mkdir()
+    change = change.replace("path: raw", f"path: {tmp_path / 'raw'}").replace("ablations: {}", "")
+    (tmp_path / "change.yaml").write_text(change)
+    jobs = plan(clean, "users", *CI, str(tmp_path / "change.yaml"))
+    assert "cold_start" not in jobs and ("user_scores" in jobs) == ("judge/oracle" not in left)
 
 
 def test_a_variation_of_training_is_one_more_model_and_one_of_the_population_three_and_their_pairs(clean, plan):

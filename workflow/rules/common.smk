@@ -75,8 +75,7 @@ GPU = DEFAULTS["gpu"].value if "gpu" in DEFAULTS else 0
 
 USER_METHODS = EXPERIMENT.user_evaluation.methods
 RAW_USERS = EXPERIMENT.user_data.source != "testbed"
-# A published model does not write the testbed's language, so an experiment of raw users with one is about them alone.
-USERS_ALONE = RAW_USERS and EXPERIMENT.prompts.source == "testbed" and EXPERIMENT.backbone.source in ("hub", "package")
+USERS_ALONE = EXPERIMENT.users_alone
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
 TRAINED_WITH = {"prm": ["prm"], "pooled": ["mt", "dpo.max_prompt", "dpo.max_length"]}
 
@@ -93,7 +92,7 @@ def settings(*names, experiment=EXPERIMENT):
 
 
 def own(field, *names):
-    """Return what a job reads of the experiment's own preferences among `names`; nothing where all are the paper's."""
+    """Return what a job reads of the experiment's own preferences among `names`: a field of each; nothing of the paper's."""
     found = settings("own_preferences")["own_preferences"]
     return {f"own_preferences.{name}.{field}": found[name][field] for name in names if name in found}
 
@@ -191,6 +190,18 @@ def labelled(wildcards):
     return found + (made("data", rules.data.output.pairs)(wildcards) if raw else [])
 
 
+def scored_as(name):
+    """Return what a reward model reads of the experiment's own preferences: it knows those of its pairs by their prompts."""
+    rollouts, raw = learned_from(name, EXPERIMENT)
+    return own("prompt", *rollouts, *raw)
+
+
+def shown_of_own():
+    """Return what an explorer shows of the experiment's own preferences: of all that are declared."""
+    names = EXPERIMENT.own_preferences
+    return own("name", *names) | own("prompt", *names)
+
+
 def kept_apart(wildcards):
     """Return the experiment's own prompts for a reward model of raw pairs, which must not ask them."""
     return made("prompts", rules.prompts.output)(wildcards) if learned_from(wildcards.preference, EXPERIMENT)[1] else []
@@ -232,10 +243,8 @@ def user_results(wildcards=None, seed=EXPERIMENT.seed):
     found = expand(rules.user_answers.output, seed=seed, user_method=USER_METHODS)
     for run, (setting, _) in variations(seed, EXPERIMENT.ablations).items():
         found += expand(rules.user_answers.output, seed=run, user_method=ABLATIONS[setting])
-    if not RAW_USERS:
-        found += expand(rules.user_scores.output, seed=seed)
-        if EXPERIMENT.population.unseen and {"pdpo_individual", "psoups_inferred"} <= set(USER_METHODS):
-            found += expand(rules.cold_start.output, seed=seed)
+    found += expand(rules.user_scores.output, seed=seed) if EXPERIMENT.users_judged else []
+    found += expand(rules.cold_start.output, seed=seed) if EXPERIMENT.users_cold_started else []
     return found
 
 
@@ -272,6 +281,12 @@ wildcard_constraints:
 
 
 onstart:
+    # First of all: jobs of a workflow that is at work here read the configurations that would be written.
+    try:
+        start_step(EXPERIMENT, Path(RESULTS), sorted(workflow.dag_settings.targets) or ["all"], os.getpid())
+    except InputError as error:
+        print(f"rlphf: error: {error}", file=sys.stderr)
+        sys.exit(2)
     for seed in SEEDS:
         own = EXPERIMENT.model_copy(update={"seed": seed})
         save_experiment(own, f"{RESULTS}/seed-{seed}/config.yaml")
@@ -279,7 +294,6 @@ onstart:
             save_experiment(own.making(mistake), f"{RESULTS}/seed-{run}/config.yaml")
         for run, (setting, value) in variations(seed, EXPERIMENT.ablations).items():
             save_experiment(own.varied(setting, value), f"{RESULTS}/seed-{run}/config.yaml")
-    start_step(Path(OWN) / "config.yaml", Path(RESULTS), ["all"], os.getpid())
     if EXPERIMENT.tracking.enabled:
         # One follower sends the records of all steps, so steps neither wait for the tracking server nor race for its store.
         with open(f"{RESULTS}/.tracking.log", "w") as log_file:

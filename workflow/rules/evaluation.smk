@@ -73,7 +73,8 @@ rule gold:
     benchmark:
         f"{SEED}/benchmarks/judge/gold.tsv"
     params:
-        settings=settings("combination_preferences", "evaluation.judges"),
+        settings=settings("combination_preferences", "evaluation.judges")
+        | own("prompt", *COMBINED, *(PREFERENCES if JUDGES[0] == "gold" else [])),
         source=source_digest("judge gold"),
         config=CONFIG,
     shell:
@@ -174,7 +175,8 @@ rule explorer:
         settings=settings(
             *("evaluation.methods", "evaluation.front", "evaluation.front_points", "evaluation.split", "evaluation.judges"),
             *("combination_preferences", "soup.weights", "user_evaluation.methods", "user_data.source"),
-        ),
+        )
+        | shown_of_own(),
         source=source_digest("explorer"),
         results=subpath(output[0], parent=True),
         run=subpath(input.prompts, ancestor=2),

@@ -40,7 +40,8 @@ rule reward:
                 if wildcards.preference in (GOLD, SELECTOR)
                 else []
             ),
-        ),
+        )
+        | scored_as(wildcards.preference),
         source=source_digest("reward train"),
         config=CONFIG,
         prompts=lambda wildcards, input: ["--prompts", str(input.prompts)] if input.prompts else [],

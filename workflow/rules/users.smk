@@ -82,7 +82,7 @@ rule user_soups:
     benchmark:
         f"{SEED}/benchmarks/users/soups.tsv"
     params:
-        settings=settings("soup", "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split")
+        settings=settings("soup", "mistakes", "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split")
         | {"preferences": SHARED},
         source=source_digest("users soups"),
         config=CONFIG,
@@ -155,7 +155,7 @@ rule cold_start:
         f"{SEED}/benchmarks/users/cold_start.tsv"
     params:
         settings=settings(
-            *("cold_start", "soup", "user_evaluation.prompts"),
+            *("cold_start", "soup", "mistakes", "user_evaluation.prompts"),
             *("evaluation.split", "evaluation.samples", "evaluation.decoding"),
         )
         | {"preferences": SHARED},
@@ -212,7 +212,7 @@ rule user_explorer:
     log:
         f"{OWN}/logs/user_explorer.log",
     params:
-        settings=settings("evaluation.split", "user_evaluation.methods", "user_data.source"),
+        settings=settings("evaluation.split", "user_evaluation.methods", "user_data.source") | shown_of_own(),
         source=source_digest("explorer"),
         results=subpath(output[0], parent=True),
         run=OWN,

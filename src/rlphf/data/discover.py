@@ -8,6 +8,7 @@ from rlphf.data.sources.raw import Bad
 from rlphf.data.sources.rows import readable, rows, stem
 from rlphf.data.splits import HUMAN
 from rlphf.errors import InputError
+from rlphf.files import visible
 from rlphf.settings import Source
 
 _PERSONA = {"prompt": "question", "chosen": "answer_matching_behavior", "rejected": "answer_not_matching_behavior"}
@@ -24,7 +25,7 @@ def discover(raw: Path) -> list[Source]:
         raise InputError(f"{raw}: no such folder; name the folder of raw data")
     folders = [p.parent for p in sorted(raw.rglob("outputs")) if p.is_dir() and _is_alpaca_eval(p)]
     sources = [Source(kind="alpaca_eval", path=_relative(folder, raw)) for folder in folders]
-    for file in sorted(p for p in raw.rglob("*") if readable(p)):
+    for file in (p for p in visible(raw) if readable(p)):
         if any(folder / "outputs" in file.parents or file.parent == folder and "annotations" in file.name for folder in folders):
             continue
         source = _source(file, _relative(file, raw), _first(file))

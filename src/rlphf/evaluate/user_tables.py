@@ -22,11 +22,23 @@ from rlphf.users.methods import METHODS
 from rlphf.users.records import ANSWERS, COLD_SCORES, SCORED, TENSORS, USER_SCORES
 
 FOLDER = "users"
+# Folders of scores in it, and what these hold.
+JUDGED, COLD = "judge/oracle", "cold_start"
+SCORES_OF = {JUDGED: USER_SCORES, COLD: COLD_SCORES}
 
 
 def source(experiment: Experiment, folder: Path) -> Path:
     """Return the folder of users and pairs in a run's folder `users`: drawn, or of raw data."""
     return folder / ("pairs" if experiment.user_data.source == "testbed" else "raw")
+
+
+def scores(experiment: Experiment, folder: Path) -> dict[str, Path]:
+    """Return the files of scores that the experiment has, by their folders in a run's folder `users`.
+
+    The configuration says which, and not what lies there: that may be an earlier configuration's.
+    """
+    had = {JUDGED: experiment.users_judged, COLD: experiment.users_cold_started}
+    return {name: folder / name / "scores.parquet" for name in SCORES_OF if had[name]}
 
 
 def told(experiment: Experiment, folder: Path, pairs: list[Row], group_of: Mapping[int, str]) -> dict:
@@ -54,19 +66,21 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
     answered = [
         row for name in methods for row in read_parquet(folder / "answers" / name / "answers.parquet", ANSWERS).to_pylist()
     ]
-    judged = folder / "judge" / "oracle" / "scores.parquet"
-    answers = users.Answers(read_parquet(judged, USER_SCORES).to_pylist(), group_of, methods) if judged.exists() else None
+    scored = {name: read_parquet(path, SCORES_OF[name]).to_pylist() for name, path in scores(experiment, folder).items()}
+    answers = users.Answers(scored[JUDGED], group_of, methods) if JUDGED in scored else None
     found = told(experiment, folder, pairs, group_of)
-    cold = folder / "cold_start" / "scores.parquet"
+    # What was measured of new users before the experiment left them out lies in the folder still.
+    cost = costs(folder, methods, seconds, experiment.shared_preferences)
+    cost = cost if COLD in scored else [row | {"new_user_seconds": None} for row in cost]
     return {
         "users_accuracy": users.accuracies(found, ceilings(pairs), experiment.seed, bootstrap),
         "users_scores": users.scores(answers, bootstrap) if answers else [],
         "users_differences": users.differences(found, answers, bootstrap),
         "users_win_rates": users.win_rates(answers, bootstrap) if answers else [],
         "users_length": users.lengths(answered, people, bootstrap),
-        "users_cost": costs(folder, methods, seconds, experiment.shared_preferences),
+        "users_cost": cost,
         "users_map": learned(folder, methods, people),
-        "cold_start": users.cold_start(read_parquet(cold, COLD_SCORES).to_pylist(), bootstrap) if cold.exists() else [],
+        "cold_start": users.cold_start(scored[COLD], bootstrap) if COLD in scored else [],
         "user_ablations": ablations(experiment, seed_folder, bootstrap),
     }
 
@@ -104,7 +118,7 @@ def users_measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]
         return {}
     found = [source(experiment, folder) / f"{name}.parquet" for name in ("users", "pairs")]
     found += [folder / "answers" / method / f"{name}.parquet" for method in methods for name in ("answers", "scores")]
-    found += [path for name in ("judge/oracle", "cold_start") if (path := folder / name / "scores.parquet").exists()]
+    found += scores(experiment, folder).values()
     found += [path for name in LEARNED if name in methods for path in [folder / "models" / METHODS[name].model / TENSORS]]
     for name in runs(experiment.seed, experiment.ablations):
         found += sorted((seed_folder.parent / f"seed-{name}" / FOLDER).glob("answers/*/scores.parquet"))

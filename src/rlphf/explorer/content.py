@@ -73,9 +73,10 @@ def answers_of(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     return {name: folder / name / "answers.parquet" for name in experiment.user_evaluation.methods}
 
 
-def user_scores_of(seed_folder: Path) -> Path:
-    """Return the file of the oracle's scores of answers to users; there is none where it does not know the users."""
-    return seed_folder / FOLDER / "judge" / "oracle" / "scores.parquet"
+def user_scores_of(experiment: Experiment, seed_folder: Path) -> Path | None:
+    """Return the file of the oracle's scores of answers to users; None where there is none, or it does not know the users."""
+    path = seed_folder / FOLDER / "judge" / "oracle" / "scores.parquet"
+    return path if experiment.users_judged and path.exists() else None
 
 
 def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False) -> Row:
@@ -192,8 +193,8 @@ def _users(experiment: Experiment, seed_folder: Path, texts: Texts) -> tuple[lis
     for row, drawn in zip(people, table.to_pylist(), strict=True):
         row["weights"] = {name: round(drawn[name], DECIMALS) for name in PREFERENCES if drawn.get(name)}
     ids = {row["id"] for row in people}
-    path = user_scores_of(seed_folder)
-    scored = _grouped(read_parquet(path, USER_SCORES).to_pylist(), "user") if path.exists() else {}
+    path = user_scores_of(experiment, seed_folder)
+    scored = _grouped(read_parquet(path, USER_SCORES).to_pylist(), "user") if path else {}
     cells = []
     for where in answers_of(experiment, seed_folder).values():
         for (name, user), rows in _grouped(read_parquet(where, ANSWERS).to_pylist(), "user").items():

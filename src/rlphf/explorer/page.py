@@ -62,7 +62,7 @@ def explorer_step(results: Path, seed_folder: Path, out: Path, users: bool = Fal
     config, tables = seed_folder / "config.yaml", results / "tables"
     experiment = load(config)
     inputs = {"config": config} | {f"answers/{name}": path for name, path in answers_of(experiment, seed_folder).items()}
-    if (scored := user_scores_of(seed_folder)).exists():
+    if scored := user_scores_of(experiment, seed_folder):
         inputs["user_scores"] = scored
     if not users:
         inputs["scores"] = verdicts_of(experiment.evaluation.judges[0], experiment, seed_folder)

@@ -61,12 +61,19 @@ class Precision:
 
 
 def shape_of(config: PretrainedConfig) -> Shape:
-    """Return the sizes of the causal language model that a configuration describes, built on the meta device."""
+    """Return the sizes of the causal language model that a configuration describes, built on the meta device.
+
+    Of a model that reads other things as well, that is the part for texts. Raises InputError for a model without linear layers;
+    transformers and torch raise what they like for sizes that cannot be, and for models of other kinds.
+    """
+    config = config.get_text_config()
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
     named = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear) and module is not head]
     linears = tuple((name, module.in_features, module.out_features) for name, module in named)
+    if not linears:
+        raise InputError("its layers have no linear modules")
     heads = config.num_attention_heads
     dimension = getattr(config, "head_dim", None) or config.hidden_size // heads
     widest = max(outputs for _, _, outputs in linears)

@@ -51,6 +51,22 @@ def backbone_config(settings: Backbone, path: Path | None = None) -> PretrainedC
         raise InputError(f"{where} is no configuration of a model that transformers knows ({error})") from None
 
 
+def backbone_shape(settings: Backbone, path: Path | None = None) -> Shape:
+    """Return the sizes of the experiment's backbone, or of the model whose configuration is in the file `path`.
+
+    Raises InputError as `backbone_config` does, and for a model that no plan can be made for.
+    """
+    config = backbone_config(settings, path)
+    try:
+        return shape_of(config)
+    except MemoryError:
+        raise
+    except Exception as error:  # transformers and torch have errors of their own for models of other kinds, and for bad sizes.
+        where = f"--model-config: {path}" if path else f"backbone.name: {settings.name}"
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"{where}: no plan can be made for it; name a causal language model with attention ({reason})") from None
+
+
 def _read(path: Path) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False)
@@ -128,7 +144,7 @@ def plan_step(
         gpu = torch.cuda.get_device_properties(0).total_memory / GB
     main = psutil.virtual_memory().total if here else None
     place = Place(gpu is not None, prompt_tokens or PROMPT, gpus or 1)
-    shape = shape_of(backbone_config(experiment.backbone, model_config))
+    shape = backbone_shape(experiment.backbone, model_config)
     found = needs(experiment, shape, place)
     there = gpu * GB if gpu is not None else None
     where = f"a GPU of {gpu:.1f} GB" if gpu is not None else f"a CPU with {(main or 0) / GB:.1f} GB"

@@ -54,7 +54,7 @@ class Place:
 
 
 def needs(experiment: Experiment, shape: Shape, place: Place) -> list[Need]:
-    """Return what each step of an experiment needs; of one about users of raw data, what those of the target `users` need.
+    """Return what each step of an experiment needs; of one about users alone, what those of the target `users` need.
 
     Raises InputError for 4 bits where there is no GPU, and for an adapter's target that the backbone does not have.
     """
@@ -76,7 +76,7 @@ class _Plan:
     def steps(self) -> Iterator[Need]:
         experiment = self.experiment
         yield self.backbone()
-        if experiment.user_data.source == "testbed":
+        if not experiment.users_alone:
             yield from self.preferences()
         yield from self.users()
 
@@ -84,6 +84,8 @@ class _Plan:
         experiment = self.experiment
         methods = experiment.evaluation.methods
         yield self.sampling("rollouts", experiment.rollouts.decoding, "rollouts.decoding")
+        if experiment.annotator.kind == "reward_model":
+            yield self.scoring("annotate", experiment.rollouts.decoding)
         yield self.reward("reward per preference")
         yield self.ppo("ppo per preference", 1, len(experiment.together[0]))
         if PMORL in methods:
@@ -93,7 +95,7 @@ class _Plan:
         copies = len(members(experiment.combinations[0])) if "mod" in methods else 1
         yield self.sampling("generate", experiment.evaluation.decoding, "evaluation.decoding", copies, experiment.ppo.lora)
         if "gold" in experiment.evaluation.judges:
-            yield self.gold()
+            yield self.scoring("judge gold", experiment.evaluation.decoding)
 
     def need(
         self, step: str, precision: Precision, settings: tuple[str, ...], on_gpu: bool | None = None, **parts: float
@@ -168,12 +170,11 @@ class _Plan:
         trained = memory.training_bytes(memory.lora_parameters(shape, settings.lora))
         return self.need(step, own, _lowered("mt", settings), trained=trained, activations=kept)
 
-    def gold(self) -> Need:
-        decoding = self.experiment.evaluation.decoding
+    def scoring(self, step: str, decoding: Decoding) -> Need:
+        """A reward model at work; one from elsewhere is taken to have as large an adapter as the experiment's own."""
         scored = memory.pass_bytes(self.shape, SCORED * (self.prompt(decoding) + decoding.max_new_tokens), self.loaded.computed)
         frozen = FLOAT32 * memory.lora_parameters(self.shape, self.experiment.reward.lora)
-        # In 4 bits it can be on a GPU alone; else it judges in main memory.
-        return self.need("judge gold", self.loaded, (), on_gpu=self.quantized, frozen=frozen, activations=scored)
+        return self.need(step, self.loaded, (), frozen=frozen, activations=scored)
 
     def users(self) -> Iterator[Need]:
         experiment = self.experiment

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlphf.errors import InputError
-from rlphf.files import read_json
+from rlphf.files import read_json, visible
 from rlphf.tracking.provenance import is_alive
 from rlphf.tracking.record import EARLIER, METRICS, RECORD, SAMPLES, WORKFLOW
 
@@ -191,7 +191,7 @@ def artifacts(entry: Entry, record: Mapping[str, Any], status: str) -> Iterator[
     for name in record.get("artifacts", ()):
         named = entry.home / name
         root = Path(named.name if ".." in Path(name).parts else name)
-        for path in sorted(p for p in named.rglob("*") if not p.name.startswith(".")) if named.is_dir() else [named]:
+        for path in visible(named) if named.is_dir() else [named]:
             if not within(path, entry.results):
                 continue
             if path.is_file() and path.stat().st_size <= LARGEST_ARTIFACT and not _replaced(path, entry, record):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlphf.files import sha256
+from rlphf.files import sha256, visible
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "tokenizers", "gguf", "datasets", "numpy", "pyarrow", "snakemake", "mlflow")
 
@@ -50,8 +50,8 @@ def display(path: Path | str) -> str:
 
 
 def described(path: Path) -> dict[str, Any]:
-    """Return {sha256, bytes} of a file, or of a folder without its hidden files."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")]
+    """Return {sha256, bytes} of a file, or of a folder without its hidden files and folders."""
+    files = [path] if path.is_file() else visible(path)
     return {"sha256": sha256(path), "bytes": sum(p.stat().st_size for p in files)}
 
 

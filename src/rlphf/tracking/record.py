@@ -266,21 +266,25 @@ def read_metrics(path: Path | str) -> list[dict[str, Any]]:
 def set_aside(folder: Path, name: str) -> dict[str, Any]:
     """Move the record `name` of an earlier start, its metrics and what was sent of them, to .earlier/<id>/; return it, or {}.
 
-    Raises InputError when the step that wrote it is running still. A record that cannot be read is left to be replaced.
+    Raises InputError when the step that wrote it is running still. A record that cannot be read is left to be replaced; what
+    lies beside it is nobody's then and is removed, or the next record's would be appended to it.
     """
+    parts = (METRICS, SAMPLES, SENT) if name == RECORD else (SENT,)
     try:
         record = json.loads((folder / name).read_text(encoding="utf-8"))
         key = uuid.UUID(record["id"]).hex
         working = record["status"] == "running" and record["pid"] != os.getpid() and is_alive(record)
         here = record["host"] == platform.node()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        for part in parts:
+            (folder / part).unlink(missing_ok=True)
         return {}
     if working and here:
         raise InputError(f"{folder}: process {record['pid']} is at work here; wait for it, or stop it")
     target = folder / EARLIER / key
     target.mkdir(parents=True, exist_ok=True)
     # The record goes last: whoever reads it here before and after its metrics knows that they belong together.
-    for part in (METRICS, SAMPLES, SENT, name) if name == RECORD else (SENT, name):
+    for part in (*parts, name):
         if (folder / part).exists():
             os.replace(folder / part, target / part)
     return record

@@ -3,21 +3,27 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlphf.errors import InputError
 from rlphf.files import read_json, write_json
 from rlphf.tracking.provenance import now, provenance
 from rlphf.tracking.record import WORKFLOW, set_aside
 
+if TYPE_CHECKING:
+    from rlphf.config import Experiment
+
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 
-def start_step(config: Path, results: Path, targets: Iterable[str], pid: int) -> None:
-    """Begin the workflow's record in `results` for the workflow's process `pid`, with the whole configuration as its params."""
+def start_step(config: "Path | Experiment", results: Path, targets: Iterable[str], pid: int) -> None:
+    """Begin the workflow's record in `results` for the workflow's process `pid`, with the whole configuration as its params.
+
+    The configuration may be a file, or one that is not saved yet. Raises InputError when another workflow is running there.
+    """
     from rlphf.config import config_hash, load
 
-    experiment = load(config)
+    experiment = load(config) if isinstance(config, Path) else config
     params = experiment.model_dump(mode="json")
     start_workflow(results, experiment.experiment, config_hash(experiment), targets, params=params, pid=pid)
 
@@ -57,20 +63,22 @@ def sync_step(
     """Send the records under `results`, the experiment's folder, to MLflow; with `follow`, until the workflow has ended.
 
     MLFLOW_TRACKING_URI says where to, else the experiment's own setting, of `config` or of the last start; without either, it is
-    SQLite in the working directory. `closed` says that nothing runs any more on any host: records that say "running" are killed
-    ones. Prints what was sent. Raises InputError if there is no such folder.
+    SQLite in the working directory. Where these settings switch tracking off, nothing is sent. `closed` says that nothing runs
+    any more on any host: records that say "running" are killed ones. Prints what was sent. Raises InputError if there is no such
+    folder.
     """
     if follow and closed:
         raise InputError("--follow, --closed: a workflow that is followed is not over; give one of them")
-    uri, name = _last_address(results), results.absolute().name
+    (uri, enabled), name = _last_tracking(results), results.absolute().name
+    where = f"at the last start of {results}"
     if config is not None:
         from rlphf.config import load
 
         experiment = load(config)
-        uri, name = experiment.tracking.uri, experiment.experiment
-        if not experiment.tracking.enabled:
-            print(f"tracking: switched off in {config}; the records stay on disk")
-            return
+        uri, name, enabled, where = experiment.tracking.uri, experiment.experiment, experiment.tracking.enabled, f"in {config}"
+    if not enabled:
+        print(f"tracking: switched off {where}; the records stay on disk")
+        return
     uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
     if not follow and not results.is_dir():
         raise InputError(f"{results}: no such folder; give the experiment's folder, such as results/demo")
@@ -83,9 +91,10 @@ def sync_step(
     print(f"tracking: {counts}")
 
 
-def _last_address(results: Path) -> str:
-    """Return the tracking address that the last start of the workflow in `results` was configured with."""
+def _last_tracking(results: Path) -> tuple[str, bool]:
+    """Return the tracking address of the last start of the workflow in `results`, and whether it was switched on."""
     try:
-        return str(read_json(results / WORKFLOW)["params"]["tracking"]["uri"])
-    except (InputError, KeyError, TypeError):
-        return DEFAULT_URI
+        settings = read_json(results / WORKFLOW)["params"]["tracking"]
+        return str(settings["uri"]), settings.get("enabled") is not False
+    except (InputError, KeyError, TypeError, AttributeError):
+        return DEFAULT_URI, True

@@ -15,6 +15,7 @@ from typing import Any
 
 from rlphf.errors import InputError
 from rlphf.files import digest, write_json
+from rlphf.tracking.address import said
 from rlphf.tracking.entries import (
     Entry,
     artifacts,
@@ -216,4 +217,4 @@ def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = No
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {said(error)[:300]}"

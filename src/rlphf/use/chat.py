@@ -4,6 +4,7 @@ A question is asked behind the turns before it, or alone, as the questions were 
 """
 
 import contextlib
+import io
 import os
 import sys
 from collections import deque
@@ -110,9 +111,14 @@ def shown(text: str) -> str:
     return "".join(char for char in text if char.isprintable() or char in "\n\t")
 
 
+def typed(line: str) -> str:
+    """Return a line that was read without blanks around it and halves of characters, which no tokenizer takes."""
+    return line.encode(errors="ignore").decode().strip()
+
+
 def talk(chat: Chat, source: TextIO, out: TextIO, says: TextIO) -> None:
-    """Answer the lines of a pipe, a line each; raise InputError for a command that is none."""
-    for line in map(str.strip, source):
+    """Answer the lines of a pipe, a line each, whatever bytes they hold; raise InputError for a command that is none."""
+    for line in map(typed, source):
         if line.startswith("/"):
             said = chat.command(line)
             if chat.over:
@@ -129,7 +135,7 @@ def converse(chat: Chat, out: TextIO, says: TextIO) -> None:
     while not chat.over:
         # What does not print is marked, or line editing would count it.
         try:
-            line = input(f"\001{bold}\002> \001{plain}\002" if bold else "> ").strip()
+            line = typed(input(f"\001{bold}\002> \001{plain}\002" if bold else "> "))
         except (EOFError, KeyboardInterrupt):
             print(file=out)
             return
@@ -170,6 +176,9 @@ def chat_step(
 
     served = Served(run.backbone, {name: run.policy(name) for name in known})
     chat = Chat(served, known, weights, decoding, run.experiment.seed if seed is None else seed, remembered)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Bytes that are no text are marked, and the question is asked all the same.
+        sys.stdin.reconfigure(errors="replace")
     if sys.stdin.isatty() and sys.stdout.isatty():
         with contextlib.suppress(ImportError):
             # Lets `input` edit lines, and brings earlier ones back.

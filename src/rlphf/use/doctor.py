@@ -1,5 +1,6 @@
 """Whether this machine can run an experiment: one line for each thing that is looked at, and what to do where it is not right."""
 
+import http.client
 import importlib
 import os
 import platform
@@ -7,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -23,6 +23,7 @@ from rlphf.config import Experiment, load_layers
 from rlphf.errors import InputError
 from rlphf.files import read_text, read_yaml
 from rlphf.given import check_files, named_files
+from rlphf.tracking.address import said, without_userinfo
 
 CONFIG, PROFILE, LOCK = Path("config/config.yaml"), Path("workflow/profiles/default"), Path("requirements.lock")
 PYTHON = (3, 11)
@@ -156,7 +157,8 @@ def profile_in(folder: Path) -> Finding:
 
 def tracking(experiment: Experiment) -> Finding:
     """Look whether the tracking store can be reached. Nothing waits for it, so it is no failure if not."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or experiment.tracking.uri
+    # Whoever is asked gets no name and no password either: a port that cannot be read is part of what is said about it.
+    uri = without_userinfo(os.environ.get("MLFLOW_TRACKING_URI") or experiment.tracking.uri)
     waits = "runs go on, and `make ui` sends their records later"
     if not experiment.tracking.enabled:
         return Finding("ok", "tracking: off")
@@ -171,15 +173,14 @@ def tracking(experiment: Experiment) -> Finding:
         except sqlite3.Error as error:
             return Finding("warn", f"tracking: {path}: {error}", f"move it away; {waits}")
         return Finding("ok", f"tracking: {path}" + ("" if path.exists() else ", made by the first run"))
-    if urlsplit(uri).scheme not in ("http", "https"):
-        return Finding("ok", f"tracking: {uri} is not looked at")
     try:
+        if urlsplit(uri).scheme not in ("http", "https"):
+            return Finding("ok", f"tracking: {uri} is not looked at")
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=SECONDS):
             return Finding("ok", f"tracking: {uri} answers")
-    except (OSError, ValueError, urllib.error.URLError) as error:
-        return Finding(
-            "warn", f"tracking: {uri} does not answer ({error})", f"start the server, or correct tracking.uri; {waits}"
-        )
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        what = f"tracking: {uri} does not answer ({said(error)})"
+        return Finding("warn", what, f"start the server, or correct tracking.uri; {waits}")
 
 
 def doctor_step(config: Sequence[Path] | None = None, profile: Path | None = None) -> None:

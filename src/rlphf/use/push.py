@@ -2,6 +2,7 @@
 
 import json
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from rlphf.tracking.record import METRICS, RECORD, SAMPLES
 
 TOKEN = "HF_TOKEN"
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
+# What a backbone's folder has beside its configuration, and no other program's config.json has.
+WEIGHTS, TOKENIZER = "*.safetensors", "tokenizer*"
 # What a step leaves beside its outputs is about this machine.
 KEPT_BACK = (RECORD, METRICS, SAMPLES)
 
@@ -38,8 +41,9 @@ def content(folder: Path, base_model: str | None) -> dict[str, Path | bytes]:
     """
     sent: dict[str, Path | bytes] = {path.relative_to(folder).as_posix(): path for path in files(folder)}
     if ADAPTER not in sent:
-        if CONFIG not in sent:
-            raise InputError(f"{folder}: holds no adapter and no backbone; name the folder that has {ADAPTER} or {CONFIG}")
+        if not all(any(fnmatchcase(name, kind) and "/" not in name for name in sent) for kind in (CONFIG, WEIGHTS, TOKENIZER)):
+            wanted = f"{ADAPTER}, or {CONFIG} with {WEIGHTS} and a tokenizer"
+            raise InputError(f"{folder}: holds no adapter and no backbone; name the folder that has {wanted}")
         return sent
     if CARD not in sent:
         raise InputError(f"{folder}: has no {CARD}; train or merge it again, which writes its card")

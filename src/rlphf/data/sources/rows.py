@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from rlphf.data.sources.raw import Bad, Place, Row
 from rlphf.errors import InputError
-from rlphf.files import unique_keys
+from rlphf.files import unique_keys, visible
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 _CHUNK = 1 << 20  # Characters read at a time.
@@ -47,7 +47,7 @@ def files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    found = sorted(p for p in path.glob("*") if readable(p)) or sorted(p for p in path.glob("*/*") if readable(p))
+    found = sorted(p for p in path.glob("*") if readable(p)) or [p for p in visible(path) if readable(p)]
     if not found:
         raise InputError(f"{path}: no such file, nor a folder of {', '.join(SUFFIXES)} files (each maybe .gz)")
     return found
