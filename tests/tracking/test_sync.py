@@ -454,6 +454,19 @@ sys.exit(any([process.wait() for process in started]))
 """
 
 
+def test_records_that_one_store_has_are_all_sent_to_another_and_none_is_deleted(empty_store: Path, tmp_path: Path) -> None:
+    names = ("P1A", "P1B", "P2A")
+    for name in names:
+        ppo(name)
+    assert sync(RESULTS, URI, "demo").runs == 3
+    shutil.move("mlflow.db", "first.db")
+    shutil.copy(empty_store, "mlflow.db")
+    # MLflow keeps what it knows of a store by its address.
+    other = f"sqlite:///{tmp_path}/./mlflow.db"
+    assert sync(RESULTS, other, "demo").runs == 3
+    assert rows("select name, lifecycle_stage from runs order by name") == [(f"ppo {name}", "active") for name in names]
+
+
 def test_all_metrics_of_eight_steps_at_once_arrive_once_while_they_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(RESULTS).mkdir(parents=True)
     passes = []

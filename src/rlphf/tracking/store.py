@@ -92,13 +92,13 @@ class Store:
                 return
 
     def _add(self, record: str, run: str, active: bool) -> None:
-        """Note a run. One that a slow store made after it had been given up, and made again, is deleted: a record has one."""
+        """Note a run, maybe once more. Of two of a record, as a slow store makes after the first was given up, one is deleted."""
         known = self.runs.get(record)
         if not active:
             self.deleted.add(run)
         if known is None or known in self.deleted:
             self.runs[record] = run
-        elif active:
+        elif active and run != known:
             self.runs[record], double = min(known, run), max(known, run)
             self.client.delete_run(double)
 
