@@ -23,7 +23,7 @@ COLUMNS = {
     "adapters": "preference seed before after delta ci_low ci_high kl length_before length_after",
     "methods": "method combination criterion mean ci_low ci_high n",
     "win_rates": "method_a method_b combination criterion wins losses ties rate rate_half_ties ci_low ci_high",
-    "claims": "claim statement effect ci_low ci_high direction threshold verdict seeds",
+    "claims": "claim statement table effect ci_low ci_high direction threshold verdict seeds",
     "matrix": "judge method_a method_b criterion wins losses ties rate rate_half_ties ci_low ci_high paper_gpt4",
     "averages": "judge method criterion opponents rate rate_half_ties ci_low ci_high paper_gpt4 paper_humans",
     "agreement": "judge_a judge_b criterion n agreement decided agreement_decided ci_low ci_high",
