@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 from peft import PeftModel
 from tests.users.serving import PEOPLE, chosen, gap, greedy, questions
 
 from rlphf.cli import main
 from rlphf.data.people import PEOPLE as COLUMNS
 from rlphf.data.records import PAIRS, PROMPTS
+from rlphf.errors import InputError
 from rlphf.evaluate.user_answers import Served, answers_step, histories, servings, spread
 from rlphf.evaluate.users import told_rightly
 from rlphf.files import read_json, read_parquet, sha256, write_json, write_parquet
@@ -196,6 +198,18 @@ def test_a_soup_is_asked_for_its_preferences_as_its_policies_were(seed_folder, s
 
 
 # The step.
+
+
+def test_a_user_who_was_not_trained_is_an_error_where_the_settings_say_so(
+    seed_folder: Path, backbone: Path, user_models, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load((seed_folder / "config.yaml").read_text())
+    settings["users"] = {**settings.get("users", {}), "unknown": "error"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    _, *others = inputs(seed_folder, "pdpo_individual")
+    with pytest.raises(InputError, match="user 3 was not trained"):
+        answers_step(tmp_path / "config.yaml", *others, backbone, user_models("individual"), tmp_path / "out")
+    assert not (tmp_path / "out" / "answers.parquet").exists()
 
 
 def test_without_prompts_pairs_alone_are_told(seed_folder: Path, backbone: Path, user_models, tmp_path: Path) -> None:
