@@ -15,7 +15,7 @@ from random import Random
 import pytest
 from tests.workflow.made import learned, outputs
 
-from rlphf.files import read_json
+from rlphf.files import UNFINISHED, read_json
 
 pytestmark = pytest.mark.workflow
 
@@ -108,7 +108,7 @@ def check(finished: Path, folder: Path, process: subprocess.Popen[str]) -> None:
 def test_what_is_left_behind_is_removed_and_nothing_is_repeated(finished, run_in, snakemake, ci):
     seed = Path("results", "ci", "seed-1103")
     (finished / seed / "ppo" / "P1A" / "checkpoints" / "step-000001").mkdir(parents=True)
-    (finished / seed / "soups" / ".P1A-P2A.abcdefgh").mkdir()
+    (finished / seed / "soups" / f"{UNFINISHED}P1A-P2A.abcdefgh").mkdir()
     before = outputs(finished)
     done = run_in(finished, "rlphf", "gc", "--results", "results/ci", "--delete")
     assert done.returncode == 0 and "in 2 places removed" in done.stdout, said(done)
