@@ -188,13 +188,26 @@ def test_the_step_writes_the_same_bytes_for_the_same_seed_and_other_choices_for_
     assert [r["chosen"] for r in one] != [r["chosen"] for r in other]
 
 
-def test_no_pair_at_all_is_an_error_in_one_line(tmp_path: Path) -> None:
-    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist([prompt("p")], PROMPTS))
-    same = [response("p", 0, "Same."), response("p", 1, "Same.")]
-    write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(same, RESPONSES))
+ASKED, SAID = rollouts()
+SAME = [response("p", k, "Same.") for k in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "responses", "message"),
+    [
+        ([prompt("p")], SAME, "responses.parquet: no two responses differ"),
+        (ASKED[1:], SAID, "responses.parquet: prompt 'p000' is not among those in .*; sample rollouts again"),
+    ],
+    ids=["no pair", "no prompt"],
+)
+def test_what_gives_no_pairs_is_an_error_in_one_line(
+    tmp_path: Path, prompts: list[dict], responses: list[dict], message: str
+) -> None:
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(prompts, PROMPTS))
+    write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(responses, RESPONSES))
     (tmp_path / "config.yaml").write_text("experiment: test\n")
     out = tmp_path / "out" / "pairs.parquet"
-    with pytest.raises(InputError, match="responses.parquet: no two responses differ"):
+    with pytest.raises(InputError, match=message):
         annotate_step(
             tmp_path / "config.yaml", "P2B", tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tmp_path, out
         )
@@ -226,16 +239,3 @@ def test_a_model_that_annotates_is_an_input_of_its_pairs_as_is_its_backbone(
         for name in ("chosen", "rejected")
     )
     assert len(rows) > 50 and all(one >= other - 1e-3 for one, other in zip(chosen, rejected, strict=True))
-
-
-def test_responses_to_prompts_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    prompts, responses = rollouts()
-    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(prompts[1:], PROMPTS))
-    write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(responses, RESPONSES))
-    (tmp_path / "config.yaml").write_text("experiment: test\n")
-    out = tmp_path / "out" / "pairs.parquet"
-    with pytest.raises(InputError, match="responses.parquet: prompt 'p000' is not among those in .*; sample rollouts again"):
-        annotate_step(
-            tmp_path / "config.yaml", "P2B", tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tmp_path, out
-        )
-    assert not out.exists()
