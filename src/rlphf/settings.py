@@ -141,8 +141,8 @@ class Backbone(Section):
     training_dtype: Literal["float32", "bfloat16", "fastest"] = Field(
         "float32",
         description="Type of the frozen weights on a CPU where texts are scored and adapters trained: `bfloat16` takes half of"
-        " the time on CPUs that multiply in it and eight times as long on others; `fastest` measures that where the backbone is"
-        " made. Sampling stays in float32 there; with CUDA, policies always train in bfloat16.",
+        " the time on CPUs that multiply in it and far longer on others; `fastest` measures that where the backbone is made."
+        " Sampling stays in float32 there; with CUDA, policies always train in bfloat16.",
     )
     hidden: Positive = Field(128, description="Width of the small Llama.")
     layers: Positive = Field(3, description="Its number of layers.")
