@@ -156,6 +156,13 @@ def test_scores_are_scaled_by_the_running_deviation_and_clipped() -> None:
     assert terms.scale_scores(scores, moments, norm=True, clip=2.5).tolist() == pytest.approx([0.0, 2.0, -2.5])
 
 
+def test_equal_scores_of_a_first_batch_are_divided_by_1() -> None:
+    moments, scores = terms.RunningMoments(), torch.tensor([0.1, 0.1, 0.1])
+    moments.update(scores)
+    assert terms.scale_scores(scores, moments, norm=False, clip=None).tolist() == pytest.approx([0.1] * 3)
+    assert terms.scale_scores(scores, moments, norm=True, clip=None).tolist() == pytest.approx([0.0] * 3, abs=1e-7)
+
+
 @pytest.mark.parametrize(("kl", "change"), [(6.0, 0.0), (6.6, 0.1), (100.0, 0.2), (0.0, -0.2), (5.4, -0.1)])
 def test_kl_controller_moves_kappa_by_the_clipped_error(kl: float, change: float) -> None:
     controller = terms.KLController(0.2, target=6.0, horizon=10_000)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Deviations of scores up to it are rounding.
+EPSILON = 1e-8
+
 
 def masked_mean(values: Tensor, mask: Tensor, count: Tensor | None = None) -> Tensor:
     """Return the mean over the positions where `mask` is 1, a scalar.
@@ -113,9 +116,11 @@ class RunningMoments:
 def scale_scores(scores: Tensor, moments: RunningMoments, norm: bool, clip: float | None) -> Tensor:
     """Return scores (B,) divided by their running deviation, after subtracting the running mean if `norm`, clipped.
 
-    Source: Personalized Soups as released (`use_score_scaling`, `use_score_norm`).
+    While all scores are equal, up to rounding in double precision, they are divided by 1. Source: Personalized Soups as released
+    (`use_score_scaling`, `use_score_norm`).
     """
-    scaled = (scores - moments.mean if norm else scores) / (moments.std + 1e-8)
+    deviation = moments.std + EPSILON if moments.std > EPSILON else 1.0
+    scaled = (scores - moments.mean if norm else scores) / deviation
     return scaled if clip is None else scaled.clamp(-clip, clip)
 
 
