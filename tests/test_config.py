@@ -98,6 +98,7 @@ REAL = {
     "user_evaluation": {"methods": []},
     "evaluation": {"judges": ["gold"], "methods": ["vb", "psoups"], "gold_raw": ["general"], "front": []},
 }
+RLOO = {"algorithm": "rloo", "together": 1}
 BAD = [
     ({"learning_rat": 1}, "learning_rat: unknown key; remove it or see config/config.yaml"),
     ({"ppo": {"learning_rat": 1}}, "ppo.learning_rat: unknown key"),
@@ -106,6 +107,14 @@ BAD = [
     ({"ppo": {"updates": 0}}, "ppo.updates: Input should be greater than 0"),
     ({"ppo": 3}, "ppo: Input should be"),
     ({"ppo": {"together": 2, "algorithm": "rloo"}}, "ppo: together: algorithm rloo trains one policy at a time"),
+    ({"ppo": RLOO | {"batch_size": 30}}, "ppo: batch_size: 30 with algorithm rloo has to be a multiple of 4"),
+    ({"ppo": RLOO | {"mini_batch_size": 12}}, "ppo: batch_size: 64 with algorithm rloo has to be a multiple of 4"),
+    ({"ppo": RLOO | {"min_new_tokens": 2}}, "ppo: min_new_tokens: algorithm rloo has one length limit for all batches"),
+    ({"ppo": RLOO | {"micro_batch_tokens": 9}}, "ppo: micro_batch_tokens: algorithm rloo takes a mini-batch at once"),
+    ({"ppo": RLOO | {"kl_coefficient": 0, "max_kl": 5.0}}, "ppo: max_kl: algorithm rloo measures no KL without a penalty"),
+    ({"ppo": {"min_new_tokens": 97}}, "ppo: min_new_tokens: 97 is above max_new_tokens (96); lower it"),
+    ({"ppo": {"score_scaling": False, "score_clip": 1.0}}, "ppo: score_clip: clips scaled scores, and score_scaling is false"),
+    ({"ppo": {"lora": {"targets": []}}}, "ppo.lora.targets: List should have at least 1 item"),
     ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
     ({"experiment": "../elsewhere"}, "experiment: String should match pattern"),
     ({"preferences": "P1A"}, "preferences: Input should be a valid list"),
@@ -142,6 +151,7 @@ BAD = [
         "ablations: population.users is about the testbed's users, and user_data names others",
     ),
     ({"soup": {"rule": "mean"}}, "soup.rule: Input should be 'delta', 'factor', 'ties' or 'dare'"),
+    ({"soup": {"rule": "factor", "svd_rank": 8}}, "soup: svd_rank: truncates no soup of rule factor"),
     ({"soup": {"weights": {"P3D": 1.0}}}, "soup.weights: P3D is not among combination_preferences"),
     ({"evaluation": {"methods": ["vb", "rlhf2"]}}, "evaluation.methods.1: Input should be"),
     ({"evaluation": {"methods": ["vb", "vb"]}}, "evaluation.methods: name at least one, and each only once"),

@@ -19,6 +19,9 @@ def _some(weights: list[int]) -> list[int]:
     return weights
 
 
+# Responses to one prompt in TRL's RLOO: the baseline of each is the mean score of the others.
+RLOO_GROUP = 4
+
 Shares = Annotated[list[Count], Field(min_length=3, max_length=3), AfterValidator(_some)]
 
 
@@ -41,7 +44,9 @@ class Lora(Section):
     rank: Positive = Field(16, description="Rank r of A and B.")
     alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
     dropout: Share = Field(0.05, description="Dropout on the adapter's input while training.")
-    targets: list[str] = Field(["q_proj", "v_proj"], description="Names of the linear layers that are adapted.")
+    targets: Annotated[list[str], Field(min_length=1)] = Field(
+        ["q_proj", "v_proj"], description="Names of the linear layers that are adapted."
+    )
 
 
 class Source(Section):
@@ -187,9 +192,15 @@ class Annotator(Section):
     kind: Literal["simulated", "rule", "reward_model"] = Field(
         "simulated", description="Oracle with noise, the preference's own text rule (data/rules.py), or a model."
     )
-    rationality: Rate = Field(10.0, description="`simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores).")
+    rationality: Rate = Field(
+        10.0,
+        description="`simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores); differences of a"
+        " `reward_model`'s are log-odds already.",
+    )
     noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="`rule`: chance that the worse response is chosen.")
-    model: str | None = Field(None, description="`reward_model`: folder of the reward adapter.")
+    model: str | None = Field(
+        None, description="`reward_model`: folder of the reward adapter; texts are cut at the context alone."
+    )
 
 
 class Reward(Section):
@@ -273,9 +284,30 @@ class PPO(Section):
     sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
 
     @model_validator(mode="after")
-    def _alone(self) -> "PPO":
-        if self.together > 1 and self.algorithm != "ppo":
+    def _rloo(self) -> "PPO":
+        if self.algorithm == "ppo":
+            return self
+        if self.together > 1:
             raise ValueError("together: algorithm rloo trains one policy at a time; set it to 1")
+        if self.batch_size % RLOO_GROUP or self.batch_size % self.mini_batch_size:
+            raise ValueError(
+                f"batch_size: {self.batch_size} with algorithm rloo has to be a multiple of {RLOO_GROUP} (responses per prompt)"
+                f" and of mini_batch_size ({self.mini_batch_size})"
+            )
+        if self.min_new_tokens is not None:
+            raise ValueError("min_new_tokens: algorithm rloo has one length limit for all batches; set it to null")
+        if self.micro_batch_tokens is not None:
+            raise ValueError("micro_batch_tokens: algorithm rloo takes a mini-batch at once; set it to null")
+        if self.max_kl is not None and not self.kl_coefficient:
+            raise ValueError("max_kl: algorithm rloo measures no KL without a penalty; raise kl_coefficient above 0, or set null")
+        return self
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PPO":
+        if self.min_new_tokens is not None and self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens: {self.min_new_tokens} is above max_new_tokens ({self.max_new_tokens}); lower it")
+        if self.score_clip is not None and not self.score_scaling:
+            raise ValueError("score_clip: clips scaled scores, and score_scaling is false; set score_scaling, or null here")
         return self
 
 
@@ -307,8 +339,16 @@ class Soup(Section):
         description="`delta` averages the products B.A; `factor` averages A and B; `ties` and `dare` thin out each B.A first.",
     )
     weights: dict[str, float] = Field({}, description="Weight per preference; those not named get 1/k of their combination.")
-    svd_rank: Positive | None = Field(None, description="Truncate soups to this rank; null keeps those of `delta` exact.")
+    svd_rank: Positive | None = Field(
+        None, description="Truncate soups to this rank, not with `factor`; null keeps those of `delta` exact."
+    )
     density: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="`ties` and `dare`: share of each B.A that is kept.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Soup":
+        if self.rule == "factor" and self.svd_rank is not None:
+            raise ValueError("svd_rank: truncates no soup of rule factor; set it to null, or choose rule delta")
+        return self
 
     @property
     def recipe(self) -> dict[str, Any]:

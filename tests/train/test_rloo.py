@@ -12,7 +12,6 @@ from peft.utils import get_peft_model_state_dict
 from tests.train.learning import evaluate, make_trainer
 from transformers import TrainerState
 
-from rlphf.errors import InputError
 from rlphf.files import read_json
 from rlphf.lm.adapters import POLICY, add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
@@ -180,9 +179,3 @@ def test_it_stops_when_the_policy_is_too_far_from_the_backbone_and_stays_stopped
     assert updates == len(metrics) < 6 and metrics[-1]["kl"] > 1e-3
     again, resumed, _ = train(tmp_path, **settings)
     assert again == updates and all(torch.equal(v, tensors(resumed)[k]) for k, v in tensors(model).items())
-
-
-@pytest.mark.parametrize("wrong", [{"batch_size": 30}, {"mini_batch_size": 12}, {"min_new_tokens": 2}, {"micro_batch_tokens": 9}])
-def test_settings_without_a_meaning_are_refused(train, tmp_path: Path, wrong: dict) -> None:
-    with pytest.raises(InputError, match=r"^ppo\.(batch_size|min_new_tokens|micro_batch_tokens): .*rloo"):
-        train(tmp_path, **wrong)

@@ -12,20 +12,17 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 from transformers.trainer_callback import ExportableState
 from trl import RLOOConfig, RLOOTrainer
 
-from rlphf.errors import InputError
 from rlphf.lm.adapters import active
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.rewards import RewardModels
 from rlphf.processes import gathered, share
 from rlphf.seeds import derive
 from rlphf.settings import PPO
+from rlphf.settings import RLOO_GROUP as GROUP
 from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
 from rlphf.train.arguments import train_in_float32
 from rlphf.train.resumable import Resumable
-
-# Responses to one prompt: the baseline of each is the mean score of the others.
-GROUP = 4
 
 
 class Scorer(TrainerCallback, ExportableState):
@@ -151,18 +148,9 @@ def train_rloo(
     (over the responses), checkpoint_every, sample_every. warmup_updates rises with every optimizer step. There is no critic,
     so gamma, lam, value_clip and value_coefficient have no part, and neither has early_stop_kl. Dropout is off, as in PPO.
 
-    Batches are those of all processes that share the step. Goes on from the newest checkpoint in `folder`. Raises InputError for
-    batch sizes that do not divide, and for min_new_tokens and micro_batch_tokens, which have no counterpart.
+    Batches are those of all processes that share the step. Goes on from the newest checkpoint in `folder`. Raises InputError
+    where a mini-batch cannot be divided among them.
     """
-    if settings.batch_size % GROUP or settings.batch_size % settings.mini_batch_size:
-        raise InputError(
-            f"ppo.batch_size: {settings.batch_size} with algorithm rloo has to be a multiple of {GROUP} (responses per prompt) "
-            f"and of mini_batch_size ({settings.mini_batch_size})"
-        )
-    if settings.min_new_tokens is not None:
-        raise InputError("ppo.min_new_tokens: algorithm rloo has one length limit for all batches; set it to null")
-    if settings.micro_batch_tokens is not None:
-        raise InputError("ppo.micro_batch_tokens: algorithm rloo takes a mini-batch at once; set it to null")
     steps = settings.batch_size // settings.mini_batch_size * settings.inner_epochs
     scorer = Scorer(model, tokenizer, rewards, dict(instructions), settings, steps, run)
     arguments = RLOOConfig(
