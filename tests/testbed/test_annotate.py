@@ -214,15 +214,16 @@ def test_what_gives_no_pairs_is_an_error_in_one_line(
     assert not out.exists()
 
 
-def test_a_model_that_annotates_is_an_input_of_its_pairs_as_is_its_backbone(
+def test_a_model_that_annotates_chooses_by_its_scores_of_whole_texts_and_is_an_input_as_is_its_backbone(
     tmp_path: Path, tiny_backbone: Path, make_reward: Callable[..., Path]
 ) -> None:
     prompts, responses = rollouts()
     write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(prompts, PROMPTS))
     write_parquet(tmp_path / "responses.parquet", pa.Table.from_pylist(responses, RESPONSES))
     model, out = make_reward(preference="P2B"), tmp_path / "pairs" / "pairs.parquet"
+    # Neither the scale of the oracle's scores nor the length of the experiment's own reward models is this model's.
     about = {"kind": "reward_model", "model": str(model), "rationality": 1e4}
-    (tmp_path / "config.yaml").write_text(json.dumps({"experiment": "test", "annotator": about}))
+    (tmp_path / "config.yaml").write_text(json.dumps({"experiment": "test", "annotator": about, "reward": {"max_length": 16}}))
     annotate_step(
         tmp_path / "config.yaml", "P2B", tmp_path / "prompts.parquet", tmp_path / "responses.parquet", tiny_backbone, out
     )
@@ -238,4 +239,6 @@ def test_a_model_that_annotates_is_an_input_of_its_pairs_as_is_its_backbone(
         )
         for name in ("chosen", "rejected")
     )
-    assert len(rows) > 50 and all(one >= other - 1e-3 for one, other in zip(chosen, rejected, strict=True))
+    odds = [one - other for one, other in zip(chosen, rejected, strict=True)]
+    assert len(rows) > 50 and max(odds) > 0.1
+    assert [r["probability"] for r in rows] == pytest.approx([1 / (1 + math.exp(-x)) for x in odds], abs=1e-4)

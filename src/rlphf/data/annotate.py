@@ -51,15 +51,16 @@ def own_utility(rule: TextRule) -> Utility:
     return lambda prompt, response: own_score(rule, response)
 
 
-def model_utilities(
-    backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]], max_length: int | None = None
-) -> Utility:
-    """Return a reward model's score as utility; all (prompt, response) `rows` are scored at once, cut as it was trained."""
+def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]]) -> Utility:
+    """Return a reward model's score as utility; all (prompt, response) `rows` are scored at once.
+
+    A text is cut at the model's context alone: `reward.max_length` is that of the experiment's own reward models.
+    """
     from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
 
     model, tokenizer = load_reward_model(backbone, adapter)
     asked = [instruction(p["prompt"], alone(preference)) for p, _ in rows]
-    texts = encode_texts(tokenizer, asked, [r for _, r in rows], text_limit(model, max_length))
+    texts = encode_texts(tokenizer, asked, [r for _, r in rows], text_limit(model, None))
     scores = score(model, texts, tokenizer.pad_token_id)
     table = {(p["id"], r): value for (p, r), value in zip(rows, scores, strict=True)}
     return lambda prompt, response: table[prompt["id"], response]
@@ -68,14 +69,15 @@ def model_utilities(
 def choose(difference: float, settings: Annotator, rng: Random) -> tuple[bool, float]:
     """Return (whether the first response is chosen, the probability of that choice) given the difference of utilities.
 
-    The simulated annotator and the reward model choose by Bradley-Terry, P(first) = sigmoid(rationality x difference);
-    a rule takes the better one, but for the share `noise` of the choices.
+    The simulated annotator chooses by Bradley-Terry, P(first) = sigmoid(rationality x difference), and so does the reward model,
+    whose differences are log-odds already. A rule takes the better one, but for the share `noise` of the choices.
     """
     if settings.kind == "rule":
         if rng.random() < settings.noise:
             return difference < 0, settings.noise
         return difference > 0, 1 - settings.noise
-    probability = 1 / (1 + math.exp(-max(-500.0, min(500.0, settings.rationality * difference))))
+    odds = difference if settings.kind == "reward_model" else settings.rationality * difference
+    probability = 1 / (1 + math.exp(-max(-500.0, min(500.0, odds))))
     first = rng.random() < probability
     return first, probability if first else 1 - probability
 
@@ -147,7 +149,7 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         else:
             by_id = {row["id"]: row for row in prompt_rows}
             scored = [(by_id[row["prompt_id"]], row["response"]) for row in rows]
-            utility = model_utilities(backbone, settings.model or "", preference, scored, experiment.reward.max_length)
+            utility = model_utilities(backbone, settings.model or "", preference, scored)
         seed = derive(experiment.seed, "annotator", preference)
         table = annotate(prompt_rows, rows, preference, settings, utility, seed)
         if not len(table):
