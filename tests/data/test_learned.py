@@ -6,23 +6,33 @@ from rlphf.data.learned import asked_for, learned_splits, sources, unseen_split
 SIX = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"]
 
 
-def experiment(keep_by: str = "reward", gold_raw: tuple[str, ...] = ()) -> Experiment:
+def experiment(
+    keep_by: str = "reward", gold_raw: tuple[str, ...] = (), judges: tuple[str, ...] = ("oracle", "gold")
+) -> Experiment:
     return parse(
         {
             "experiment": "some",
+            "preferences": [*SIX, "P3C"],
+            "combination_preferences": SIX,
             "ppo": {"keep": "best", "keep_by": keep_by},
             "data": {"sources": [{"kind": "alpaca_eval", "path": "raw"}]},
-            "evaluation": {"gold_raw": list(gold_raw)},
+            "evaluation": {"gold_raw": list(gold_raw), "judges": list(judges), "methods": ["vb", "pp"], "front": []},
         }
     )
 
 
 def test_raw_pairs_take_the_place_of_rollouts_for_the_gold_models_alone():
     made = experiment(gold_raw=("P2A", "P2B", "general"))
-    assert sources("gold", made) == sources("selector", made) == (["P1A", "P1B", "P3A", "P3B"], ["P2A", "P2B", "general"])
+    assert sources("gold", made) == (["P1A", "P1B", "P3A", "P3B"], ["P2A", "P2B", "general"])
+    assert sources("selector", made) == (["P1A", "P1B", "P3A", "P3B", "P3C"], ["P2A", "P2B", "general"])
     assert sources("gold", experiment()) == ([*SIX, "general"], [])
     assert sources("pmorl", made) == (SIX, []) and sources("P2A", made) == (["P2A"], [])
     assert sources("raw-helpful", made) == ([], ["helpful"])
+
+
+def test_who_scores_single_policies_learns_from_every_preference():
+    every = ([*SIX, "P3C", "general"], [])
+    assert sources("selector", experiment()) == sources("gold", experiment(judges=("gold", "rules"))) == every
 
 
 def test_policies_selector_and_judge_learn_from_splits_of_their_own():

@@ -129,6 +129,13 @@ def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(
     assert needed["reward"] == ["P2A", "selector"] and needed["rollouts"] == ["P1A", "P1B", "P2A", "P3A", "P3B"]
 
 
+def test_a_selector_learns_every_preference_whose_policy_it_chooses_also_one_that_no_combination_has(clean, plan, tmp_path):
+    names = "preferences: [P1A, P2A, P3C]\ncombination_preferences: [P1A, P2A]\n"
+    (tmp_path / "chosen.yaml").write_text(names + "ppo: {keep: best, keep_by: gold}\nevaluation: {front: []}\n")
+    needed = plan(clean, "results/demo/seed-1103/ppo/P3C/adapter", "--configfile", str(tmp_path / "chosen.yaml"))
+    assert needed["annotate"] == needed["rollouts"] == ["P1A", "P2A", "P3C", "general"]
+
+
 def test_raw_users_that_are_not_there_are_named_before_the_workflow_starts(clean, snakemake):
     missing = snakemake(clean, "--dry-run", "--configfile", "config/experiments/personas.yaml", "--", "users")
     assert missing.returncode == 2

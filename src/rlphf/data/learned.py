@@ -12,15 +12,18 @@ RAW = "raw-"
 def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:
     """Return (whose pairs of rollouts, whose raw pairs) the reward model `name` learns from and is measured on.
 
-    Most have one preference's. P-MORL's has those of all combined ones. The gold ones, judge and selector, have those of all
-    combined ones and of nobody in particular; raw pairs take the place of rollouts' where `evaluation.gold_raw` says so.
+    Most have one preference's. P-MORL's has those of all combined ones. The gold ones, judge and selector, have those of nobody
+    in particular and of all preferences by which they score: the selector and the first judge, which score single policies, of
+    every one, another judge of the combined ones. Raw pairs take the place of rollouts' where `evaluation.gold_raw` says so.
     """
     combined = experiment.combination_preferences
     if name.startswith(RAW):
         return [], [name.removeprefix(RAW)]
     if name in (GOLD, SELECTOR):
         raw = experiment.evaluation.gold_raw
-        return [p for p in (*combined, GENERAL) if p not in raw], list(raw)
+        every = name == SELECTOR or experiment.evaluation.judges[0] == "gold"
+        scored = experiment.preferences if every else combined
+        return [p for p in (*scored, GENERAL) if p not in raw], list(raw)
     return (list(combined) if name == PMORL else [name]), []
 
 
