@@ -29,7 +29,8 @@ ppo: {{algorithm: {algorithm}, updates: 4, batch_size: 8, mini_batch_size: 4, in
 @pytest.fixture
 def train(tiny_backbone: Path, make_reward: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     """Run the step of a preference; return its folder."""
-    shutil.copytree(make_reward(), tmp_path / "reward")
+    for name in ("P1A", "P3B", "pmorl", "selector"):
+        shutil.copytree(make_reward(preference=name), tmp_path / "reward" / name)
     rows = [
         {"id": f"{i}", "prompt": f"What is {t}?", "topic": t, "source": "testbed"}
         for i, t in enumerate(["honey", "rain", "salt"])
@@ -49,7 +50,8 @@ def train(tiny_backbone: Path, make_reward: Callable[..., Path], tmp_path: Path)
         config = tmp_path / "config.yaml"
         config.write_text(CONFIG.format(algorithm=algorithm, rate=rate, asked=list(asked)))
         folder = tmp_path / (out or f"{preference}-{algorithm}")
-        policy_step(config, [preference], tmp_path / f"{prompts}.parquet", tiny_backbone, [tmp_path / "reward"], [folder])
+        rewards = [tmp_path / "reward" / preference]
+        policy_step(config, [preference], tmp_path / f"{prompts}.parquet", tiny_backbone, rewards, [folder])
         return folder
 
     return step
@@ -142,7 +144,8 @@ def test_policies_that_train_together_are_what_they_are_alone(train, tiny_backbo
     names = ["P1A", "P3B"]
     alone = [train(name) for name in names]
     out = [tmp_path / "together" / name for name in names]
-    policy_step(tmp_path / "config.yaml", names, tmp_path / "prompts.parquet", tiny_backbone, [tmp_path / "reward"] * 2, out)
+    rewards = [tmp_path / "reward" / name for name in names]
+    policy_step(tmp_path / "config.yaml", names, tmp_path / "prompts.parquet", tiny_backbone, rewards, out)
     for one, other in zip(alone, out, strict=True):
         about = [read_json(folder / "adapter" / "adapter.json") for folder in (one, other)]
         assert about[0] == about[1]
@@ -155,8 +158,31 @@ def test_policies_that_train_together_are_what_they_are_alone(train, tiny_backbo
 def test_what_cannot_train_together_is_refused_in_one_line(train, tiny_backbone: Path, tmp_path: Path) -> None:
     train()
     files = (tmp_path / "prompts.parquet", tiny_backbone)
-    for names, rewards in ((["P1A", "P3B"], 1), (["P1A", "pmorl"], 2)):
-        out = [tmp_path / "refused" / name for name in names]
-        with pytest.raises(InputError, match="^--preference"):
-            policy_step(tmp_path / "config.yaml", names, *files, [tmp_path / "reward"] * rewards, out)
+    both = [tmp_path / "refused" / name for name in ("one", "other")]
+    for names, rewards, out, message in (
+        (["P1A", "P3B"], ["P1A"], both, "^--preference, --reward, --out: 2, 1, 2 given"),
+        (["P1A", "pmorl"], ["P1A", "pmorl"], both, "^--preference P1A pmorl: only policies of single preferences"),
+        (["P1A", "P3B"], ["P1A", "P3B"], [both[0], both[1] / ".." / "one"], "^--out: .* names a folder twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            policy_step(tmp_path / "config.yaml", names, *files, [tmp_path / "reward" / name for name in rewards], out)
         assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("reward", "selector", "wanted", "found"), [("P3B", "selector", "P1A", "P3B"), ("P1A", "P1A", "selector", "P1A")]
+)
+def test_another_preferences_reward_model_is_refused(
+    train, tiny_backbone: Path, tmp_path: Path, reward: str, selector: str, wanted: str, found: str
+) -> None:
+    (tmp_path / "config.yaml").write_text("{experiment: test, ppo: {keep: best, keep_by: gold}}")
+    held = [
+        {"id": str(i), "prompt": "Rain?", "topic": None, "source": "own", "split": s}
+        for i, s in enumerate(("train", "validation"))
+    ]
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(held, PROMPTS))
+    folder, out = tmp_path / "reward", tmp_path / "refused"
+    with pytest.raises(InputError, match=f"expected the reward model of {wanted}, got kind 'reward' of '{found}'"):
+        files = (tmp_path / "prompts.parquet", tiny_backbone)
+        policy_step(tmp_path / "config.yaml", ["P1A"], *files, [folder / reward], [out], folder / selector)
+    assert not (out / "adapter").exists()

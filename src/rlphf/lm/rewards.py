@@ -1,6 +1,6 @@
 """Reward models beside policies on one backbone: scores as plain PEFT gives them, without a second copy of the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +10,20 @@ from transformers import PreTrainedModel
 from rlphf.errors import InputError
 from rlphf.lm.sampling import hidden_states, join
 from rlphf.lm.stack import PREFIX, Stack, one_each
-from rlphf.soup.adapter import Adapter, read_reward_model
+from rlphf.soup.adapter import ABOUT, Adapter, read_about, read_reward_model
+
+
+def check_rewards(rewards: Iterable[tuple[str, Path]], backbone_sha256: str) -> None:
+    """Raise InputError unless `rewards`, (preference, adapter folder), are these preferences' reward models on the backbone."""
+    for name, folder in rewards:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: there is no such adapter folder; train the reward model of {name}, or correct the path")
+        about = read_about(folder)
+        if about.get("kind") != "reward" or about.get("preference") != name:
+            found = f"kind {about.get('kind')!r} of {about.get('preference')!r}"
+            raise InputError(f"{folder / ABOUT}: expected the reward model of {name}, got {found}; correct the path")
+        if about.get("backbone_sha256") != backbone_sha256:
+            raise InputError(f"{folder}: trained on another backbone; train it again on this one")
 
 
 class RewardModels:

@@ -15,9 +15,9 @@ from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, initial_a_digest, new_policy, write_adapter, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
 from rlphf.lm.chat import encode_prompts
-from rlphf.lm.rewards import RewardModels
+from rlphf.lm.rewards import RewardModels, check_rewards
 from rlphf.lm.stack import Stack
-from rlphf.preferences import FORMS, PMORL, alone, instruction, members, request
+from rlphf.preferences import FORMS, PMORL, SELECTOR, alone, instruction, members, request
 from rlphf.processes import in_one, is_first
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
@@ -71,7 +71,8 @@ def policy_step(
     `preference`, `reward` and `out` are in the same order: several policies train together, in one process, and each learns what
     it would alone (`train.ppo`). With `ppo.keep_by: gold`, the reward model in the folder `selector` says which checkpoint of
     each is kept; it rewards nothing. Goes on from the newest checkpoint in the first `out`/checkpoints, if there is one of the
-    same settings and inputs. Raises InputError where several processes share a training by our PPO.
+    same settings and inputs. Raises InputError where several processes share a training by our PPO, and for a reward model
+    that is another preference's.
     """
     experiment = load(config)
     settings = experiment.ppo
@@ -79,6 +80,8 @@ def policy_step(
         in_one("ppo.algorithm: ppo")
     if not len(preference) == len(reward) == len(out):
         raise InputError(f"--preference, --reward, --out: {len(preference)}, {len(reward)}, {len(out)} given; give one of each")
+    if len({folder.resolve() for folder in out}) < len(out):
+        raise InputError(f"--out: {' '.join(map(str, out))} names a folder twice; give each policy one of its own")
     if len(preference) > 1 and (settings.algorithm != "ppo" or PMORL in preference):
         raise InputError(f"--preference {' '.join(preference)}: only policies of single preferences train together, by ppo")
     if PMORL in preference:
@@ -86,11 +89,12 @@ def policy_step(
     chooses = settings.keep_by == "gold"
     if chooses and selector is None:
         raise InputError("selector: ppo.keep_by is gold; name the folder of the reward model that chooses with --selector")
+    choosing = [(SELECTOR, selector)] if chooses and selector else []
     with ExitStack() as stack:
         runs = []
         for name, judge, folder in zip(preference, reward, out, strict=True):
             inputs = {"prompts": prompts, "backbone": backbone, "reward": judge}
-            inputs |= {"selector": selector} if chooses and selector else {}
+            inputs |= dict(choosing)
             tags = {"preference": name, "algorithm": settings.algorithm}
             tags |= {"together": " ".join(preference)} if len(preference) > 1 else {}
             runs.append(stack.enter_context(step("ppo", folder, experiment, settings, inputs, tags)))
@@ -114,6 +118,7 @@ def policy_step(
         ]
         base, tokenizer = load_backbone(backbone, training_dtype(backbone))
         digest = backbone_sha256(backbone)
+        check_rewards([*zip(preference, reward, strict=True), *choosing], digest)
         # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
         other_starts = experiment.mistakes.other_starts
         starts = [derive(experiment.seed, "lora", *([name] if other_starts else [])) for name in preference]
@@ -134,7 +139,7 @@ def policy_step(
 
             tasks = [Task(*encoded(w), seed, encoded(h)) for w, seed, h in zip(wanted, seeds, held, strict=True)]
             kind = WithoutResponse if experiment.mistakes.reward_without_response else PPOTrainer
-            chooser = RewardModels(base, [selector], digest) if chooses and selector else None
+            chooser = RewardModels(base, [folder for _, folder in choosing], digest) if choosing else None
             updates = kind(base, tokenizer, policies, rewards, tasks, settings, chooser).train(runs, checkpoints)
             for i, folder in enumerate(out):
                 about = {"kind": "policy", **abouts[i], "lora_a_sha256": fresh[i].initial_a_sha256}

@@ -6,26 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256
+from rlphf.lm.rewards import check_rewards
 from rlphf.preferences import alone, instruction
-from rlphf.soup.adapter import ABOUT, read_about
 from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
 from rlphf.users.weights import Floats
-
-
-def check_rewards(rewards: Mapping[str, Path], backbone: Path) -> None:
-    """Raise InputError unless `rewards`, {preference: adapter folder}, are these preferences' reward models on `backbone`."""
-    digest = backbone_sha256(backbone)
-    for name, folder in rewards.items():
-        if not folder.is_dir():
-            raise InputError(f"{folder}: there is no such adapter folder; train the reward model of {name}, or correct the path")
-        about = read_about(folder)
-        if about.get("kind") != "reward" or about.get("preference") != name:
-            found = f"kind {about.get('kind')!r} of {about.get('preference')!r}"
-            raise InputError(f"{folder / ABOUT}: expected the reward model of {name}, got {found}; correct the path")
-        if about.get("backbone_sha256") != digest:
-            raise InputError(f"{folder}: trained on another backbone; train it again on this one")
 
 
 def differences(
@@ -37,7 +22,7 @@ def differences(
     `max_length` that of the texts that they were trained on. A model reads the question as it was trained to, asked for its own
     preference and cut alike, and each distinct text once. Raises InputError as `check_rewards` does.
     """
-    check_rewards(rewards, backbone)
+    check_rewards(rewards.items(), backbone_sha256(backbone))
     found = np.zeros((len(rows), len(rewards)))
     if not len(rows):
         return found

@@ -65,10 +65,12 @@ def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: 
     policies = {name: read_adapter(path, name) for name, path in everything.paths.items()}
     check_alike(list(policies.values()), same_rank=everything.rule == "factor")
     # Imports transformers and trl, which a bad file need not wait for.
-    from rlphf.users.differences import check_rewards, differences
+    from rlphf.lm.backbone import backbone_sha256
+    from rlphf.lm.rewards import check_rewards
+    from rlphf.users.differences import differences
 
     rewards = {name: models / "reward" / name / "adapter" for name in names}
-    check_rewards(rewards, backbone)
+    check_rewards(rewards.items(), backbone_sha256(backbone))
     inputs = {"pairs": pairs, "backbone": backbone, **{f"reward/{name}": path for name, path in rewards.items()}}
     inputs |= {f"ppo/{name}": Path(path) for name, path in everything.paths.items()}
     params = {"soup": experiment.soup.model_dump(mode="json"), "prior": experiment.cold_start.prior}
