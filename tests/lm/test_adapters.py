@@ -7,6 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from peft.utils import get_peft_model_state_dict
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from rlphf.errors import InputError
 from rlphf.files import sha256
@@ -68,10 +69,21 @@ def test_a_policy_that_no_model_carries_is_the_one_that_a_model_would(tiny_backb
     assert fresh.config == policy.peft_config[POLICY].to_dict()
 
 
-def test_unknown_targets_are_refused_in_one_line(tiny_backbone: Path) -> None:
-    with pytest.raises(InputError, match="^lora.targets: .*no_such_layer") as caught:
-        add_policy(load_backbone(tiny_backbone)[0], Lora(targets=["no_such_layer"]), seed=0)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("targets", [["q_proj", "v_prjo"], ["q_proj", "lm_head"], ["embed_tokens"], ["self_attn"]])
+def test_targets_that_are_no_linear_layers_of_the_backbone_are_refused_in_one_line(
+    tiny_backbone: Path, targets: list[str]
+) -> None:
+    wanted = (
+        f"lora.targets: the backbone has no linear layer {targets[-1]!r}; it has down_proj, gate_proj, k_proj, o_proj, q_proj,"
+    )
+    with pytest.raises(InputError, match=f"^{wanted} up_proj, v_proj$"):
+        add_policy(load_backbone(tiny_backbone)[0], Lora(targets=targets), seed=0)
+
+
+def test_a_backbone_without_linear_layers_is_refused() -> None:
+    model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=16, n_positions=8))
+    with pytest.raises(InputError, match="^lora.targets: the backbone has no linear layer 'c_attn'; it has none$"):
+        add_policy(model, Lora(targets=["c_attn"]), seed=0)
 
 
 @pytest.mark.parametrize("name", [None, POLICY])

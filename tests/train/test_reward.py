@@ -206,6 +206,14 @@ def test_checkpoints_hold_no_pickle(tiny_backbone: Path, run, tmp_path: Path) ->
     assert names == {"tensors.safetensors", "state.json", "trainer_state.json", "digests.json"}
 
 
+@pytest.mark.parametrize("target", ["v_prjo", "score"])
+def test_targets_that_are_no_layers_of_the_backbone_are_refused(tiny_backbone: Path, run, tmp_path: Path, target: str) -> None:
+    model, tokenizer = classifier(tiny_backbone)
+    data = Dataset.from_dict({"chosen_ids": [[5, 1]], "rejected_ids": [[6, 1]]})
+    with pytest.raises(InputError, match=f"lora.targets: the backbone has no linear layer '{target}'; it has down_proj"):
+        train_reward_model(model, tokenizer, data, Reward(lora=Lora(targets=["q_proj", target])), 3, tmp_path / "out", run)
+
+
 def test_a_changed_setting_trains_anew_in_the_same_folder(tiny_backbone: Path, tmp_path: Path) -> None:
     write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(pairs(), PAIRS))
 

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlphf.errors import InputError
@@ -29,17 +29,28 @@ def lora_config(lora: Lora, task_type: str = "CAUSAL_LM") -> LoraConfig:
     )
 
 
+def check_targets(model: PreTrainedModel, lora: Lora) -> None:
+    """Raise InputError unless each target of the LoRA names linear layers of `model`, its head apart.
+
+    PEFT passes over a target without layers beside others, and adapts a head or embeddings, which nothing here reads back.
+    """
+    inside = set(model.base_model.modules())
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module in inside]
+    for target in lora.targets:
+        if not any(name.endswith(f".{target}") for name in layers):
+            names = ", ".join(sorted({name.rpartition(".")[2] for name in layers})) or "none"
+            raise InputError(f"lora.targets: the backbone has no linear layer {target!r}; it has {names}")
+
+
 def add_policy(backbone: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
     """Put a policy, a new adapter, on the backbone.
 
     B is zero, so the policy starts as the backbone. A depends on `seed` and on nothing else, so that all adapters
-    of a soup start from one initialisation. Raises InputError if the backbone has no layer of the targets' names.
+    of a soup start from one initialisation. Raises InputError as `check_targets` does.
     """
+    check_targets(backbone, lora)
     torch.manual_seed(seed)
-    try:
-        return get_peft_model(backbone, lora_config(lora), adapter_name=POLICY)
-    except ValueError as error:
-        raise InputError(f"lora.targets: {error}") from None
+    return get_peft_model(backbone, lora_config(lora), adapter_name=POLICY)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from rlphf.data.records import PAIR_SCORES, PROMPTS, read_pairs
 from rlphf.data.splits import group
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
-from rlphf.lm.adapters import lora_config, write_adapter
+from rlphf.lm.adapters import check_targets, lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256, loading, training_dtype
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.sampling import pad
@@ -196,10 +196,11 @@ def train_reward_model(
 ) -> PeftModel:
     """Train LoRA and head on `pairs` (columns chosen_ids, rejected_ids) with the Bradley-Terry loss -log s(r(y+) - r(y-)).
 
-    Batches are of pairs of like length. Resumes from a checkpoint in `folder`.
+    Batches are of pairs of like length. Resumes from a checkpoint in `folder`. Raises InputError as `check_targets` does.
     """
     torch.manual_seed(seed)
     torch.nn.init.normal_(model.get_parameter("score.weight"), std=0.02)
+    check_targets(model, settings.lora)
     adapted = get_peft_model(model, lora_config(settings.lora, task_type="SEQ_CLS"))
     lengths = [max(map(len, pair)) for pair in zip(pairs["chosen_ids"], pairs["rejected_ids"], strict=True)]
     arguments = RewardConfig(
