@@ -220,7 +220,7 @@ class Reward(Section):
         None, description="Pairs per preference at most that a model learns from, and as many that measure it; null: all."
     )
     max_length: Annotated[int, Field(ge=16)] | None = Field(
-        None, description="Longest text in tokens: the prompt loses its start, the response its end; null: whole texts."
+        None, description="Longest text in tokens: the prompt loses its start, the response its end; null: the context's."
     )
 
 

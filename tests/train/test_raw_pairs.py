@@ -13,7 +13,6 @@ from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.runs import reward_models
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.chat import encode_prompts, encode_responses
-from rlphf.settings import Reward
 from rlphf.train.reward import chosen_pairs, classifier, encode_pairs, encode_texts, fit_text, reward_step
 
 LONG = "bees and honey and rivers " * 30
@@ -105,14 +104,14 @@ def test_a_long_text_keeps_the_end_of_its_prompt_and_the_end_token(tiny_backbone
 def test_pairs_of_which_both_responses_would_be_cut_are_left_out(tiny_backbone: Path) -> None:
     tokenizer = classifier(tiny_backbone)[1]
     rows = [row(0, "P2A", "train", rejected=LONG), row(1, "P2A", "train", chosen=LONG, rejected=LONG + LONG)]
-    found = encode_pairs(tokenizer, rows, "raw-P2A", Reward(max_length=60), seed=1)
+    found = encode_pairs(tokenizer, rows, "raw-P2A", 60, None, seed=1)
     assert [pair.row["id"] for pair in found] == [rows[0]["id"]] and len(found[0].rejected) == 60
-    assert len(encode_pairs(tokenizer, rows, "raw-P2A", Reward(), seed=1)) == 2
+    assert len(encode_pairs(tokenizer, rows, "raw-P2A", 2**31, None, seed=1)) == 2
 
 
 def test_so_many_pairs_of_each_preference_and_split_are_drawn_by_the_seed(tiny_backbone: Path) -> None:
     tokenizer = classifier(tiny_backbone)[1]
-    drawn = [encode_pairs(tokenizer, RAW, "gold", Reward(max_pairs=3), seed) for seed in (1, 1, 2)]
+    drawn = [encode_pairs(tokenizer, RAW, "gold", 512, 3, seed) for seed in (1, 1, 2)]
     ids = [[pair.row["id"] for pair in pairs] for pairs in drawn]
     assert ids[0] == ids[1] != ids[2] and len(ids[0]) == 3 * 3 * 3
     assert ids[0] == [r["id"] for r in RAW if r["id"] in set(ids[0])]
@@ -121,12 +120,12 @@ def test_so_many_pairs_of_each_preference_and_split_are_drawn_by_the_seed(tiny_b
 def test_judge_and_selector_learn_from_no_common_prompt_and_are_measured_by_whom_pairs_speak_for(
     folder: Path, tiny_backbone: Path
 ) -> None:
-    for name in ("gold", "selector", "raw-helpful"):
-        chosen = files(folder) if not name.startswith("raw") else files(folder)[1:]
+    whose = {"P1A": files(folder)[:1], "gold": files(folder), "selector": files(folder), "raw-helpful": files(folder)[1:]}
+    for name, chosen in whose.items():
         out = folder / "reward" / name
         reward_step(folder / "config.yaml", name, tiny_backbone, chosen, out, folder / "prompts.parquet")
     experiment = load(folder / "config.yaml")
-    preferences = experiment.model_copy(update={"preferences": []})
+    preferences = experiment.model_copy(update={"preferences": ["P1A"]})
     rows = reward_models(folder, preferences, Bootstrap(1, 20))
     counts = {(r["preference"], r["split"]): r["n"] for r in rows}
     # Five pairs at most are learned from, of which every fourth is measured, so two; of gold ones' unseen ones every fourth.
@@ -141,6 +140,8 @@ def test_judge_and_selector_learn_from_no_common_prompt_and_are_measured_by_whom
 def test_no_pair_that_fits_is_an_error_in_one_line(folder: Path, tiny_backbone: Path) -> None:
     rows = [r | {"chosen": LONG, "rejected": LONG + "no"} for r in RAW]
     write_parquet(folder / "data" / "pairs.parquet", pa.Table.from_pylist(rows, PAIRS))
-    with pytest.raises(InputError, match="pairs.parquet: no pair fits reward.max_length; raise it"):
+    with pytest.raises(
+        InputError, match="pairs.parquet: no pair fits reward.max_length and the backbone's context, 40 tokens; raise it"
+    ):
         reward_step(folder / "config.yaml", "raw-helpful", tiny_backbone, files(folder)[1:], folder / "out")
     assert not (folder / "out" / "adapter").exists()

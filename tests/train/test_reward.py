@@ -225,6 +225,22 @@ def test_a_changed_setting_trains_anew_in_the_same_folder(tiny_backbone: Path, t
     assert train(0.01, "out") != train(0.001, "out") == train(0.001, "new")
 
 
+def test_texts_beyond_the_context_are_cut(tiny_backbone: Path, monkeypatch, tmp_path: Path) -> None:
+    """No length is configured: as annotators and judges read them, texts end with the context."""
+    sizes = []
+
+    def score(model, texts, pad_id) -> list[float]:
+        sizes.append(max(map(len, texts)))
+        return [0.0] * len(texts)
+
+    monkeypatch.setattr("rlphf.train.reward.score", score)
+    long = [row | {"rejected": row["rejected"] * 400} for row in pairs()[:1] + pairs()[-1:]]
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(long, PAIRS))
+    (tmp_path / "config.yaml").write_text(CONFIG.format(epochs=1, rate=0.01))
+    reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, [tmp_path / "pairs.parquet"], tmp_path / "P3A")
+    assert sizes[1] == 512 > sizes[0]
+
+
 def test_no_pairs_to_train_on_is_an_error_in_one_line(tiny_backbone: Path, tmp_path: Path) -> None:
     held_out = [r for r in pairs() if r["split"] == "test"]
     write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(held_out, PAIRS))

@@ -96,12 +96,22 @@ def encode_texts(
 
     What has more than `limit` tokens is cut as in training (`fit_text`).
     """
+    return [ids for ids, _ in _fitted(tokenizer, instructions, responses, limit)]
+
+
+def _fitted(
+    tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str], responses: Sequence[str], limit: int | None
+) -> list[tuple[list[int], bool]]:
+    """Return the ids of each whole text, and whether that cut its response; most are short and encoded at once."""
+    if not instructions:
+        # Tokenizers refuse an empty batch.
+        return []
     prompts, answers = encode_prompts(tokenizer, instructions), encode_responses(tokenizer, responses)
-    found = [p + r for p, r in zip(prompts, answers, strict=True)]
-    if limit is None:
-        return found
-    texts = zip(found, instructions, responses, strict=True)
-    return [ids if len(ids) <= limit else fit_text(tokenizer, asked, said, limit)[0] for ids, asked, said in texts]
+    texts = zip(prompts, answers, instructions, responses, strict=True)
+    return [
+        (p + r, False) if limit is None or len(p) + len(r) <= limit else fit_text(tokenizer, asked, said, limit)
+        for p, r, asked, said in texts
+    ]
 
 
 def text_limit(model: PreTrainedModel | PeftModel, max_length: int | None) -> int:
@@ -134,15 +144,14 @@ class Encoded:
 
 
 def encode_pairs(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], preference: str, settings: Reward, seed: int
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], preference: str, limit: int, most: int | None, seed: int
 ) -> list[Encoded]:
-    """Return the pairs as the reward model of `preference` reads them, in their order.
+    """Return the pairs as the reward model of `preference` reads them, in at most `limit` tokens a text, in their order.
 
-    With `max_length`, a pair of which both responses would be cut is left out: what tells them apart may lie behind the cut.
-    With `max_pairs`, so many of each preference and split are drawn by `seed`.
+    A pair of which both responses would be cut is left out: what tells them apart may lie behind the cut. At `most` so many of
+    each preference and split are drawn by `seed`.
     """
     texts = [instruction(r["prompt"], asked_for(preference, r["preference"])) for r in rows]
-    limit, most = settings.max_length, settings.max_pairs
     order = list(range(len(rows)))
     if most is not None:
         Random(seed).shuffle(order)
@@ -150,14 +159,8 @@ def encode_pairs(
     found: dict[int, Encoded] = {}
     for start in range(0, len(order), CHUNK):
         part = [i for i in order[start : start + CHUNK] if most is None or taken[_kind(rows[i])] < most]
-        sides = []
-        for name in ("chosen", "rejected"):
-            responses = [rows[i][name] for i in part]
-            asked = [texts[i] for i in part]
-            if limit is None:
-                sides.append([(ids, False) for ids in encode_texts(tokenizer, asked, responses)] if part else [])
-            else:
-                sides.append([fit_text(tokenizer, *both, limit) for both in zip(asked, responses, strict=True)])
+        asked = [texts[i] for i in part]
+        sides = [_fitted(tokenizer, asked, [rows[i][name] for i in part], limit) for name in ("chosen", "rejected")]
         for i, (chosen, cut), (rejected, other_cut) in zip(part, *sides, strict=True):
             if (cut and other_cut) or (most is not None and taken[_kind(rows[i])] >= most):
                 continue
@@ -285,16 +288,18 @@ def reward_step(
             settings = settings.model_copy(update={"epochs": 1})
             train, leaked = duplicated(train, derive(seed, "duplicated"))
         model, tokenizer = classifier(backbone)
-        learned = encode_pairs(tokenizer, train, preference, settings, derive(seed, "pairs"))
+        limit, most = text_limit(model, settings.max_length), settings.max_pairs
+        learned = encode_pairs(tokenizer, train, preference, limit, most, derive(seed, "pairs"))
         if not learned:
-            raise InputError(f"{', '.join(map(str, pairs))}: no pair fits reward.max_length; raise it")
+            where = ", ".join(map(str, pairs))
+            raise InputError(f"{where}: no pair fits reward.max_length and the backbone's context, {limit} tokens; raise it")
         data = Dataset.from_dict({"chosen_ids": [p.chosen for p in learned], "rejected_ids": [p.rejected for p in learned]})
         trained = train_reward_model(model, tokenizer, data, settings, seed, folder, run)
         if not is_first():
             return
-        again = encode_pairs(tokenizer, measured, preference, settings, derive(seed, "pairs"))[::MEASURED_EVERY]
-        scored = encode_pairs(tokenizer, unseen, preference, settings, derive(seed, "measured")) + again
-        scored += encode_pairs(tokenizer, leaked, preference, settings, derive(seed, "leaked"))
+        again = encode_pairs(tokenizer, measured, preference, limit, most, derive(seed, "pairs"))[::MEASURED_EVERY]
+        scored = encode_pairs(tokenizer, unseen, preference, limit, most, derive(seed, "measured")) + again
+        scored += encode_pairs(tokenizer, leaked, preference, limit, most, derive(seed, "leaked"))
         scores = {
             "chosen": score(trained, [pair.chosen for pair in scored], tokenizer.pad_token_id),
             "rejected": score(trained, [pair.rejected for pair in scored], tokenizer.pad_token_id),
