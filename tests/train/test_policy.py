@@ -125,6 +125,25 @@ def test_pmorl_trains_one_policy_for_its_own_number_of_updates(train) -> None:
     assert prompts and all(prompt.count("Generate a response") == 3 for prompt in prompts)
 
 
+@pytest.mark.parametrize(("algorithm", "split"), [("ppo", "train"), ("rloo", "train"), ("ppo", "validation")])
+def test_a_prompt_that_leaves_no_room_for_a_response_is_refused_before_anything_is_trained(
+    train, tiny_backbone: Path, tmp_path: Path, algorithm: str, split: str
+) -> None:
+    asked = {"train": "Rain?", "validation": "Rain?"} | {split: "Tell me of bees. " * 200}
+    rows = [{"id": name, "prompt": text, "topic": None, "source": "own", "split": name} for name, text in asked.items()]
+    write_parquet(tmp_path / "prompts.parquet", pa.Table.from_pylist(rows, PROMPTS))
+    config = CONFIG.format(algorithm=algorithm, rate=0.01, asked=[0, 1, 0])
+    (tmp_path / "config.yaml").write_text(
+        config.replace("updates: 4", "updates: 4, keep: best") if split == "validation" else config
+    )
+    files = (tmp_path / "prompts.parquet", tiny_backbone)
+    with pytest.raises(
+        InputError, match=r"^'Tell me of bees\. .*': has \d+ tokens, and beside a response of 4 the context has room for 508"
+    ):
+        policy_step(tmp_path / "config.yaml", ["P1A"], *files, [tmp_path / "reward" / "P1A"], [tmp_path / "out"])
+    assert not (tmp_path / "out" / "adapter").exists()
+
+
 def test_no_training_prompts_is_an_error_in_one_line(train, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="held_out.parquet: the split 'train' is empty"):
         train(prompts="held_out", out="out")

@@ -239,6 +239,27 @@ def room(model: "PreTrainedModel | PeftModel | Mixture", decoding: Decoding) -> 
     return int(model.config.max_position_embeddings) - decoding.max_new_tokens
 
 
+def encode_answerable(
+    model: "PreTrainedModel | PeftModel | Mixture",
+    tokenizer: PreTrainedTokenizerBase,
+    instructions: Sequence[Asked],
+    decoding: Decoding,
+) -> list[list[int]]:
+    """Return the token ids of each instruction, as `encode_prompts` does.
+
+    Raises InputError for one that leaves no room for a response in the model's context.
+    """
+    prompts, most = encode_prompts(tokenizer, instructions), room(model, decoding)
+    for asked, ids in zip(instructions, prompts, strict=True):
+        if len(ids) > most:
+            text = shorten(asked if isinstance(asked, str) else asked[-1], 60, placeholder="...")
+            raise InputError(
+                f"{text!r}: has {len(ids)} tokens, and beside a response of {decoding.max_new_tokens} the context has room for"
+                f" {max(most, 0)}; shorten it, or lower max_new_tokens"
+            )
+    return prompts
+
+
 def answer(
     model: "PreTrainedModel | PeftModel | Mixture",
     tokenizer: PreTrainedTokenizerBase,
@@ -250,15 +271,8 @@ def answer(
 ) -> list[tuple[str, int, bool]]:
     """Sample a response to each instruction, as `sample` does; return (text, number of tokens, whether it ended by itself).
 
-    Raises InputError, before anything is sampled, for an instruction that leaves no room for a response in the model's context.
+    Raises InputError, before anything is sampled, as `encode_answerable` does.
     """
-    prompts, most = encode_prompts(tokenizer, instructions), room(model, decoding)
-    for asked, ids in zip(instructions, prompts, strict=True):
-        if len(ids) > most:
-            text = shorten(asked if isinstance(asked, str) else asked[-1], 60, placeholder="...")
-            raise InputError(
-                f"{text!r}: has {len(ids)} tokens, and beside a response of {decoding.max_new_tokens} the context has room for"
-                f" {max(most, 0)}; shorten it, or lower max_new_tokens"
-            )
+    prompts = encode_answerable(model, tokenizer, instructions, decoding)
     sampled = sample(model, prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, rows=rows, hear=hear)
     return [(text, len(ids), done) for ids in sampled for text, done in [decode_response(tokenizer, ids)]]

@@ -14,12 +14,13 @@ from rlphf.errors import InputError
 from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, initial_a_digest, new_policy, write_adapter, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
-from rlphf.lm.chat import encode_prompts
 from rlphf.lm.rewards import RewardModels, check_rewards
+from rlphf.lm.sampling import encode_answerable
 from rlphf.lm.stack import Stack
 from rlphf.preferences import FORMS, PMORL, SELECTOR, alone, instruction, members, request
 from rlphf.processes import in_one, is_first
 from rlphf.seeds import derive
+from rlphf.settings import Decoding
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.learner import Task
@@ -71,8 +72,8 @@ def policy_step(
     `preference`, `reward` and `out` are in the same order: several policies train together, in one process, and each learns what
     it would alone (`train.ppo`). With `ppo.keep_by: gold`, the reward model in the folder `selector` says which checkpoint of
     each is kept; it rewards nothing. Goes on from the newest checkpoint in the first `out`/checkpoints, if there is one of the
-    same settings and inputs. Raises InputError where several processes share a training by our PPO, and for a reward model
-    that is another preference's.
+    same settings and inputs. Raises InputError where several processes share a training by our PPO, for a reward model that is
+    another preference's, and for a prompt that leaves no room for a response in the context.
     """
     experiment = load(config)
     settings = experiment.ppo
@@ -124,6 +125,14 @@ def policy_step(
         starts = [derive(experiment.seed, "lora", *([name] if other_starts else [])) for name in preference]
         abouts = [{"preference": name, "backbone_sha256": digest} for name in preference]
         rewards = RewardModels(base, reward, digest)
+
+        def encoded(wanted: Sequence[tuple[str, list[str]]]) -> tuple[list[list[int]], list[list[list[int]]]]:
+            decoding = Decoding(max_new_tokens=settings.max_new_tokens)
+            asked = encode_answerable(base, tokenizer, [asked for asked, _ in wanted], decoding)
+            return asked, [encode_answerable(base, tokenizer, forms, decoding) for _, forms in wanted]
+
+        # Of both algorithms, so that neither is given a prompt that leaves no room for a response.
+        tasks = [Task(*encoded(w), seed, encoded(h)) for w, seed, h in zip(wanted, seeds, held, strict=True)]
         if settings.algorithm == "ppo":
             if experiment.mistakes.random_reward_head:
                 width = rewards.heads.shape[1]
@@ -133,11 +142,6 @@ def policy_step(
                 base, [p.factors for p in fresh], [settings.lora.alpha / settings.lora.rank] * len(fresh), trained=True
             )
 
-            def encoded(wanted: Sequence[tuple[str, list[str]]]) -> tuple[list[list[int]], list[list[list[int]]]]:
-                asked = encode_prompts(tokenizer, [asked for asked, _ in wanted])
-                return asked, [encode_prompts(tokenizer, forms) for _, forms in wanted]
-
-            tasks = [Task(*encoded(w), seed, encoded(h)) for w, seed, h in zip(wanted, seeds, held, strict=True)]
             kind = WithoutResponse if experiment.mistakes.reward_without_response else PPOTrainer
             chooser = RewardModels(base, [folder for _, folder in choosing], digest) if choosing else None
             updates = kind(base, tokenizer, policies, rewards, tasks, settings, chooser).train(runs, checkpoints)
