@@ -1,5 +1,6 @@
 """An adapter per user is plain DPO on the user's own pairs; the pooled policy is imitation of what all users chose."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from rlphf.settings_users import DPO
 from rlphf.tracking.record import Run, read_metrics
 from rlphf.train.dpo import dpo_step
 from rlphf.train.per_user import per_user_step, pooled_step, warmed_up
-from rlphf.train.sft import examples, train_sft
+from rlphf.train.sft import IGNORED, examples, train_sft
 from rlphf.users.records import SCORED
 
 HELD = [row for row in chosen() if row["split"] == "test"]
@@ -102,7 +103,7 @@ def test_the_pooled_policy_imitates_what_all_users_chose_told_of_no_one(seed_fol
     settings = parse(SETTINGS).mt
     base, tokenizer = load_backbone(backbone)
     policy = add_policy(base, settings.lora, derive(5, "lora"))
-    data = examples(tokenizer, [row | {"preference": GENERAL} for row in chosen() if row["split"] == "train"])
+    data = examples(tokenizer, [row | {"preference": GENERAL} for row in chosen() if row["split"] == "train"], 512)
     assert train_sft(policy, tokenizer, data, settings, derive(5, "pooled"), tmp_path / "checkpoints", run) == 2
     wanted: dict[str, Tensor] = {name: p for name, p in policy.named_parameters() if p.requires_grad}
     found = load_file(user_models("pooled") / "adapter" / WEIGHTS)
@@ -126,6 +127,17 @@ def test_the_pooled_step_gives_the_same_bytes(seed_folder, user_models, tmp_path
     pooled_step(seed_folder / "config.yaml", "pooled", pairs, backbone, None, tmp_path / "out")
     for part in ("adapter", "scores.parquet"):
         assert sha256(tmp_path / "out" / part) == sha256(user_models("pooled") / part)
+
+
+def test_the_pooled_policy_reads_long_texts_as_dpo_does(seed_folder, monkeypatch, tmp_path: Path) -> None:
+    """A chosen response of three times the context, cut to half of dpo's length as its question is."""
+    long = [row | {"prompt": row["prompt"] * 50, "chosen": "Honey is sweet. " * 400} for row in chosen() if row["user"] == 1]
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(long, PAIRS))
+    (tmp_path / "config.yaml").write_text(json.dumps(SETTINGS | {"dpo": SETTINGS["dpo"] | {"max_length": 64}}))
+    read = []
+    monkeypatch.setattr("rlphf.train.per_user.train_sft", lambda model, tokenizer, data, *rest: read.extend(data) or 1)
+    pooled_step(tmp_path / "config.yaml", "pooled", [tmp_path / "pairs.parquet"], inputs(seed_folder)[1], None, tmp_path / "out")
+    assert read and {(len(row["input_ids"]), row["labels"].count(IGNORED)) for row in read} == {(64, 32)}
 
 
 def test_a_warm_up_takes_half_of_a_users_own_steps_at_most() -> None:

@@ -58,7 +58,7 @@ def likelihood(model, data) -> float:
 
 def test_prompts_carry_no_loss_and_ask_for_the_pairs_own_preference(tiny_backbone: Path) -> None:
     _, tokenizer = load_backbone(tiny_backbone)
-    (row,) = examples(tokenizer, [pair(1, "P2A", "train")])
+    (row,) = examples(tokenizer, [pair(1, "P2A", "train")], 512)
     prompt = [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label == IGNORED]
     answer = [label for label in row["labels"] if label != IGNORED]
     assert row["input_ids"] == prompt + answer
@@ -70,8 +70,8 @@ def test_it_imitates_the_chosen_and_not_the_rejected(tiny_backbone: Path, files:
     sft_step(tmp_path / "config.yaml", tiny_backbone, files, tmp_path / "mt")
     base, tokenizer = load_backbone(tiny_backbone)
     rows = [row for path in files for row in read_parquet(path, PAIRS).to_pylist()]
-    chosen = examples(tokenizer, rows)
-    rejected = examples(tokenizer, [row | {"chosen": row["rejected"]} for row in rows])
+    chosen = examples(tokenizer, rows, 512)
+    rejected = examples(tokenizer, [row | {"chosen": row["rejected"]} for row in rows], 512)
     before = likelihood(base, chosen), likelihood(base, rejected)
     policy = PeftModel.from_pretrained(base, tmp_path / "mt" / "adapter").eval()
     gains = likelihood(policy, chosen) - before[0], likelihood(policy, rejected) - before[1]
@@ -108,3 +108,13 @@ def test_no_training_pairs_is_an_error_in_one_line(tiny_backbone: Path, files: l
     write_parquet(files[0], pa.Table.from_pylist([pair(1, "P1A", "test")], PAIRS))
     with pytest.raises(InputError, match="the split 'train' is empty; nothing to imitate"):
         sft_step(tmp_path / "config.yaml", tiny_backbone, files[:1], tmp_path / "mt")
+
+
+def test_a_text_beyond_the_context_is_an_error_in_one_line(tiny_backbone: Path, files: list[Path], tmp_path: Path) -> None:
+    rows = [pair(1, "P1A", "train"), pair(2, "P1A", "train") | {"prompt": "Tell me of bees. " * 200}]
+    write_parquet(files[0], pa.Table.from_pylist(rows, PAIRS))
+    with pytest.raises(
+        InputError, match=r"^'Tell me of bees\. .*\.\.\.': has \d+ tokens with its response, and the context holds 512"
+    ):
+        sft_step(tmp_path / "config.yaml", tiny_backbone, files, tmp_path / "mt")
+    assert not (tmp_path / "mt" / "adapter").exists()

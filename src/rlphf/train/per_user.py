@@ -18,7 +18,6 @@ from rlphf.config import load
 from rlphf.files import atomic_folder, check_space, read_json, write_json
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
-from rlphf.preferences import GENERAL
 from rlphf.processes import is_first
 from rlphf.progress import bar
 from rlphf.seeds import derive
@@ -26,7 +25,7 @@ from rlphf.settings_users import DPO
 from rlphf.tracking.record import step
 from rlphf.train.checkpoint import is_whole, own_checkpoints, seal
 from rlphf.train.dpo import DPOTrainer
-from rlphf.train.sft import examples, train_sft
+from rlphf.train.sft import imitated, train_sft
 from rlphf.train.user_files import read_material, training_inputs, write_margins
 from rlphf.users.methods import user_model
 
@@ -95,8 +94,9 @@ def warmed_up(settings: DPO, pairs: int) -> DPO:
 def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
     """Train one policy on what users chose in the training pairs of the files `pairs`, as MT is; write `out`/adapter.
 
-    `model` and `people` are there as for every model of users; a policy that is told of no one needs no texts. The margins of the
-    pairs of other splits, log-ratios to the backbone, go to `out`/scores.parquet.
+    Texts are cut as those that the model `dpo` reads. `model` and `people` are there as for every model of users; a policy that
+    is told of no one needs no texts. The margins of the pairs of other splits, log-ratios to the backbone, go to
+    `out`/scores.parquet.
     """
     experiment = load(config)
     users = user_model(experiment.users, model)
@@ -107,10 +107,9 @@ def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path,
     ):
         seed = derive(experiment.seed, "pooled")
         material = read_material(users, experiment.dpo, pairs, backbone, people, seed)
-        rows = [row | {"preference": GENERAL} for row in material.rows if row["split"] == "train"]
         policy = add_policy(material.base, experiment.mt.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(policy)
-        data = examples(material.tokenizer, rows)
+        data = imitated([pair.bare for pair in material.train], [pair.chosen for pair in material.train])
         steps = train_sft(policy, material.tokenizer, data, experiment.mt, seed, folder, run)
         if not is_first():
             return
@@ -121,5 +120,5 @@ def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path,
         scorer = DPOTrainer(policy.eval(), material.tokenizer, material.users, [], plain, seed)
         own, generic = scorer.evaluate([pair for _, pair in held])
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], own, generic, run)
-        run.tag(updates=steps, pairs=len(rows))
+        run.tag(updates=steps, pairs=len(data))
         run.output(out / "adapter", scores)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from datasets import Dataset
 from peft import PeftModel
@@ -33,13 +34,22 @@ class _Trainer(Resumable, SFTTrainer):
     """TRL's, with checkpoints of ours."""
 
 
-def examples(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict]) -> Dataset:
-    """Return the chosen response of each pair behind its prompt, asked for the pair's preference.
+def examples(tokenizer: PreTrainedTokenizerBase, rows: Sequence[dict], context: int) -> Dataset:
+    """Return the chosen response of each pair behind its prompt, asked for the pair's preference, as `imitated` does.
 
-    Columns input_ids and labels; prompt tokens carry no loss.
+    Raises InputError for a text of more than `context` tokens.
     """
     prompts = encode_prompts(tokenizer, [instruction(row["prompt"], alone(row["preference"])) for row in rows])
     answers = encode_responses(tokenizer, [row["chosen"] for row in rows])
+    for row, prompt, answer in zip(rows, prompts, answers, strict=True):
+        if (size := len(prompt) + len(answer)) > context:
+            text = shorten(row["prompt"], 60, placeholder="...")
+            raise InputError(f"{text!r}: has {size} tokens with its response, and the context holds {context}; shorten it")
+    return imitated(prompts, answers)
+
+
+def imitated(prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Dataset:
+    """Return responses behind their prompts: columns input_ids and labels; prompt tokens carry no loss."""
     return Dataset.from_dict(
         {
             "input_ids": [p + a for p, a in zip(prompts, answers, strict=True)],
@@ -83,7 +93,8 @@ def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> 
         base, tokenizer = load_backbone(backbone, training_dtype(backbone))
         model = add_policy(base, experiment.mt.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(model)
-        steps = train_sft(model, tokenizer, examples(tokenizer, rows), experiment.mt, derive(experiment.seed, "mt"), folder, run)
+        data = examples(tokenizer, rows, base.config.max_position_embeddings)
+        steps = train_sft(model, tokenizer, data, experiment.mt, derive(experiment.seed, "mt"), folder, run)
         if not is_first():
             return
         about = {"preference": MT_POLICY, "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial}
