@@ -37,12 +37,19 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         load_backbone(tmp_path)
 
 
-def test_a_tokenizer_that_pads_with_its_end_token_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [({"pad_token": "<eos>"}, "padding token that is not its end token"), ({"eos_token": None}, "needs an end token")],
+)
+def test_a_tokenizer_that_pads_with_its_end_token_or_has_none_is_refused(
+    tiny_backbone: Path, tmp_path: Path, tokens: dict, message: str
+) -> None:
     shutil.copytree(tiny_backbone, tmp_path / "backbone")
     tokenizer = AutoTokenizer.from_pretrained(tiny_backbone)
-    tokenizer.pad_token = tokenizer.eos_token
+    for name, token in tokens.items():
+        setattr(tokenizer, name, token)
     tokenizer.save_pretrained(tmp_path / "backbone")
-    with pytest.raises(InputError, match="padding token that is not its end token"):
+    with pytest.raises(InputError, match=message):
         load_backbone(tmp_path / "backbone")
 
 

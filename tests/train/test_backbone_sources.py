@@ -229,6 +229,12 @@ def test_a_backbone_from_a_folder_pads_with_its_own_token_or_the_unknown_one(tin
             hub_backbone(Backbone(source="path", name=name))
 
 
+def test_a_model_without_an_end_token_is_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    name = hub_folder(tiny_backbone, tmp_path / "endless", eos_token=None)
+    with pytest.raises(InputError, match=f"^backbone.name: {name} has no end token, by which responses end; name another model"):
+        hub_backbone(Backbone(source="path", name=name))
+
+
 def test_a_named_token_pads_where_the_model_has_none_and_no_other_one(tiny_backbone: Path, tmp_path: Path) -> None:
     none = hub_folder(tiny_backbone, tmp_path / "none", pad_token="<eos>", unk_token=None)
     assert hub_backbone(Backbone(source="path", name=none, padding="<|user|>"))[1].pad_token == "<|user|>"

@@ -112,6 +112,8 @@ def load_backbone(folder: Path | str, dtype: torch.dtype = torch.float32) -> tup
     model, loaded = found
     if loaded["missing_keys"]:
         raise InputError(f"{folder}: lacks the weights {min(loaded['missing_keys'])}; make the backbone again")
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{folder}: the tokenizer needs an end token, by which responses end")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise InputError(f"{folder}: the tokenizer needs a padding token that is not its end token")
     model.requires_grad_(False)

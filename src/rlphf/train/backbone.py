@@ -249,8 +249,10 @@ def give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, nam
 
     A sequence classifier takes the last token that is no padding for a text's last one, so it would never read the end token.
     Where there is no such token it is `padding`, or else the unknown token, which a byte-level tokenizer never needs; InputError
-    without that, and for a `padding` that is not in the vocabulary.
+    without that, for a `padding` that is not in the vocabulary, and for a tokenizer without an end token.
     """
+    if tokenizer.eos_token_id is None:
+        raise InputError(f"{name} has no end token, by which responses end; name another model")
     if padding is not None and padding not in tokenizer.get_vocab():
         raise InputError(f"backbone.padding: {padding!r} is not in the vocabulary of {name.rpartition(' ')[2]}")
     if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
