@@ -119,7 +119,7 @@ def left_behind(folder: Path, run: Run) -> bool:
         return there
 
 
-def test_an_interrupted_run_goes_on_and_another_one_does_not(tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_and_another_one_does_not(tmp_path: Path, monkeypatch) -> None:
     folder, given = tmp_path / "checkpoints", tmp_path / "input.txt"
     given.write_text("one")
 
@@ -135,6 +135,11 @@ def test_an_interrupted_run_goes_on_and_another_one_does_not(tmp_path: Path) -> 
     assert not attempt(seed=2, preference="P1B")
     given.write_text("two")
     assert not attempt(seed=2, preference="P1B")
+    # Every process has random numbers of its own in a checkpoint.
+    assert attempt(seed=2, preference="P1B")
+    monkeypatch.setattr("rlphf.train.checkpoint.count", lambda: 2)
+    assert not attempt(seed=2, preference="P1B")
+    monkeypatch.undo()
     (folder / "owner.json").write_text("{")
     assert not attempt(seed=2, preference="P1B")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, check_space, read_json, sha256, write_json
-from rlphf.processes import is_first, wait
+from rlphf.processes import count, is_first, wait
 from rlphf.tracking.record import Run
 
 KEEP = 2
@@ -27,9 +27,9 @@ OWNER, TENSORS, STATE, DIGESTS = "owner.json", "tensors.safetensors", "state.jso
 def own_checkpoints(folder: Path, *runs: Run) -> Iterator[Path]:
     """Yield `folder` for the checkpoints of the steps that are recorded in `runs`; once they are through, they are removed.
 
-    What a run of another configuration or with other inputs left there is removed first. So a changed setting never goes
-    on from weights that were trained under the old one, and a step that is done again is really done again. Where several
-    processes share the step, the first one does this, and the others wait for it.
+    What a run of another configuration, with other inputs or of another number of processes left there is removed first. So a
+    changed setting never goes on from weights that were trained under the old one, and a step that is done again is really done
+    again. Where several processes share the step, the first one does this, and the others wait for it.
     """
     if is_first():
         _take(folder, runs)
@@ -48,7 +48,7 @@ def own_checkpoints(folder: Path, *runs: Run) -> Iterator[Path]:
 def _take(folder: Path, runs: Sequence[Run]) -> None:
     owner = [
         {key: run.record[key] for key in ("step", "config_hash", "seed", "tags")}
-        | {"inputs": {name: described["sha256"] for name, described in run.record["inputs"].items()}}
+        | {"inputs": {name: described["sha256"] for name, described in run.record["inputs"].items()}, "processes": count()}
         for run in runs
     ]
     if folder.exists() and _owner(folder) != owner:
