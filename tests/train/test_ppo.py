@@ -4,12 +4,14 @@ import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 from tests.train.learning import INSTRUCTIONS, evaluate, losses, make_trainer, policy_state, task
 
 from rlphf.lm.backbone import load_backbone
+from rlphf.seeds import derive
 from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train import ppo
@@ -288,6 +290,20 @@ def test_each_pass_draws_every_prompt_once_and_the_length_limit_is_drawn_when_as
     assert passes == [sorted(map(tuple, trainer.learners[0].task.prompts))] * 8
     assert len({tuple(drawn[i : i + 5]) for i in range(0, 40, 5)}) > 1
     assert set(limits) <= {2, 3, 4, 5} and len(set(limits)) > 1
+
+
+def test_prompts_are_drawn_from_one_order_per_pass(make, monkeypatch) -> None:
+    learner, derived = make(batch_size=12, mini_batch_size=4).learners[0], []
+    monkeypatch.setattr("rlphf.train.learner.derive", lambda *names: derived.append(names) or derive(*names))
+    found = [number for step in range(3) for number in learner.draw(step)]
+    wanted = []
+    for number in range(8):
+        order = list(range(5))
+        Random(derive(learner.task.seed, "pass", number)).shuffle(order)
+        wanted += order
+    assert found == wanted[:36]
+    # Twelve of five prompts are of three passes; the third step ends in the midst of one more.
+    assert [number for *_, number in derived] == [0, 1, 2, 2, 3, 4, 4, 5, 6, 7]
 
 
 def test_the_learning_rate_warms_up_over_updates(make) -> None:

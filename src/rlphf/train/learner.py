@@ -79,12 +79,14 @@ class Learner:
     def draw(self, step: int) -> list[int]:
         """Return the numbers of the prompts of outer step `step`: shuffled passes over all of them."""
         size, total = self.settings.batch_size, len(self.task.prompts)
-        chosen = []
-        for position in range(step * size, (step + 1) * size):
+        first, last = step * size // total, ((step + 1) * size - 1) // total
+        drawn: list[int] = []
+        for number in range(first, last + 1):
             order = list(range(total))
-            Random(derive(self.task.seed, "pass", position // total)).shuffle(order)
-            chosen.append(order[position % total])
-        return chosen
+            Random(derive(self.task.seed, "pass", number)).shuffle(order)
+            drawn += order
+        start = step * size - first * total
+        return drawn[start : start + size]
 
     def values(self, hidden: Tensor) -> Tensor:
         """Return the critic's values (B, T) of the hidden states (B, T, H) of its policy."""
