@@ -58,6 +58,19 @@ def test_log_probabilities_are_the_weighted_sum_of_those_of_plain_peft(tiny_back
         assert all((row - one).abs().max() > 0.1 for one in each)
 
 
+def test_the_backbone_has_what_the_weights_leave_of_1(tiny_backbone: Path, adapters: list[Path]) -> None:
+    text = [10, 11, 12]
+    base = load_backbone(tiny_backbone)[0]
+    with torch.no_grad():
+        own = base(torch.tensor([text])).logits[0, -1].log_softmax(-1)
+    each = [logprobs(tiny_backbone, adapter, text) for adapter in adapters[:2]]
+    for weights in ([0.5, 0.3], [0.9, 0.8], [0.4]):
+        with mixture(base, dict(zip(adapters[: len(weights)], weights, strict=True))) as model:
+            (row,) = mixed(model, [text])
+        wanted = own + sum(w * (one - own) for w, one in zip(weights, each[: len(weights)], strict=True))
+        assert torch.allclose(row, wanted, atol=1e-4) and (row - own).abs().max() > 0.1
+
+
 def test_a_mixture_of_one_samples_what_its_adapter_samples(tiny_backbone: Path, adapters: list[Path]) -> None:
     plain = PeftModel.from_pretrained(load_backbone(tiny_backbone)[0], adapters[1]).eval()
     with mixture(load_backbone(tiny_backbone)[0], {adapters[1]: 1.0}) as model:

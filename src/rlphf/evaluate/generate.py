@@ -31,7 +31,7 @@ from rlphf.tracking.record import step
 class Arm:
     """A set of responses: its method and combination in the table, the preferences in the prompt, and {adapter: weight}.
 
-    No adapter is the backbone; several are mixed at decoding.
+    No adapter is the backbone; several, or one with another weight than 1, are mixed at decoding (`lm.mixing`).
     """
 
     method: str

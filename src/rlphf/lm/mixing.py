@@ -3,7 +3,8 @@
 Source: Shi et al. 2024, "Decoding-Time Language Model Alignment with Multiple Objectives", for a reverse KL penalty.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,11 +42,12 @@ class Output:
 class Mixture:
     """A language model whose next-token log-probabilities are sum_i w_i log pi_i, up to a constant.
 
-    All adapters run in one forward pass: the batch is repeated once per adapter, and each block goes through its own.
+    All pi_i run in one forward pass: the batch is repeated once per adapter, and each block goes through its own. Where the
+    adapters' weights do not sum to 1, the backbone has the rest, in a block of its own.
     """
 
     def __init__(self, model: PreTrainedModel, rows: Rows, weights: Sequence[float]):
-        """`rows` sends the rows of the model that are named i through adapter i (`mixture`)."""
+        """`rows` sends the rows of the model that are named i through what has weight i (`mixture`)."""
         self.model, self.rows, self.weights = model, rows, weights
         self.device, self.config = model.device, model.config
 
@@ -69,12 +71,22 @@ class Mixture:
         return Output(torch.einsum("k,kbv->bv", weights, logprobs)[:, None])
 
 
+def mixed_weights(weights: Iterable[float]) -> list[float]:
+    """Return the weights of adapters and, where they do not sum to 1, behind them what is left, the backbone's.
+
+    So the mixture is the backbone, and of each adapter w_i of what it changes: log pi_0 + sum_i w_i (log pi_i - log pi_0).
+    """
+    own = list(weights)
+    rest = 1 - math.fsum(own)
+    return own if abs(rest) < 1e-9 else [*own, rest]
+
+
 @contextmanager
 def mixture(model: PreTrainedModel, adapters: Mapping[Path, float]) -> Iterator[Mixture]:
     """Give the mixture of the `adapters` {folder: weight}, at least one, on the backbone `model`; take them off afterwards."""
-    stack = read_stack(model, list(adapters))
+    stack, weights = read_stack(model, list(adapters)), mixed_weights(adapters.values())
     try:
-        with stack.mixing(torch.eye(len(stack), device=model.device)) as rows:
-            yield Mixture(model, rows, list(adapters.values()))
+        with stack.mixing(torch.eye(len(weights), len(stack), device=model.device)) as rows:
+            yield Mixture(model, rows, weights)
     finally:
         stack.remove()
