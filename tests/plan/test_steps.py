@@ -39,6 +39,14 @@ def test_every_step_with_a_model_is_there(shape: Shape) -> None:
     assert "ppo pmorl" not in [one.step for one in needs(experiment(evaluation={"methods": ["vb"]}), shape, GPU)]
 
 
+def test_the_backbone_takes_room_in_a_mixture_that_it_is_part_of(shape: Shape) -> None:
+    whole, part = (
+        need(experiment(evaluation=EVERYTHING, soup={"weights": weights}), shape, GPU, "generate")
+        for weights in ({}, {"P1A": 0.7})
+    )
+    assert part.cache == pytest.approx(whole.cache * 4 / 3)
+
+
 def test_an_experiment_about_users_alone_is_its_models_and_answers(shape: Shape) -> None:
     users = {"user_data": {"source": "tldr", "path": "raw/tldr"}, "user_evaluation": {"methods": ["sft", "dpo"]}}
     lora = {"lora": {"targets": ["not_there"]}}
@@ -124,3 +132,12 @@ def test_what_would_fit_is_named_and_does_fit(shape: Shape) -> None:
     assert fitting(base, shape, GPU, answers, quantized).endswith(", or set backbone.quantization to 4bit")
     own = experiment(backbone={"source": "train"})
     assert "4bit" not in fitting(own, shape, GPU, need(own, shape, GPU, "generate"), quantized)
+
+
+def test_batches_of_rloo_are_lowered_no_further_than_they_divide(shape: Shape) -> None:
+    chosen = experiment(ppo={"algorithm": "rloo", "batch_size": 8, "mini_batch_size": 8})
+    step = need(chosen, shape, GPU, "ppo per preference")
+    assert fitting(chosen, shape, GPU, step, 0).startswith("no setting of it is enough")
+    smallest = changed(chosen, "ppo.mini_batch_size", 1)
+    target = need(changed(smallest, "ppo.batch_size", 4), shape, GPU, "ppo per preference").total
+    assert fitting(chosen, shape, GPU, step, target).startswith("lower ppo.mini_batch_size from 8 to ")

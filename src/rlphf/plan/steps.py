@@ -7,12 +7,14 @@ from typing import Any
 from rlphf.config import Experiment, parse
 from rlphf.errors import InputError
 from rlphf.lm.logprobs import LOGITS
+from rlphf.lm.mixing import mixed_weights
 from rlphf.lm.sampling import ROWS
 from rlphf.plan import memory
 from rlphf.plan.memory import BFLOAT16, FLOAT32, NF4, OVERHEAD, Precision, Shape
 from rlphf.preferences import PMORL, members
 from rlphf.settings import MT, Decoding, Lora, Reward
 from rlphf.settings_users import UserTraining
+from rlphf.soup.wanted import combination_weights
 from rlphf.users.methods import METHODS, MODELS, PER_USER, POOLED, PRM
 
 # Texts that a reward model scores at a time, and pairs that a reference is computed for (`train.reward`, `train.users`).
@@ -92,7 +94,8 @@ class _Plan:
             yield self.ppo("ppo pmorl", len(members(experiment.combinations[0])))
         if "mt" in methods:
             yield self.imitation("mt")
-        copies = len(members(experiment.combinations[0])) if "mod" in methods else 1
+        mixed = [mixed_weights(combination_weights(experiment, name).values()) for name in experiment.combinations]
+        copies = max(map(len, mixed)) if "mod" in methods else 1
         yield self.sampling("generate", experiment.evaluation.decoding, "evaluation.decoding", copies, experiment.ppo.lora)
         if "gold" in experiment.evaluation.judges:
             yield self.scoring("judge gold", experiment.evaluation.decoding)
@@ -232,8 +235,7 @@ def fitting(experiment: Experiment, shape: Shape, place: Place, need: Need, avai
     smaller, total = experiment, need.total
     while total > available:
         for setting in need.settings:
-            value = _value(smaller, setting)
-            tried = changed(smaller, setting, value // 2) if value > 1 else smaller
+            tried = _halved(smaller, setting)
             if (reached := _again(tried, shape, place, need.step).total) < total:
                 smaller, total = tried, reached
                 break
@@ -255,6 +257,15 @@ def _quantized(experiment: Experiment, shape: Shape, place: Place, need: Need, a
     quantized = changed(experiment, "backbone.quantization", "4bit")
     enough = _again(quantized, shape, place, need.step).total <= available
     return "set backbone.quantization to 4bit" if enough else ""
+
+
+def _halved(experiment: Experiment, setting: str) -> Experiment:
+    """Return the experiment with half of a setting; as it is where it allows none, as RLOO's batches do."""
+    value = _value(experiment, setting)
+    try:
+        return changed(experiment, setting, value // 2) if value > 1 else experiment
+    except InputError:
+        return experiment
 
 
 def _again(experiment: Experiment, shape: Shape, place: Place, step: str) -> Need:
