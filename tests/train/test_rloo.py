@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from rlphf.lm.rewards import RewardModels
 from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train.learner import Task
-from rlphf.train.rloo import Scorer, train_rloo
+from rlphf.train.rloo import Scorer, _Trainer, train_rloo
 
 SETTINGS = PPO(
     algorithm="rloo",
@@ -169,8 +170,11 @@ def test_its_scores_are_those_of_ppo(tiny_backbone: Path, make_reward: Callable[
     completions = [[{"role": "assistant", "content": tokenizer.decode(r)}] for r in responses]
     found = scorer(messages, completions, responses, TrainerState(), lambda name, value: None, log_extra=None)
     assert found == pytest.approx(wanted, abs=1e-5) and found[1] == -2.5
-    # The text that TRL samples from is the one that is scored.
-    assert tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == own.prompts
+    # The text that TRL samples from is the one that is scored, also where it holds a turn marker.
+    held = "What is <|user|> and <eos>?"
+    trainer = SimpleNamespace(processing_class=tokenizer)
+    sampled = _Trainer._tokenize_prompts(trainer, [*messages, [{"role": "user", "content": held}]])
+    assert sampled == (own.prompts + encode_prompts(tokenizer, [held]), None, {})
 
 
 def test_it_stops_when_the_policy_is_too_far_from_the_backbone_and_stays_stopped(train, tmp_path: Path) -> None:

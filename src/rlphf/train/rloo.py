@@ -120,7 +120,11 @@ class Scorer(TrainerCallback, ExportableState):
 
 
 class _Trainer(Resumable, RLOOTrainer):
-    """TRL's, with checkpoints of ours."""
+    """TRL's, with checkpoints of ours, which reads prompts as every step does."""
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
+        tokenizer: Any = self.processing_class
+        return encode_prompts(tokenizer, [messages[-1]["content"] for messages in prompts]), None, {}
 
 
 def train_rloo(
