@@ -74,7 +74,7 @@ def write_pairs(path: str, count: int) -> None:
 def ours(path: str) -> Answer:
     """Side: prepare the file, from records to split tables."""
     from rlphf.data.prepare import prepare
-    from rlphf.settings import Source
+    from rlphf.settings_data import Source
 
     raw = Path(path)
     out, source = raw.with_suffix(".prepared"), Source(kind="table", path=raw.name)

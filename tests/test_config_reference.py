@@ -12,7 +12,8 @@ from rlphf.config import Experiment
 from rlphf.config_file import write_step
 from rlphf.config_reference import HEADER, kind, reference
 from rlphf.errors import InputError
-from rlphf.settings import Section, Source
+from rlphf.settings import Section
+from rlphf.settings_data import Source
 from rlphf.settings_own import OwnPreference, TextRule
 
 CELLS = re.compile(r"(?<!\\)\|")

@@ -5,7 +5,8 @@ import pytest
 from rlphf.config import Experiment
 from rlphf.errors import InputError
 from rlphf.given import check_files, files_of, named_files
-from rlphf.settings import Annotator, Data, Source
+from rlphf.settings import Annotator
+from rlphf.settings_data import Data, Source
 
 KINDS = ("simulated", "reward_model")
 

@@ -21,10 +21,8 @@ from rlphf.settings import (
     PPO,
     Annotator,
     Backbone,
-    Data,
     Mistakes,
     PMorl,
-    Prompts,
     Reward,
     Rollouts,
     Section,
@@ -32,6 +30,7 @@ from rlphf.settings import (
     Testbed,
     Tracking,
 )
+from rlphf.settings_data import Data, Prompts
 from rlphf.settings_evaluation import Evaluation
 from rlphf.settings_own import SHARES, OwnId, OwnPreference, TextRule
 from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, UserEvaluation, UserModels

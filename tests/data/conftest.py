@@ -11,7 +11,7 @@ import pytest
 
 from rlphf.data.prepare import prepare
 from rlphf.files import read_parquet
-from rlphf.settings import Source
+from rlphf.settings_data import Source
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from rlphf.data.discover import discover
 from rlphf.errors import InputError
-from rlphf.settings import Source
+from rlphf.settings_data import Source
 
 DIALOGUE = "\n\nHuman: Why?\n\nAssistant: Because."
 PERSONA = {"prompt": "question", "chosen": "answer_matching_behavior", "rejected": "answer_not_matching_behavior"}

@@ -13,7 +13,7 @@ from rlphf.data.records import PAIRS, PROMPTS, check_pairs, check_prompts, pair_
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256
 from rlphf.preferences import instruction
-from rlphf.settings import Source
+from rlphf.settings_data import Source
 
 A = Source(kind="table", path="a.jsonl", preference="P1A")
 B = Source(kind="table", path="b.jsonl", preference="P1B")
@@ -123,7 +123,7 @@ def test_the_same_input_gives_the_same_bytes_also_in_another_folder_and_process(
         write(f"{folder}/a.jsonl", [*many(50), pair(3)])
     prepare([A], tmp_path / "out", 7, 0.2, 0.2, "quarantine", tmp_path / "one")
     code = (
-        "import sys; from pathlib import Path; from rlphf.settings import Source; from rlphf.data.prepare import prepare;"
+        "import sys; from pathlib import Path; from rlphf.settings_data import Source; from rlphf.data.prepare import prepare;"
         "prepare([Source(kind='table', path=sys.argv[1] + '/two/a.jsonl', preference='P1A')],"
         " Path(sys.argv[1]) / 'again', 7, 0.2, 0.2, 'quarantine', Path(sys.argv[1]) / 'two')"
     )

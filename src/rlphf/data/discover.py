@@ -9,7 +9,7 @@ from rlphf.data.sources.rows import readable, rows, stem
 from rlphf.data.splits import HUMAN
 from rlphf.errors import InputError
 from rlphf.files import visible
-from rlphf.settings import Source
+from rlphf.settings_data import Source
 
 _PERSONA = {"prompt": "question", "chosen": "answer_matching_behavior", "rejected": "answer_not_matching_behavior"}
 

@@ -21,7 +21,7 @@ from rlphf.data.splits import check_leaks
 from rlphf.data.waiting import Waiting
 from rlphf.data.writer import TableWriter
 from rlphf.files import atomic_file, read_parquet
-from rlphf.settings import Source
+from rlphf.settings_data import Source
 from rlphf.tracking.record import step
 
 

@@ -13,8 +13,8 @@ from rlphf.data.records import PROMPTS, SPLITS, check_prompts
 from rlphf.data.splits import check_leaks, group
 from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, sha256
-from rlphf.settings import Prompts
 from rlphf.settings import Testbed as Settings
+from rlphf.settings_data import Prompts
 from rlphf.testbed import prompts as testbed
 
 MANY = [f"What is the number {i}?" for i in range(30)]

@@ -15,7 +15,7 @@ from rlphf.data.splits import check_leaks, group
 from rlphf.errors import InputError
 from rlphf.files import write_parquet
 from rlphf.seeds import derive
-from rlphf.settings import Prompts
+from rlphf.settings_data import Prompts
 from rlphf.testbed import prompts as testbed
 from rlphf.tracking.record import step
 
