@@ -82,7 +82,7 @@ class Evaluation(Section):
     split: Literal["validation", "test"] = Field("test", description="Topics to evaluate on; tune on validation, report on test.")
     samples: Positive = Field(1, description="Responses per prompt, meaned before prompts are resampled for intervals.")
     decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
-    bootstrap: Positive = Field(2000, description="Resamples of the prompts for each interval.")
+    bootstrap: Positive = Field(2000, description="Resamples for each interval: of prompts, in tables about users also of users.")
     llm: LLMJudge = Field(LLMJudge(), description="The language model that compares methods where it is asked to.")
 
     @field_validator("methods", "judges")

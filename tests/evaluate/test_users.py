@@ -57,10 +57,10 @@ def test_a_tie_counts_half_and_pairs_of_nobody_are_left_out() -> None:
     rows = [*scored("dpo"), {"id": "x", "user": 0, "own": 1.0, "generic": 1.0}]
     found = told_rightly(rows, PROMPT_OF, GROUPS)
     assert found == {
-        name: (right(own), prompt, GROUPS[user])
+        name: (right(own), prompt, user, GROUPS[user])
         for (name, (prompt, user)), own in zip(PAIRS.items(), MARGINS["dpo"], strict=True)
     }
-    assert found["p3"][0] == 0.5
+    assert found["p3"].right == 0.5
     with pytest.raises(InputError, match="pair p7 is not among the users' pairs; train and answer again"):
         told_rightly([{"id": "p7", "user": 1, "own": 1.0}], PROMPT_OF, GROUPS)
 
@@ -98,9 +98,35 @@ def test_intervals_draw_the_pairs_of_one_prompt_together() -> None:
     found = told_rightly(rows, {row["id"]: row["id"][0] for row in rows}, GROUPS)
     row = pick(accuracies({"dpo": found}, {}, 7, BOOTSTRAP), population="seen")
     assert (row["accuracy"], row["ci_low"], row["ci_high"]) == (0.5, 0.0, 1.0)
-    ties = {name: (0.5, *pair[1:]) for name, pair in found.items()}
+    ties = {name: pair._replace(right=0.5) for name, pair in found.items()}
     row = pick(differences({"dpo": found, "sft": ties}, None, BOOTSTRAP), method_a="dpo", population="seen")
     assert (row["difference"], row["ci_low"], row["ci_high"]) == (0.0, -0.5, 0.5)
+
+
+def test_intervals_of_pairs_and_of_answers_draw_the_users_too() -> None:
+    # One user is served wholly, one not at all, by every prompt alike: prompts alone would leave no doubt.
+    pairs = [{"id": f"{u}{i}", "user": u, "own": 1.0 if u == 1 else -1.0} for u in (1, 2) for i in range(20)]
+    found = told_rightly(pairs, {row["id"]: row["id"][1:] for row in pairs}, GROUPS)
+    keys = [{"user": u, "prompt_id": f"q{i}", "sample": 0} for u in (1, 2) for i in range(20)]
+    judgements = [
+        {**key, "method": method, "score": float(key["user"] == 1) if method == "dpo" else 0.5, "helpfulness": 0.5}
+        for method in ("dpo", "sft")
+        for key in keys
+    ]
+    answers = Answers(judgements, GROUPS, ["dpo", "sft"])
+    ties = {name: pair._replace(right=0.5) for name, pair in found.items()}
+    gaps = differences({"dpo": found, "sft": ties}, answers, BOOTSTRAP)
+    cold = cold_start([row | {"pairs": 5} for row in judgements], BOOTSTRAP)
+    wide = [
+        pick(accuracies({"dpo": found}, {}, 7, BOOTSTRAP), population="seen"),
+        pick(scores(answers, BOOTSTRAP), method="dpo", population="seen", criterion="score"),
+        pick(win_rates(answers, BOOTSTRAP), method_a="dpo", population="seen"),
+        pick(cold, method="dpo", criterion="score"),
+    ]
+    assert [(row["ci_low"], row["ci_high"]) for row in wide] == [(0, 1)] * 4
+    for criterion in ("accuracy", "score"):
+        row = pick(gaps, method_a="dpo", population="seen", criterion=criterion)
+        assert (row["difference"], row["ci_low"], row["ci_high"]) == (0, -0.5, 0.5)
 
 
 def test_differences_of_accuracy_are_taken_on_the_pairs_that_both_have_told() -> None:

@@ -128,7 +128,8 @@ CAPTIONS = {
     " steps) over all policies; `samples`: responses sampled in them (MT: imitated). `seconds`: wall time of rollouts,"
     " annotation, reward models and policies; what methods share counts whole for each. `answer_ms`: wall time per response.",
     "claims": "Claims and their verdicts: supported where the whole 95 % interval of the effect lies beyond the threshold,"
-    " refuted where none of it does. Intervals: of one seed over prompts, of several over seeds (t). No seeds: not measured.",
+    " refuted where none of it does. Intervals: of one seed over prompts, about users over users and prompts;"
+    " of several over seeds (t). No seeds: not measured.",
     "merges": "Merge rules: `relative_error` of the update against the weighted mean of the adapters' updates, and the mean"
     " score of the soups, for the rule that was used.",
     "release_bugs": "Mistakes of the paper's release, one at a time: what a method scores with the mistake (`after`) against"
@@ -138,22 +139,22 @@ CAPTIONS = {
     "curves": "Every metric that the training of reward models and policies logged, by step.",
     "users_accuracy": "Share of users' held-out pairs that a method tells rightly, a tie counting half. `ceiling`: what the noise"
     " of choices allows. The minority's users are among the seen ones; unseen users had no part in training. Intervals: 95 %,"
-    " bootstrap over prompts.",
+    " bootstrap over users and prompts.",
     "users_scores": "How well answers serve the user who asked: the oracle's scores, weighted as the user weighs the preferences."
-    " P-RLHF, its baselines and soups, by the same judge for the same users. Intervals: 95 %, bootstrap over prompts.",
+    " P-RLHF, its baselines and soups, by the same judge for the same users. Intervals: 95 %, bootstrap over users and prompts.",
     "users_differences": "method_a less method_b: on the same held-out pairs (`accuracy`), and in answers to the same users"
-    " (`score`, `helpfulness`). Intervals: 95 %, bootstrap over prompts.",
+    " (`score`, `helpfulness`). Intervals: 95 %, bootstrap over users and prompts.",
     "users_win_rates": "method_a against method_b, answer by answer to the same user, by the user's score. `rate`: wins / (wins +"
-    " losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over prompts.",
-    "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts.",
+    " losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over users and prompts.",
+    "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts; users are as they are.",
     "users_cost": "What one more user adds on disk, and what the method's model took to train (of soups: all reward models and"
     " policies, and the soups); `new_user_seconds`: fitting one more user to pairs that are scored. Wall time.",
     "users_map": "Trained users' own part of a learned user model, on its two principal axes; `explained`: their share of the"
     " variance.",
     "cold_start": "Users who were never trained, answered after so many `pairs` of their own: the score of answers, as in"
-    " `users_scores`. Intervals: 95 %, bootstrap over prompts.",
+    " `users_scores`. Intervals: 95 %, bootstrap over users and prompts.",
     "user_ablations": "P-DPO trained otherwise, one setting at a time: accuracy on held-out pairs (`against` empty), and accuracy"
-    " less that of `against`, trained alike, on the same pairs. Intervals: 95 %, bootstrap over prompts.",
+    " less that of `against`, trained alike, on the same pairs. Intervals: 95 %, bootstrap over users and prompts.",
 }
 # The tables about users; the others are about preferences and their combinations.
 USER_TABLES = tuple(name for name in SCHEMAS if name.startswith("user") or name == "cold_start")

@@ -1,13 +1,18 @@
-"""Methods that serve users, compared: how many held-out pairs they tell rightly, how their answers score, and who wins."""
+"""Methods that serve users, compared: how many held-out pairs they tell rightly, how their answers score, and who wins.
+
+Intervals are for other users of the population and other prompts: both are drawn (`Bootstrap.crossed`). Lengths alone are of each
+user as they are, over prompts.
+"""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 
 from rlphf.data.people import MAJORITY, MINORITY, UNSEEN
 from rlphf.errors import InputError
-from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
+from rlphf.evaluate.bootstrap import Bootstrap, mean
 from rlphf.evaluate.scores import HELPFULNESS, Floats, Row
 from rlphf.evaluate.winrate import verdicts, win_rate
 
@@ -20,35 +25,47 @@ POPULATIONS: dict[str, tuple[str, ...]] = {
     MINORITY: (MINORITY,),
     UNSEEN: (UNSEEN,),
 }
-# {method: {pair: (whether it is told rightly, a tie counting half; prompt; group)}}.
-Told = Mapping[str, Mapping[str, tuple[float, str, str]]]
 
 
-def told_rightly(scores: Sequence[Row], prompt_of: Mapping[str, str], group_of: Mapping[int, str]) -> dict:
-    """Return {pair: (1, 0 or 0.5 for a tie; prompt; group of its user)} of a method's scored pairs.
+class ToldPair(NamedTuple):
+    """What a method makes of a held-out pair: 1 where it is told rightly, 0 where not, 0.5 for a tie; and whose pair it is."""
+
+    right: float
+    prompt: str
+    user: int
+    group: str
+
+
+# {method: {pair: what it makes of it}}
+Told = Mapping[str, Mapping[str, ToldPair]]
+
+
+def told_rightly(scores: Sequence[Row], prompt_of: Mapping[str, str], group_of: Mapping[int, str]) -> dict[str, ToldPair]:
+    """Return {pair: what a method makes of it} of its scored pairs.
 
     A pair of no known user is left out. Raises InputError for a pair that is not among the users' pairs.
     """
-    found = {}
+    found: dict[str, ToldPair] = {}
     for row in scores:
-        if row["user"] not in group_of:
+        user = row["user"]
+        if user not in group_of:
             continue
         if row["id"] not in prompt_of:
             raise InputError(f"scores: pair {row['id']} is not among the users' pairs; train and answer again")
-        found[row["id"]] = ((np.sign(row["own"]) + 1) / 2, prompt_of[row["id"]], group_of[row["user"]])
+        found[row["id"]] = ToldPair((np.sign(row["own"]) + 1) / 2, prompt_of[row["id"]], user, group_of[user])
     return found
 
 
 def accuracies(told: Told, ceilings: Mapping[str, float | None], seed: int, bootstrap: Bootstrap) -> list[Row]:
-    """Return the rows of table `users_accuracy`; intervals are over prompts. `ceilings` are by pair, None where not known."""
+    """Return the rows of table `users_accuracy`. `ceilings` are by pair, None where not known."""
     rows: list[Row] = []
     for method, pairs in told.items():
         for population, groups in POPULATIONS.items():
-            chosen = {name: pair for name, pair in pairs.items() if pair[2] in groups}
+            chosen = {name: pair for name, pair in pairs.items() if pair.group in groups}
             if not chosen:
                 continue
-            right = np.array([pair[0] for pair in chosen.values()], dtype=np.float64)
-            low, high = bootstrap.interval(*by_group(right, [pair[1] for pair in chosen.values()]))
+            right = np.array([pair.right for pair in chosen.values()], dtype=np.float64)
+            low, high = _over_pairs(right, list(chosen.values()), bootstrap)
             known = [value for name in chosen if (value := ceilings.get(name)) is not None]
             rows.append(
                 {"method": method, "population": population, "n_pairs": len(chosen), "accuracy": mean(right)}
@@ -56,6 +73,10 @@ def accuracies(told: Told, ceilings: Mapping[str, float | None], seed: int, boot
                 | {"ci_low": low, "ci_high": high, "seed": seed}
             )
     return rows
+
+
+def _over_pairs(values: Floats, pairs: Sequence[ToldPair], bootstrap: Bootstrap) -> tuple[float, float]:
+    return bootstrap.crossed(values, [pair.user for pair in pairs], [pair.prompt for pair in pairs])
 
 
 class Answers:
@@ -87,9 +108,17 @@ class Answers:
                 raise InputError(f"answers of {method}: not every user is answered every prompt; answer again")
 
     def of(self, method: str, criterion: str, population: str) -> Floats:
-        """Return the scores (prompts, users of the population x samples) of a method."""
-        chosen = [i for i, group in enumerate(self.groups) if group in POPULATIONS[population]]
-        return self.values[method, criterion][:, chosen].reshape(len(self.prompts), -1)
+        """Return the scores (prompts, users of the population, samples) of a method."""
+        return self.values[method, criterion][:, self._chosen(population)]
+
+    def interval(self, values: Floats, population: str, bootstrap: Bootstrap) -> tuple[float, float]:
+        """Return the 95 % interval of the mean of `values` (prompts, users of the population, samples)."""
+        users = [self.users[i] for i in self._chosen(population)]
+        prompts = [prompt for prompt in self.prompts for _ in users]
+        return bootstrap.crossed(values.mean(axis=2).ravel(), users * len(self.prompts), prompts)
+
+    def _chosen(self, population: str) -> list[int]:
+        return [i for i, group in enumerate(self.groups) if group in POPULATIONS[population]]
 
     def populations(self) -> list[str]:
         """Return the populations that have a user."""
@@ -102,8 +131,8 @@ def scores(answers: Answers, bootstrap: Bootstrap) -> list[Row]:
     for method in answers.methods:
         for population in answers.populations():
             for criterion in (SCORE, HELPFULNESS):
-                values = answers.of(method, criterion, population).mean(axis=1)
-                low, high = bootstrap.interval(values)
+                values = answers.of(method, criterion, population)
+                low, high = answers.interval(values, population, bootstrap)
                 rows.append(
                     {"method": method, "population": population, "criterion": criterion}
                     | {"mean": mean(values), "ci_low": low, "ci_high": high, "n": len(values)}
@@ -118,8 +147,8 @@ def win_rates(answers: Answers, bootstrap: Bootstrap) -> list[Row]:
         for population in answers.populations():
             found = verdicts(answers.of(a, SCORE, population), answers.of(b, SCORE, population))
             wins, losses, ties = (int((found == verdict).sum()) for verdict in (1, -1, 0))
-            half = (found.mean(axis=1) + 1) / 2
-            low, high = bootstrap.interval(half)
+            half = (found + 1) / 2
+            low, high = answers.interval(half, population, bootstrap)
             rows.append(
                 {"method_a": a, "method_b": b, "population": population, "wins": wins, "losses": losses, "ties": ties}
                 | {"rate": win_rate(wins, losses), "rate_half_ties": mean(half), "ci_low": low, "ci_high": high}
@@ -132,18 +161,19 @@ def differences(told: Told, answers: Answers | None, bootstrap: Bootstrap) -> li
     rows: list[Row] = []
     for a, b in permutations(told, 2):
         for population, groups in POPULATIONS.items():
-            shared = [name for name, pair in told[a].items() if name in told[b] and pair[2] in groups]
+            shared = [name for name, pair in told[a].items() if name in told[b] and pair.group in groups]
             if shared:
-                gaps = np.array([told[a][name][0] - told[b][name][0] for name in shared], dtype=np.float64)
-                interval = bootstrap.interval(*by_group(gaps, [told[a][name][1] for name in shared]))
+                gaps = np.array([told[a][name].right - told[b][name].right for name in shared], dtype=np.float64)
+                interval = _over_pairs(gaps, [told[a][name] for name in shared], bootstrap)
                 rows.append(_difference(a, b, population, ACCURACY, gaps, interval))
     if answers is None:
         return rows
     for a, b in permutations(answers.methods, 2):
         for population in answers.populations():
             for criterion in (SCORE, HELPFULNESS):
-                gaps = (answers.of(a, criterion, population) - answers.of(b, criterion, population)).mean(axis=1)
-                rows.append(_difference(a, b, population, criterion, gaps, bootstrap.interval(gaps)))
+                gaps = answers.of(a, criterion, population) - answers.of(b, criterion, population)
+                interval = answers.interval(gaps, population, bootstrap)
+                rows.append(_difference(a, b, population, criterion, gaps, interval))
     return rows
 
 
@@ -179,16 +209,17 @@ def lengths(answers: Sequence[Row], people: Sequence[Row], bootstrap: Bootstrap)
 
 def cold_start(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `cold_start`, of COLD_SCORES: means over new users by method and number of pairs."""
-    found: dict[tuple[str, int], dict[str, list[Row]]] = {}
+    found: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
-        found.setdefault((row["method"], row["pairs"]), {}).setdefault(row["prompt_id"], []).append(row)
+        found.setdefault((row["method"], row["pairs"]), []).append(row)
     table: list[Row] = []
-    for (method, pairs), by_prompt in found.items():
+    for (method, pairs), answered in found.items():
+        users, prompts = ([row[key] for row in answered] for key in ("user", "prompt_id"))
         for criterion in (SCORE, HELPFULNESS):
-            values = np.array([np.mean([row[criterion] for row in by_prompt[prompt]]) for prompt in sorted(by_prompt)])
-            low, high = bootstrap.interval(values)
+            values = np.array([row[criterion] for row in answered])
+            low, high = bootstrap.crossed(values, users, prompts)
             table.append(
                 {"method": method, "pairs": pairs, "criterion": criterion, "mean": mean(values)}
-                | {"ci_low": low, "ci_high": high, "n": len(values)}
+                | {"ci_low": low, "ci_high": high, "n": len(set(prompts))}
             )
     return table
