@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from rlphf.errors import InputError
 from rlphf.evaluate.claims import Claim, claims_step, evaluate, interval, read_claims, verdict
+from rlphf.evaluate.schemas import ESTIMATES, SCHEMAS
 from rlphf.evaluate.table_files import read_table
 from rlphf.files import read_json
 
@@ -70,13 +72,32 @@ def test_a_claim_that_fits_two_rows_or_only_some_seeds_is_refused():
         evaluate([GAIN], [seed(0.3), {"adapters": []}])
 
 
+@pytest.mark.parametrize("empty", ["delta", "ci_low", "ci_high"])
+def test_a_claim_about_an_empty_cell_is_refused(empty):
+    broken = seed(0.3)
+    broken["adapters"][0][empty] = None
+    with pytest.raises(InputError, match="claim gain: its row of adapters has no effect or no interval"):
+        evaluate([GAIN], [seed(0.2), broken])
+
+
+def test_every_table_with_an_interval_says_what_it_is_of():
+    # Table claims has verdicts, which no claim is about.
+    known = {name for name, schema in SCHEMAS.items() if "ci_low" in schema.names}
+    assert ESTIMATES.keys() == known - {"claims"}
+    for table, column in ESTIMATES.items():
+        assert {column, "ci_low", "ci_high"} <= {field.name for field in SCHEMAS[table] if pa.types.is_float64(field.type)}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("table: adapters", "table: adapter", "claim a: no table 'adapter'"),
-        ("effect: delta", "effect: gain", "claim a: table adapters has no column 'gain'"),
+        ("table: adapters", "table: adapter", "claim a: no table 'adapter' has intervals"),
+        ("effect: delta", "effect: gain", "claim a: effect 'gain' has no interval in table adapters; name 'delta'"),
         ("preference: P1A", "method: pp", "claim a: table adapters has no column 'method'"),
-        ("table: adapters", "table: timings", "claim a: table timings has no column 'preference'"),
+        ("table: adapters", "table: timings", "claim a: no table 'timings' has intervals"),
+        ("table: adapters", "table: claims", "claim a: no table 'claims' has intervals"),
+        ("effect: delta", "effect: after", "claim a: effect 'after' has no interval in table adapters; name 'delta'"),
+        ("effect: delta", "effect: preference", "claim a: effect 'preference' has no interval"),
         ("effect: delta", "effct: delta", "claim 0.effect: Field required"),
         ("claim: a", "claim: b", "two claims have one name"),
         ("- claim", "-\tclaim", "cannot be read as YAML"),

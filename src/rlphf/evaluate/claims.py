@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import COVERAGE
-from rlphf.evaluate.schemas import SCHEMAS
+from rlphf.evaluate.schemas import ESTIMATES, SCHEMAS
 from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.tables import all_tables, measured
@@ -34,7 +34,7 @@ class Claim(Section):
     statement: str = Field(min_length=1, description="What is claimed.")
     table: str = Field(description="Table with the effect and its interval.")
     where: dict[str, str] = Field(min_length=1, description="{column: value} of its row.")
-    effect: str = Field(description="Column of the effect.")
+    effect: str = Field(description="Column of the effect, the one that the table's interval is of.")
     direction: Literal["above", "below"] = Field("above", description="On which side of the threshold the claim holds.")
     threshold: float = Field(0.0, description="The smallest (below: largest) effect that counts.")
 
@@ -47,12 +47,15 @@ def read_claims(path: Path | str) -> list[Claim]:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{path}: claim {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     for claim in claims:
-        if claim.table not in SCHEMAS:
-            raise InputError(f"{path}: claim {claim.claim}: no table {claim.table!r}; choose from {', '.join(SCHEMAS)}")
-        names = SCHEMAS[claim.table].names
-        for column in (*claim.where, claim.effect, "ci_low", "ci_high"):
-            if column not in names:
-                raise InputError(f"{path}: claim {claim.claim}: table {claim.table} has no column {column!r}")
+        where = f"{path}: claim {claim.claim}"
+        if claim.table not in ESTIMATES:
+            raise InputError(f"{where}: no table {claim.table!r} has intervals; choose from {', '.join(ESTIMATES)}")
+        for column in claim.where:
+            if column not in SCHEMAS[claim.table].names:
+                raise InputError(f"{where}: table {claim.table} has no column {column!r}")
+        if claim.effect != ESTIMATES[claim.table]:
+            known = ESTIMATES[claim.table]
+            raise InputError(f"{where}: effect {claim.effect!r} has no interval in table {claim.table}; name {known!r}")
     if len({claim.claim for claim in claims}) != len(claims):
         raise InputError(f"{path}: two claims have one name; give each its own")
     return claims
@@ -76,7 +79,7 @@ def evaluate(claims: Sequence[Claim], tables: Sequence[Mapping[str, Sequence[Row
     """Return the rows of table `claims`, from the tables of each seed.
 
     A claim of which the runs made no row is left undecided, with seeds 0: the ledger forgets none. Raises InputError when a
-    claim picks more than one row, or some seeds have its row and others not.
+    claim picks more than one row, some seeds have its row and others not, or a row's effect or interval is empty.
     """
     rows: list[Row] = []
     for claim in claims:
@@ -90,6 +93,10 @@ def evaluate(claims: Sequence[Claim], tables: Sequence[Mapping[str, Sequence[Row
         row |= {"effect": None, "ci_low": None, "ci_high": None}
         row |= {"direction": claim.direction, "threshold": claim.threshold, "verdict": "undecided", "seeds": len(picked)}
         if picked:
+            if any(one[column] is None for one in picked for column in (claim.effect, "ci_low", "ci_high")):
+                raise InputError(
+                    f"claim {claim.claim}: its row of {claim.table} has no effect or no interval; claim what is measured"
+                )
             effects = [one[claim.effect] for one in picked]
             low, high = interval(effects) if len(effects) > 1 else (picked[0]["ci_low"], picked[0]["ci_high"])
             row |= {"effect": float(np.mean(effects)), "ci_low": low, "ci_high": high}

@@ -97,6 +97,28 @@ SCHEMAS: dict[str, pa.Schema] = {
         "setting value method against population effect ci_low ci_high n_pairs", ("effect", "ci_low", "ci_high"), ("n_pairs",)
     ),
 }
+# The column that a table's ci_low and ci_high belong to, for the tables that have them and can so decide a claim.
+ESTIMATES = {
+    "reward_models": "accuracy",
+    "adapters": "delta",
+    "adapter_effects": "delta",
+    "methods": "mean",
+    "differences": "difference",
+    "win_rates": "rate_half_ties",
+    "matrix": "rate_half_ties",
+    "averages": "rate_half_ties",
+    "agreement": "agreement_decided",
+    "swaps": "consistent",
+    "front": "mean",
+    "release_bugs": "effect",
+    "users_accuracy": "accuracy",
+    "users_scores": "mean",
+    "users_differences": "difference",
+    "users_win_rates": "rate_half_ties",
+    "users_length": "tokens",
+    "cold_start": "mean",
+    "user_ablations": "effect",
+}
 CAPTIONS = {
     "data": "Records read, kept (by split) and dropped (by reason), by source and preference.",
     "reward_models": "Share of pairs that a reward model orders as the annotator did; splits share no prompt. `ceiling`: what the"
