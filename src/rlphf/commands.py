@@ -181,7 +181,8 @@ COMMANDS = (
         "judge export",
         "rlphf.evaluate.judges.people:export_step",
         "write the same comparisons as a sheet for people",
-        (CONFIG, PROMPTS, RESPONSES, OUT),
+        (CONFIG, PROMPTS, RESPONSES, OUT)
+        + (Option("prompt-count", "compare on so many prompts, drawn by the seed (evaluation.llm.prompts)", "integer", False),),
     ),
     Command(
         "judge import",

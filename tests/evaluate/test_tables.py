@@ -1,24 +1,27 @@
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.evaluate.judging import compared, comparisons
+from tests.evaluate.judging import compared
 
 from rlphf.config import Experiment, parse
-from rlphf.data.records import RESPONSES
+from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.errors import InputError
 from rlphf.evaluate import release_bugs, runs
 from rlphf.evaluate import tables as tables_module
 from rlphf.evaluate.bootstrap import Bootstrap
+from rlphf.evaluate.judges.comparisons import RATED
+from rlphf.evaluate.judges.people import export_step, import_step
 from rlphf.evaluate.runs import curves, data, kept_kl, merges, pairs_file, reward_models, spoken_for, timings
 from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
 from rlphf.evaluate.scores import read_scores
 from rlphf.evaluate.table_files import as_csv, as_markdown, formatted, read_table
-from rlphf.evaluate.tables import ORACLE, all_tables, tables_step
+from rlphf.evaluate.tables import ORACLE, all_tables, measured, tables_step
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES
 from rlphf.settings import PPO
@@ -160,21 +163,37 @@ def test_every_judge_has_its_matrix_and_the_first_one_that_of_the_win_rates(tabl
 
 
 def test_people_are_one_more_judge(copied_run, tmp_path):
-    _, seed_folder, experiment = copied_run
-    rated = compared([1, -1, 0], a="vb", b="psoups", combination="P1A-P2A-P3A")
-    write_parquet(tmp_path / "rated.parquet", comparisons(rated))
+    config, seed_folder, experiment = copied_run
+    files = [seed_folder / "responses" / name / "responses.parquet" for name in ("vb", "rlhf", "pp", "pmorl", "psoups")]
+    asked = seed_folder / "prompts" / "prompts.parquet"
+    answered = {row["prompt_id"] for row in read_parquet(files[0], RESPONSES).to_pylist()}
+    prompts = [row for row in read_parquet(asked, PROMPTS).to_pylist() if row["id"] in answered]
+    write_parquet(asked, pa.Table.from_pylist(prompts, PROMPTS))
+    export_step(config, asked, files, tmp_path / "sheet", 2)
+    sheet = tmp_path / "sheet" / "ratings.csv"
+    sheet.write_text(re.sub(r",$", ",1", sheet.read_text(), flags=re.M))
+    import_step(tmp_path / "sheet" / "key.csv", sheet, tmp_path / "rated.parquet")
     evaluation = experiment.evaluation.model_copy(
         update={"judges": ["oracle", "people"], "ratings": str(tmp_path / "rated.parquet")}
     )
-    rows = all_tables(experiment.model_copy(update={"evaluation": evaluation}), seed_folder)
+    rated = experiment.model_copy(update={"evaluation": evaluation})
+    rows = all_tables(rated, seed_folder)
     assert {row["judge"]: row["n"] for row in rows["swaps"]}["people"] == 0
-    assert {row["judge"] for row in rows["averages"]} == {"oracle"}
+    assert {row["judge"] for row in rows["averages"]} == {"oracle", "people"}
+    # Of one judge's 8 combinations, two prompts each.
+    assert {r["wins"] + r["losses"] + r["ties"] for r in rows["matrix"] if r["judge"] == "people"} == {16}
+    assert measured(rated, seed_folder).keys() >= {"prompts/prompts.parquet", "responses/vb/responses.parquet"}
+    # Another training of one method: its answers are others.
+    answers = read_parquet(files[2], RESPONSES).to_pylist()
+    write_parquet(files[2], pa.Table.from_pylist([row | {"response": "Anew."} for row in answers], RESPONSES))
+    with pytest.raises(InputError, match="rated.parquet: row .: people saw other responses of pp"):
+        all_tables(rated, seed_folder)
 
 
 def test_comparisons_that_are_none_are_an_error_that_names_the_file(copied_run, tmp_path):
     _, seed_folder, experiment = copied_run
-    rated = compared([1], a="vb", b="vb", combination="P1A-P2A-P3A")
-    write_parquet(tmp_path / "rated.parquet", comparisons(rated))
+    rated = [row | {"shown": "0f"} for row in compared([1], a="vb", b="vb", combination="P1A-P2A-P3A")]
+    write_parquet(tmp_path / "rated.parquet", pa.Table.from_pylist(rated, RATED))
     evaluation = experiment.evaluation.model_copy(
         update={"judges": ["oracle", "people"], "ratings": str(tmp_path / "rated.parquet")}
     )

@@ -47,6 +47,15 @@ def test_two_orders_that_disagree_are_a_tie_and_one_order_counts_as_it_is():
     assert one.between("pp", "psoups", COMBINATION, "P1A").tolist() == [[1], [-1], [0]]
 
 
+def test_a_comparison_that_is_missing_is_refused_and_no_tie():
+    parts = [compared([1, 1, -1]), compared([1, 1], criterion="P2A")]
+    message = (
+        "judge people: pp and psoups were not compared on prompt q2 .combination P1A-P2A-P3A, criterion P2A., as others were"
+    )
+    with pytest.raises(InputError, match=message):
+        from_comparisons("people", comparisons(*parts))
+
+
 def test_a_majority_of_comparisons_needs_all_three_preferences():
     parts = [compared([1, -1], criterion="P1A"), compared([1, 1], criterion="P2A")]
     assert from_comparisons("llm", comparisons(*parts)).between("pp", "psoups", COMBINATION, "majority") is None

@@ -143,7 +143,7 @@ def recipes() -> Iterator[Case]:
 
 def ratings() -> Iterator[Case]:
     """Yield the cases of people's verdicts."""
-    key = "item,prompt_id,combination,sample,method_a,method_b,criterion,first\nitem-1,q,P1A-P2A,0,vb,pp,P1A,a\n"
+    key = "item,prompt_id,combination,sample,method_a,method_b,criterion,first,shown\nitem-1,q,P1A-P2A,0,vb,pp,P1A,a,0f\n"
     head = "item,question,criterion,response_1,response_2,verdict\n"
     faults = {
         "empty": b"",
@@ -171,7 +171,7 @@ def ratings() -> Iterator[Case]:
         "a combination that is none": key.replace("P1A-P2A", "../../x"),
         "a combination of one axis": key.replace("P1A-P2A", "P1A-P1B"),
         "a method against itself": key.replace("vb", "pp"),
-        "an order that is none": key.replace(",a\n", ",c\n"),
+        "an order that is none": key.replace(",a,0f", ",c,0f"),
         "an empty field": key.replace("item-1,q,", "item-1,,"),
         "a criterion that is none": key.replace(",P1A,", ",P3A,"),
     }

@@ -10,7 +10,8 @@ from rlphf.evaluate import matrix, methods, runs, winrate
 from rlphf.evaluate.agreement import agreement, swaps, swaps_of_scores
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.budgets import budgets
-from rlphf.evaluate.judges.comparisons import COMPARISONS, check_comparisons
+from rlphf.evaluate.judges.comparisons import COMPARISONS, RATED, check_comparisons, check_shown
+from rlphf.evaluate.judges.inputs import read_inputs
 from rlphf.evaluate.release_bugs import release_bugs
 from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, chances, read_scores
 from rlphf.evaluate.table_files import write_table
@@ -23,6 +24,7 @@ from rlphf.tracking.record import METRICS, step
 # Where a seed's folder holds what the tables are made from, besides what `runs` reads.
 ORACLE = Path("judge") / "oracle" / "scores.parquet"
 ADAPTERS = Path("responses") / "adapters" / "responses.parquet"
+PROMPTS = Path("prompts") / "prompts.parquet"
 # Judges that compare two responses; the others score them one by one.
 COMPARING = ("llm", "people")
 
@@ -34,20 +36,27 @@ def verdicts_of(judge: str, experiment: Experiment, seed_folder: Path) -> Path:
     return seed_folder / "judge" / judge / ("comparisons.parquet" if judge in COMPARING else "scores.parquet")
 
 
+def _responses(methods: Sequence[str], seed_folder: Path) -> list[Path]:
+    return [seed_folder / "responses" / name / "responses.parquet" for name in methods]
+
+
 def judged(
     experiment: Experiment, seed_folder: Path, first: Scores, compared: Sequence[str], bootstrap: Bootstrap
 ) -> tuple[list[Verdicts], list[Row]]:
     """Return the verdicts of every judge on the methods `compared`, and the rows of table `swaps`.
 
-    `first` are the scores of the first judge, as the other tables have them.
+    `first` are the scores of the first judge, as the other tables have them. Raises InputError where people saw other responses.
     """
     found: list[Verdicts] = []
     swapped: list[Row] = []
     for judge in experiment.evaluation.judges:
         path = verdicts_of(judge, experiment, seed_folder)
         if judge in COMPARING:
-            table = read_parquet(path, COMPARISONS)
-            check_comparisons(table, str(path))
+            table = read_parquet(path, RATED if judge == "people" else COMPARISONS)
+            check_comparisons(table.select(COMPARISONS.names), str(path))
+            if judge == "people":
+                shown = read_inputs(seed_folder / PROMPTS, _responses(compared, seed_folder))
+                check_shown(table, str(path), experiment, *shown)
             found.append(from_comparisons(judge, table))
             swapped += swaps(judge, table, bootstrap)
         else:
@@ -107,6 +116,10 @@ def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     """
     found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, runs.MERGES_FILE)}
     found |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
+    if "people" in experiment.evaluation.judges:
+        compared = [name for name in winrate.PAPER_METHODS if name in experiment.evaluation.methods]
+        files = [seed_folder / PROMPTS, *_responses(compared, seed_folder)]
+        found |= {path.relative_to(seed_folder).as_posix(): path for path in files}
     raw = [f"{runs.RAW}{name}" for name in experiment.data.reward_models]
     names = [f"data/{name}.parquet" for name in ("data", "pairs")]
     names += [f"pairs/{name}/pairs.parquet" for name in runs.spoken_for(seed_folder, "pairs", experiment)]

@@ -7,6 +7,7 @@ from itertools import combinations as pairs_of
 import numpy as np
 import pyarrow as pa
 
+from rlphf.errors import InputError
 from rlphf.evaluate.scores import HELPFULNESS, MEAN, Scores, check_paired
 from rlphf.evaluate.winrate import MAJORITY, judged, majority
 from rlphf.evaluate.winrate import Verdicts as Signs
@@ -61,17 +62,21 @@ def from_scores(judge: str, scores: Scores, methods: Sequence[str], combinations
 def from_comparisons(judge: str, table: pa.Table) -> Verdicts:
     """Return the verdicts of a judge that compares, from its COMPARISONS: where its two orders disagree, a tie.
 
-    All methods are compared on the same prompts, with one response to each.
+    All methods are compared on the same prompts, with one response to each. Raises InputError naming the first comparison that is
+    missing: it would count as a tie.
     """
     given: dict[tuple[str, str, str, str], dict[str, list[int]]] = {}
     for row in table.to_pylist():
         key = (row["method_a"], row["method_b"], row["combination"], row["criterion"])
         given.setdefault(key, {}).setdefault(row["prompt_id"], []).append(row["verdict"])
     prompts = tuple(sorted({prompt for answers in given.values() for prompt in answers}))
-    found = {
-        key: np.array([[_folded(answers.get(prompt, []))] for prompt in prompts], dtype=np.int64)
-        for key, answers in given.items()
-    }
+    for (a, b, combination, criterion), answers in given.items():
+        if missing := [prompt for prompt in prompts if prompt not in answers]:
+            raise InputError(
+                f"judge {judge}: {a} and {b} were not compared on prompt {missing[0]} (combination {combination}, criterion"
+                f" {criterion}), as others were; compare all on the same prompts"
+            )
+    found = {key: np.array([[_folded(answers[prompt])] for prompt in prompts], dtype=np.int64) for key, answers in given.items()}
     return Verdicts(judge, prompts, found)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from rlphf.errors import InputError
-from rlphf.evaluate.judges.comparisons import COMPARISONS, check_comparisons, questions
+from rlphf.evaluate.judges.comparisons import COMPARISONS, RATED, check_comparisons, check_shown, questions
 from rlphf.evaluate.judges.inputs import read_inputs
 from rlphf.evaluate.judges.people import KEY, RATINGS, export_step, import_step
 from rlphf.files import read_parquet
@@ -48,8 +48,8 @@ def back(folder):
     """Import a sheet; return the rows."""
     out = folder.parent / "people" / "comparisons.parquet"
     import_step(folder / "key.csv", folder / "ratings.csv", out)
-    table = read_parquet(out, COMPARISONS)
-    check_comparisons(table, "people")
+    table = read_parquet(out, RATED)
+    check_comparisons(table.select(COMPARISONS.names), "people")
     return table.to_pylist()
 
 
@@ -57,7 +57,7 @@ def test_people_are_asked_what_the_language_model_is_asked_in_one_order_each(inp
     key = read(sheet / "key.csv")
     found = questions(inputs.experiment, *read_inputs(inputs.prompts, inputs.responses))
     asked = {tuple(str(value) for name, value in q.about.items() if name != "first") for q in found}
-    assert Counter(tuple(row[name] for name in KEY[1:-1]) for row in key) == dict.fromkeys(asked, 1)
+    assert Counter(tuple(row[name] for name in KEY[1:-2]) for row in key) == dict.fromkeys(asked, 1)
     assert len(key) == ITEMS
     # Both orders are drawn, and about equally often.
     assert 12 < Counter(row["first"] for row in key)["a"] < 36
@@ -78,6 +78,35 @@ def test_items_are_shuffled_and_their_names_tell_nothing(sheet):
     assert [row["item"] for row in ratings] == [f"item-{i:02d}" for i in range(1, ITEMS + 1)] == [row["item"] for row in key]
     order = [(row["combination"], row["criterion"], row["prompt_id"]) for row in key]
     assert order != sorted(order)
+
+
+def test_a_sheet_of_few_prompts_has_the_same_ones_for_every_pair_of_methods(inputs, tmp_path):
+    export_step(inputs.config, inputs.prompts, inputs.responses, tmp_path / "few", 1)
+    key = read(tmp_path / "few" / "key.csv")
+    assert len({row["prompt_id"] for row in key}) == 1 and len(key) == ITEMS // 2
+    # Drawn, not the first of them; 3 of 4 leave one out.
+    export_step(inputs.config, inputs.prompts, inputs.responses, tmp_path / "more", 3)
+    assert len({row["prompt_id"] for row in read(tmp_path / "more" / "key.csv")}) == 3
+    for count in (0, 5):
+        with pytest.raises(InputError, match=f"--prompt-count: {count} of 4 prompts cannot be drawn; take 1 to 4"):
+            export_step(inputs.config, inputs.prompts, inputs.responses, tmp_path / "none", count)
+    assert not list((tmp_path / "none").glob("*.csv"))
+
+
+def test_ratings_are_of_the_responses_that_were_shown_and_of_no_others(inputs, filled):
+    back(filled)
+    rated = read_parquet(filled.parent / "people" / "comparisons.parquet", RATED)
+    check_shown(rated, "rated", inputs.experiment, *read_inputs(inputs.prompts, inputs.responses))
+    # Second samples are shown to nobody.
+    inputs.change("pp", lambda rows: [row | {"response": "Anew."} if row["sample"] else row for row in rows])
+    check_shown(rated, "rated", inputs.experiment, *read_inputs(inputs.prompts, inputs.responses))
+    inputs.change(
+        "pp", lambda rows: [row | {"response": "Anew."} if row["combination"] == "P1A-P2B-P3A" else row for row in rows]
+    )
+    with pytest.raises(
+        InputError, match=r"rated: row \d+: people saw other responses of .* to prompt q. \(combination P1A-P2B-P3A\)"
+    ):
+        check_shown(rated, "rated", inputs.experiment, *read_inputs(inputs.prompts, inputs.responses))
 
 
 def test_the_same_seed_gives_the_same_sheet_and_another_seed_another(inputs, sheet, tmp_path):
@@ -143,10 +172,10 @@ def test_a_sheet_that_is_not_filled_in_is_refused_by_line_and_field(filled, chan
             "ratings.csv: line 1: columns are .*item, prompt.*; expected item, question",
         ),
         ("ratings.csv", "item-02,", "item-02,extra,", "ratings.csv: line 3: has 7 fields; expected 6"),
-        ("key.csv", ",first", "", "key.csv: line 1: columns are .*; expected item, prompt_id"),
+        ("key.csv", ",first,", ",", "key.csv: line 1: columns are .*; expected item, prompt_id"),
         ("key.csv", "item-02,", "item-01,", "key.csv: line 3, item: 'item-01' occurs twice"),
         ("key.csv", ",0,", ",zero,", "key.csv: line 2, sample: 'zero' is no number"),
-        ("key.csv", ",b\n", ",c\n", "key.csv: row .*, column first: 'c' is neither a nor b"),
+        ("key.csv", ",b,", ",c,", "key.csv: row .*, column first: 'c' is neither a nor b"),
     ],
 )
 def test_changed_columns_and_a_changed_key_are_refused(filled, file, old, new, message):

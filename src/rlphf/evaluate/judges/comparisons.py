@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,9 @@ from rlphf.config import Experiment
 from rlphf.errors import InputError
 from rlphf.evaluate.scores import HELPFULNESS
 from rlphf.evaluate.winrate import PAPER_METHODS
+from rlphf.files import digest
 from rlphf.preferences import members
+from rlphf.seeds import derive
 
 ORDERS = ("a", "b")
 COMPARISONS = pa.schema(
@@ -27,6 +30,8 @@ COMPARISONS = pa.schema(
         pa.field("malformed", pa.bool_(), nullable=False),  # No verdict was found in any reply; counts as a tie.
     ]
 )
+# What comes back from people, who are asked once for all: `shown` says which texts they saw, `Question.texts`.
+RATED = COMPARISONS.append(pa.field("shown", pa.string(), nullable=False))
 # What is asked; the other columns are what came of it.
 ASKED = tuple(COMPARISONS.names[:7])
 SORTED = ("combination", "criterion", "prompt_id", "sample", "method_a", "method_b", "first")
@@ -54,6 +59,11 @@ class Question:
     def shown(self) -> tuple[str, str]:
         """The two responses in the order in which they are shown."""
         return (self.response_a, self.response_b) if self.first == "a" else (self.response_b, self.response_a)
+
+    @property
+    def texts(self) -> str:
+        """A digest of the prompt and both responses, whichever is shown first."""
+        return shown_digest(self.prompt, self.response_a, self.response_b)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -137,29 +147,78 @@ def spread(ids: Sequence[str], count: int | None) -> list[str]:
     return [ids[i * len(ids) // count] for i in range(count)]
 
 
-def questions(experiment: Experiment, prompts: pa.Table, responses: Mapping[str, pa.Table]) -> list[Question]:
+def shown_digest(prompt: str, response_a: str, response_b: str) -> str:
+    """Return 16 hexadecimal digits that stand for a prompt and two responses to it."""
+    return digest([prompt, response_a, response_b])[:16]
+
+
+def check_shown(
+    rated: pa.Table, where: str, experiment: Experiment, prompts: pa.Table, responses: Mapping[str, pa.Table]
+) -> None:
+    """Raise InputError, beginning with `where` and naming the row, unless people saw the responses of this run.
+
+    `rated` is a RATED table; `responses` are RESPONSES tables, {file: table}, of the methods that are compared. Rows about other
+    methods are passed over.
+    """
+    texts = _evaluated(experiment, prompts)
+    methods = compared(experiment)
+    answers = _answers(responses, methods)
+    arms: dict[tuple[str, str], Mapping[str, str]] = {}
+    for number, row in enumerate(rated.to_pylist(), start=1):
+        name, combination, pair = row["prompt_id"], row["combination"], (row["method_a"], row["method_b"])
+        if not set(pair) <= set(methods) or combination not in experiment.combinations:
+            continue
+        for method in pair:
+            if (method, combination) not in arms:
+                arms[method, combination] = _arm(answers, method, combination, texts)
+        found = [arms[method, combination].get(name, "") for method in pair]
+        if name not in texts or row["shown"] != shown_digest(texts[name], *found):
+            raise InputError(
+                f"{where}: row {number}: people saw other responses of {' and '.join(pair)} to prompt {name} (combination"
+                f" {combination}) than this run has; export its own sheet, or take its own ratings"
+            )
+
+
+def questions(
+    experiment: Experiment, prompts: pa.Table, responses: Mapping[str, pa.Table], count: int | None = None
+) -> list[Question]:
     """Return all comparisons of an experiment, each in both orders, in the order of the table.
 
     `responses` are RESPONSES tables, {file: table}; of their samples the first is compared. Each unordered pair of the paper's
-    methods is compared for every combination, by its preferences and helpfulness, on `evaluation.llm.prompts` prompts. Raises
-    InputError, naming method and prompt, where a method does not answer exactly the prompts that are evaluated.
+    methods is compared for every combination, by its preferences and helpfulness, on `evaluation.llm.prompts` prompts, or on
+    `count` prompts that the experiment's seed draws, which are the same for all. Raises InputError, naming method and prompt,
+    where a method does not answer exactly the prompts that are evaluated, and where there are fewer of these than `count`.
     """
-    split = experiment.evaluation.split
-    texts = {row["id"]: row["prompt"] for row in prompts.to_pylist() if row["split"] == split}
-    if not texts:
-        raise InputError(f"prompts: the split {split!r} is empty; nothing to compare on")
+    texts = _evaluated(experiment, prompts)
+    asked = (
+        spread(list(texts), experiment.evaluation.llm.prompts) if count is None else _drawn(list(texts), count, experiment.seed)
+    )
     methods = compared(experiment)
     answers = _answers(responses, methods)
     found = []
     for combination in experiment.combinations:
         arms = {method: _arm(answers, method, combination, texts) for method in methods}
         for criterion in criteria(combination):
-            for name in spread(list(texts), experiment.evaluation.llm.prompts):
+            for name in asked:
                 for a, b in combinations(methods, 2):
                     for first in ORDERS:
                         about = (name, combination, 0, a, b, criterion, first)
                         found.append(Question(*about, texts[name], arms[a][name], arms[b][name]))
     return found
+
+
+def _evaluated(experiment: Experiment, prompts: pa.Table) -> dict[str, str]:
+    split = experiment.evaluation.split
+    texts = {row["id"]: row["prompt"] for row in prompts.to_pylist() if row["split"] == split}
+    if not texts:
+        raise InputError(f"prompts: the split {split!r} is empty; nothing to compare on")
+    return texts
+
+
+def _drawn(ids: Sequence[str], count: int, seed: int) -> list[str]:
+    if not 0 < count <= len(ids):
+        raise InputError(f"--prompt-count: {count} of {len(ids)} prompts cannot be drawn; take 1 to {len(ids)}")
+    return sorted(Random(derive(seed, "judge", "prompts")).sample(sorted(ids), count))
 
 
 def _answers(responses: Mapping[str, pa.Table], methods: Sequence[str]) -> Answers:

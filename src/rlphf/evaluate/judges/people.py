@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from rlphf.config import load
 from rlphf.errors import InputError
-from rlphf.evaluate.judges.comparisons import ASKED, COMPARISONS, ORDERS, Question, check_comparisons, questions, row, table_of
+from rlphf.evaluate.judges.comparisons import ASKED, ORDERS, RATED, SORTED, Question, check_comparisons, questions, row
 from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.judges.templates.texts import criterion
 from rlphf.evaluate.table_files import as_text, from_text
@@ -21,7 +21,8 @@ from rlphf.seeds import derive
 from rlphf.tracking.record import step
 
 RATINGS = ("item", "question", "criterion", "response_1", "response_2", "verdict")
-KEY = ("item", *ASKED)
+# `shown` ties an item to the responses that it shows, so that no other run's are taken for rated.
+KEY = ("item", *ASKED, "shown")
 # About response_1 against response_2.
 VERDICTS = {"1": 1, "2": -1, "tie": 0}
 
@@ -45,12 +46,13 @@ def sheets(found: Sequence[Question], seed: int) -> tuple[list[dict[str, Any]], 
         item, (first, second) = f"item-{number:0{len(str(len(drawn)))}d}", question.shown
         texts = map(as_text, (question.prompt, criterion(question.criterion), first, second))
         ratings.append(dict(zip(RATINGS, (item, *texts, ""), strict=True)))
-        key.append({"item": item} | {name: as_text(str(value)) for name, value in question.about.items()})
+        cells = question.about | {"shown": question.texts}
+        key.append({"item": item} | {name: as_text(str(value)) for name, value in cells.items()})
     return ratings, key
 
 
 def comparisons(key: Path, ratings: Path) -> pa.Table:
-    """Return the COMPARISONS of a filled sheet.
+    """Return the RATED table of a filled sheet.
 
     Raises InputError, naming file, line and field, unless every item of the key has one known verdict.
     """
@@ -77,19 +79,23 @@ def comparisons(key: Path, ratings: Path) -> pa.Table:
     if missing:
         raise InputError(f"{ratings}: item: {missing[0]!r} is missing ({len(missing)} of {len(items)} are); rate all items")
     rows = [row(about, rated[item]) for item, about in items.items()]
-    check_comparisons(pa.Table.from_pylist(rows, COMPARISONS), str(key))
-    return table_of(rows)
+    table = pa.Table.from_pylist(rows, RATED)
+    check_comparisons(table.drop_columns("shown"), str(key))
+    return table.sort_by([(name, "ascending") for name in SORTED])
 
 
-def export_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
-    """Write ratings.csv, the sheet for raters, and key.csv, which is not for them, to the folder `out`."""
+def export_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path, prompt_count: int | None = None) -> None:
+    """Write ratings.csv, the sheet for raters, and key.csv, which is not for them, to the folder `out`.
+
+    `prompt_count` is on how many prompts all methods are compared; left out, on as many as the judge `llm`.
+    """
     experiment = load(config)
     sheet, key = out / "ratings.csv", out / "key.csv"
     for path in (sheet, key):
         if path.exists():
             raise InputError(f"{path}: exists, and may be filled in; choose another folder, or remove it")
     with step("judge export", out, experiment, experiment.evaluation, named(prompts, responses), {"judge": "people"}) as run:
-        found = questions(experiment, *read_inputs(prompts, responses))
+        found = questions(experiment, *read_inputs(prompts, responses), prompt_count)
         rows, keys = sheets(found, experiment.seed)
         write_text(key, _csv(KEY, keys))
         write_text(sheet, _csv(RATINGS, rows))
