@@ -88,7 +88,7 @@ def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
         for rule, error in (("delta", 0.0), ("factor", 0.1))
     ]
     write_parquet(seed_folder / "soups" / "merges.parquet", pa.Table.from_pylist(merges))
-    benchmarks = {"prompts": "0.41\t0:00:00\tNA", "ppo/P1A": "61.5\t0:01:01\t812.25"}
+    benchmarks = {"prompts": "0.41\t0:00:00\tNA", "ppo/P1A": "61.5\t0:01:01\t812.25", "users/judge": "2\t0:00:02\t1"}
     for step, line in benchmarks.items():
         path = seed_folder / "benchmarks" / f"{step}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)

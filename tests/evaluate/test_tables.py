@@ -317,7 +317,7 @@ def test_merge_score_stands_at_the_rule_that_was_used(finished_run, tables):
     assert {row["score"] for row in merges(seed_folder, truncated, [])} == {None}
 
 
-def test_timings_name_steps_by_their_path_and_leave_unmeasured_memory_null(tables):
+def test_timings_name_steps_by_their_path_leave_unmeasured_memory_null_and_those_about_users_out(tables):
     assert read_table(tables, "timings") == [
         {"step": "ppo/P1A", "seconds": 61.5, "peak_mb": 812.25},
         {"step": "prompts", "seconds": 0.41, "peak_mb": None},

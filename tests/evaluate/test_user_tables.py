@@ -128,7 +128,7 @@ def test_tables_have_the_same_bytes_when_made_again(run, tables: Path, tmp_path:
     names = [f"{name}.{kind}" for name in USER_TABLES for kind in ("parquet", "csv", "md")]
     assert all(sha256(tmp_path / name) == sha256(tables / name) for name in names)
     record = read_json(tmp_path / "users" / "record.json")
-    assert record["status"] == "finished" and len(record["outputs"]) == len(names) == 27
+    assert record["status"] == "finished" and len(record["outputs"]) == len(names) == 30
     read = {f"users/answers/{name}/{kind}.parquet" for name in METHODS for kind in ("answers", "scores")}
     read |= {f"users/{name}.parquet" for name in ("pairs/users", "pairs/pairs", "judge/oracle/scores", "cold_start/scores")}
     assert read <= set(record["inputs"])
@@ -164,6 +164,12 @@ def test_a_variation_has_its_accuracy_and_what_it_differs_from_what_was_trained_
     each = {(r["method"], r["against"]): r["effect"] for r in rows if r["setting"][0] == "p" and r["population"] == "seen"}
     gap = each["pdpo_individual", ""] - each["dpo", ""]
     assert each["pdpo_individual", "dpo"] == pytest.approx(gap) and gap > 0
+
+
+def test_times_of_steps_about_users_are_theirs_alone(run, tables: Path) -> None:
+    write_text(run[1] / "benchmarks" / "ppo" / "P1A.tsv", "s\th:m:s\tmax_rss\n1\t0:00:01\tNA\n")
+    found = user_tables(load(run[0]), run[1])["users_timings"]
+    assert found == read_table(tables, "users_timings") == [{"step": "users/models/individual", "seconds": 61.5, "peak_mb": 80.2}]
 
 
 def test_a_claim_may_be_about_a_row_of_these_tables(run) -> None:

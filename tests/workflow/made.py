@@ -18,7 +18,7 @@ def outputs(folder: Path) -> dict[str, str]:
     results = folder / "results" / "ci"
     kinds = ("parquet", "csv", "md", "safetensors", "yaml", "json", "html")
     found = [path for kind in kinds for path in results.rglob(f"*.{kind}")]
-    timed = (".", "timings", "budgets", "curves", "users_cost")
+    timed = (".", "timings", "budgets", "curves", "users_cost", "users_timings")
     kept = [path for path in found if path.name != "record.json" and not path.name.startswith(timed)]
     return {path.relative_to(results).as_posix(): sha256(path) for path in kept}
 

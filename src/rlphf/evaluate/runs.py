@@ -24,6 +24,8 @@ from rlphf.tracking.record import read_metrics
 MERGES_FILE = Path("soups") / "merges.parquet"
 MERGES = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
 KINDS = ("reward", "ppo", "sft")
+# How the names of steps about users begin. Their times are a table of their own: the others wait for none of them.
+USERS = "users/"
 
 
 def spoken_for(seed_folder: Path, kind: str, experiment: Experiment) -> list[str]:
@@ -149,7 +151,7 @@ def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:
 
 
 def timings(seed_folder: Path, together: Sequence[Sequence[str]] = ()) -> list[Row]:
-    """Return the rows of table `timings` from Snakemake's files in `benchmarks/`: wall seconds and peak memory in MB.
+    """Return the rows of tables `timings` and `users_timings` from Snakemake's files in `benchmarks/`: wall seconds, peak MB.
 
     Memory is None for a step that ended before Snakemake measured it. Repetitions of a step give their mean time and
     their largest memory. Policies are passed over that an earlier configuration trained in other company than `together`.

@@ -91,6 +91,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "users_cost": _schema(
         "method bytes_per_user training_seconds new_user_seconds", ("training_seconds", "new_user_seconds"), ("bytes_per_user",)
     ),
+    "users_timings": _schema("step seconds peak_mb", ("seconds", "peak_mb")),
     "users_map": _schema("method user group kind x y explained", ("x", "y", "explained"), ("user",)),
     "cold_start": _schema("method pairs criterion mean ci_low ci_high n", ("mean", "ci_low", "ci_high"), ("pairs", "n")),
     "user_ablations": _schema(
@@ -157,7 +158,7 @@ CAPTIONS = {
     "release_bugs": "Mistakes of the paper's release, one at a time: what a method scores with the mistake (`after`) against"
     " itself without it, or against PP as it is (`before`), over all combinations. `reward models`: accuracy on test pairs, and"
     " on rows held out after pairs were repeated (`after`) against unseen pairs (`before`). Intervals: 95 %, over prompts.",
-    "timings": "Wall time of each step, and the peak memory of its process and children.",
+    "timings": "Wall time of each step but those about users, and the peak memory of its process and children.",
     "curves": "Every metric that the training of reward models and policies logged, by step.",
     "users_accuracy": "Share of users' held-out pairs that a method tells rightly, a tie counting half. `ceiling`: what the noise"
     " of choices allows. The minority's users are among the seen ones; unseen users had no part in training. Intervals: 95 %,"
@@ -171,6 +172,7 @@ CAPTIONS = {
     "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts; users are as they are.",
     "users_cost": "What one more user adds on disk, and what the method's model took to train (of soups: all reward models and"
     " policies, and the soups); `new_user_seconds`: fitting one more user to pairs that are scored. Wall time.",
+    "users_timings": "Wall time of each step about users, and the peak memory of its process and children.",
     "users_map": "Trained users' own part of a learned user model, on its two principal axes; `explained`: their share of the"
     " variance.",
     "cold_start": "Users who were never trained, answered after so many `pairs` of their own: the score of answers, as in"

@@ -104,7 +104,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
         "front": methods.front(scores, experiment.evaluation.front, shares, bootstrap),
         "budgets": budgets(experiment, timings, curves, pairs, responses),
         "release_bugs": release_bugs(experiment, seed_folder, ORACLE, bootstrap),
-        "timings": timings,
+        "timings": [row for row in timings if not row["step"].startswith(runs.USERS)],
         "curves": curves,
     }
 

@@ -11,7 +11,7 @@ from rlphf.data.records import PAIRS
 from rlphf.evaluate import users
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.budgets import shares
-from rlphf.evaluate.runs import timings
+from rlphf.evaluate.runs import USERS, timings
 from rlphf.evaluate.schemas import USER_TABLES
 from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import write_table
@@ -58,7 +58,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
     if not methods:
         return {name: [] for name in USER_TABLES}
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
-    seconds = shares(timings(seed_folder, experiment.together))
+    timed = timings(seed_folder, experiment.together)
     own = source(experiment, folder)
     people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
     group_of = {row["id"]: row["group"] for row in people}
@@ -70,7 +70,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
     answers = users.Answers(scored[JUDGED], group_of, methods) if JUDGED in scored else None
     found = told(experiment, folder, pairs, group_of)
     # What was measured of new users before the experiment left them out lies in the folder still.
-    cost = costs(folder, methods, seconds, experiment.shared_preferences)
+    cost = costs(folder, methods, shares(timed), experiment.shared_preferences)
     cost = cost if COLD in scored else [row | {"new_user_seconds": None} for row in cost]
     return {
         "users_accuracy": users.accuracies(found, ceilings(pairs), experiment.seed, bootstrap),
@@ -79,6 +79,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
         "users_win_rates": users.win_rates(answers, bootstrap) if answers else [],
         "users_length": users.lengths(answered, people, bootstrap),
         "users_cost": cost,
+        "users_timings": [row for row in timed if row["step"].startswith(USERS)],
         "users_map": learned(folder, methods, people),
         "cold_start": users.cold_start(scored[COLD], bootstrap) if COLD in scored else [],
         "user_ablations": ablations(experiment, seed_folder, bootstrap),
