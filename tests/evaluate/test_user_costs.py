@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlphf.errors import InputError
 from rlphf.evaluate.user_costs import costs, learned
 from rlphf.files import write_json, write_text
 from rlphf.settings_users import Users
@@ -68,6 +69,12 @@ def test_two_clusters_of_users_come_apart_on_the_first_axis(tmp_path: Path, meth
     assert min(abs(x)) > 2 * max(abs(y)) and len({*np.sign(x[:3])}) == len({*np.sign(x[3:])}) == 1 and x[0] * x[3] < 0
     assert x.mean() == pytest.approx(0, abs=1e-5) and {row["explained"] for row in rows} == {rows[0]["explained"]}
     assert 0.9 < rows[0]["explained"] <= 1
+
+
+def test_a_user_model_of_other_users_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "models" / "individual", "individual", apart(8), [1, 2, 3, 4, 5, 9])
+    with pytest.raises(InputError, match="user model of pdpo_individual: user 9 is not among the users; train it again"):
+        learned(tmp_path, ["pdpo_individual"], PEOPLE)
 
 
 def test_axes_point_where_their_largest_entry_is_positive(tmp_path: Path) -> None:

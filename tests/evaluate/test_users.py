@@ -220,6 +220,8 @@ def test_lengths_are_means_over_prompts_of_each_user() -> None:
     assert (one["user"], one["group"], one["kind"], one["tokens"], one["n"]) == (1, MAJORITY, "kind 1", (4 + 11) / 2, 2)
     assert (one["ci_low"], one["ci_high"]) == (4, 11)
     assert (other["user"], other["group"], other["tokens"], other["n"]) == (9, UNSEEN, 7, 1)
+    with pytest.raises(InputError, match="answers of dpo: user 9 is not among the users; answer again"):
+        lengths(rows, people[:3], BOOTSTRAP)
 
 
 def test_cold_start_means_are_over_new_users_by_method_and_number_of_pairs() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from rlphf.errors import InputError
 from rlphf.evaluate.scores import Row
 from rlphf.files import read_json
 from rlphf.tracking.record import RECORD
@@ -67,12 +68,14 @@ def _fitted(folder: Path) -> dict[str, float]:
 def learned(folder: Path, methods: Sequence[str], people: Sequence[Row]) -> list[Row]:
     """Return the rows of table `users_map`: each trained user's own part of the user model on its two principal axes.
 
-    Of a cluster model that part are the weights of the mixture.
+    Of a cluster model that part are the weights of the mixture. Raises InputError for a user who is not among `people`.
     """
     about = {row["id"]: row for row in people}
     rows: list[Row] = []
     for method in (name for name in LEARNED if name in methods):
         tensors = load_file(folder / "models" / METHODS[method].model / TENSORS)
+        if strange := [user for user in tensors["ids"].tolist() if user not in about]:
+            raise InputError(f"user model of {method}: user {strange[0]} is not among the users; train it again")
         own = tensors["rows"].astype(np.float64)
         if method == "pdpo_cluster":
             own = np.exp(own - own.max(1, keepdims=True))

@@ -191,13 +191,18 @@ def _difference(a: str, b: str, population: str, criterion: str, gaps: Floats, i
 
 
 def lengths(answers: Sequence[Row], people: Sequence[Row], bootstrap: Bootstrap) -> list[Row]:
-    """Return the rows of table `users_length`: tokens of each method's answers to each user, with intervals over prompts."""
+    """Return the rows of table `users_length`: tokens of each method's answers to each user, with intervals over prompts.
+
+    Raises InputError for an answer to nobody of `people`.
+    """
     found: dict[tuple[str, int], dict[str, list[int]]] = {}
     for row in answers:
         found.setdefault((row["method"], row["user"]), {}).setdefault(row["prompt_id"], []).append(row["tokens"])
     about = {row["id"]: row for row in people}
     rows: list[Row] = []
     for (method, user), by_prompt in found.items():
+        if user not in about:
+            raise InputError(f"answers of {method}: user {user} is not among the users; answer again")
         values = np.array([np.mean(by_prompt[prompt]) for prompt in sorted(by_prompt)])
         low, high = bootstrap.interval(values)
         rows.append(
