@@ -71,6 +71,15 @@ def test_what_a_judge_does_not_say_has_no_row():
     assert {row["criterion"] for row in rows} == {"majority"}
 
 
+def test_the_text_rules_have_no_mean_over_units_that_differ():
+    names, everyone = [COMBINATION, OTHER], ["vb", "pp"]
+    cells = {("vb", ""): cell(P1A=[1, 0])} | {("pp", c): cell(P2A=[0, 1], P2B=[1, 1]) for c in names}
+    for judge, known in (("oracle", {"majority", "mean", "helpfulness"}), ("rules", {"majority", "helpfulness"})):
+        found = from_scores(judge, scored(cells), everyone, names)
+        for table in (matrix, averages):
+            assert {row["criterion"] for row in table(found, everyone, names, BOOTSTRAP)} == known
+
+
 def test_the_papers_head_to_head_stands_beside_sixteen_combinations_alone():
     ids = combinations(PREFERENCES)
     for names in (ids, ids[:8]):

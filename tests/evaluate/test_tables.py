@@ -157,8 +157,8 @@ def test_every_judge_has_its_matrix_and_the_first_one_that_of_the_win_rates(tabl
         assert {name: theirs[name] for name in ("wins", "losses", "ties", "rate", "rate_half_ties", "ci_low", "ci_high")} == {
             name: ours[name] for name in ("wins", "losses", "ties", "rate", "rate_half_ties", "ci_low", "ci_high")
         }
-    # Text rules know no helpfulness, and the unprompted soups are none of the paper's methods.
-    assert {key[3] for key in found if key[0] == "rules"} == {"majority", "mean"}
+    # Text rules know no helpfulness and have no mean, and the unprompted soups are none of the paper's methods.
+    assert {key[3] for key in found if key[0] == "rules"} == {"majority"}
     assert "psoups_unprompted" not in {key[1] for key in found}
 
 

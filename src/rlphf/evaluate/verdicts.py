@@ -13,6 +13,9 @@ from rlphf.evaluate.winrate import MAJORITY, judged, majority
 from rlphf.evaluate.winrate import Verdicts as Signs
 from rlphf.preferences import members
 
+# Judges whose criteria are measured in units of their own (school years, words, polarity): no mean over them says anything.
+UNITS_DIFFER = ("rules",)
+
 
 @dataclass(frozen=True)
 class Verdicts:
@@ -43,7 +46,7 @@ class Verdicts:
 def from_scores(judge: str, scores: Scores, methods: Sequence[str], combinations: Sequence[str]) -> Verdicts:
     """Return the verdicts of a judge that scores responses one by one: the higher score wins, equal scores tie.
 
-    By the combination's preferences, helpfulness and "mean", as far as the judge scores them.
+    By the combination's preferences, helpfulness and "mean", as far as the judge scores them, all preferences in one unit.
     """
     found: dict[tuple[str, str, str, str], Signs] = {}
     prompts: tuple[str, ...] = ()
@@ -54,7 +57,8 @@ def from_scores(judge: str, scores: Scores, methods: Sequence[str], combinations
             prompts = x.prompts
             known = set(x.values) & set(y.values)
             named = [name for name in (*members(combination), HELPFULNESS) if name in known]
-            for criterion in (*named, *([MEAN] if known.issuperset(members(combination)) else [])):
+            meaned = known.issuperset(members(combination)) and judge not in UNITS_DIFFER
+            for criterion in (*named, *([MEAN] if meaned else [])):
                 found[a, b, combination, criterion] = judged(x, y, criterion, combination)
     return Verdicts(judge, prompts, found)
 
