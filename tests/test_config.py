@@ -186,6 +186,16 @@ BAD = [
     ({"evaluation": {"decoding": {"top_p": 0}}}, "evaluation.decoding.top_p: Input should be greater than 0"),
     ({"annotator": {"kind": "rule", "noise": 0.5}}, "annotator.noise: Input should be less than 0.5"),
     ({"evaluation": {"judges": ["oracle", "people"]}}, "evaluation: ratings: needed for the judge people"),
+    ({"evaluation": {"ratings": "mine.parquet"}}, "evaluation: ratings: are read by the judge people alone"),
+    (
+        {"evaluation": {"judges": ["oracle", "gold"], "methods": ["psoups", "mod"], "front": []}},
+        "evaluation: judges: gold compares the paper's methods; name two or more of vb, rlhf",
+    ),
+    ({"evaluation": {"judges": ["oracle", "llm"], "methods": ["mod"]}}, "evaluation: judges: llm compares"),
+    (
+        {"evaluation": {"judges": ["oracle", "people"], "ratings": "mine.parquet", "methods": ["psoups"]}},
+        "evaluation: judges: people compares",
+    ),
     ({"evaluation": {"llm": {"base_url": "localhost:8000"}}}, "evaluation.llm.base_url: expected an address such as"),
     ({"evaluation": {"llm": {"base_url": "http://me:secret@host/v1"}}}, "evaluation.llm.base_url: name host and path alone"),
     ({"evaluation": {"llm": {"key_variable": "sk-123"}}}, "evaluation.llm.key_variable: String should match pattern"),
@@ -206,6 +216,10 @@ def test_bad_setting_is_one_line_with_file_key_and_reason(change, message):
         parse(base(**change), "some.yaml")
     text = str(caught.value)
     assert text.startswith(f"some.yaml: {message}") and "\n" not in text
+
+
+def test_a_gold_model_that_is_the_first_judge_needs_one_method():
+    assert parse(base(**REAL | {"evaluation": REAL["evaluation"] | {"methods": ["vb"]}})).evaluation.methods == ["vb"]
 
 
 def test_an_experiment_on_real_text_needs_no_oracle():

@@ -9,6 +9,8 @@ from rlphf.settings import Count, Decoding, Positive, Rate, Section, Share
 
 Judge = Literal["oracle", "gold", "rules", "llm", "people"]
 Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
+# Those that Personalized Soups compares, in its order; judges besides the first see these alone.
+PAPER_METHODS: tuple[Method, ...] = ("vb", "rlhf", "pp", "mt", "pmorl", "psoups")
 
 
 class LLMJudge(Section):
@@ -102,4 +104,11 @@ class Evaluation(Section):
             raise ValueError("front: needs the judge oracle; set it to []")
         if "people" in self.judges and not self.ratings:
             raise ValueError("ratings: needed for the judge people; rlphf judge import writes it")
+        if self.ratings and "people" not in self.judges:
+            raise ValueError("ratings: are read by the judge people alone; name it among judges, or leave them out")
+        comparing = [name for name in self.judges if name in ("llm", "people") or (name == "gold" and name != self.judges[0])]
+        if comparing and len(set(PAPER_METHODS) & set(self.methods)) < 2:
+            raise ValueError(
+                f"judges: {comparing[0]} compares the paper's methods; name two or more of {', '.join(PAPER_METHODS)}"
+            )
         return self

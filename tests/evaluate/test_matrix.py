@@ -6,8 +6,8 @@ from tests.evaluate.judging import COMBINATION, OTHER, cell, compared, compariso
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.matrix import averages, matrix
 from rlphf.evaluate.verdicts import from_comparisons, from_scores
-from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import PREFERENCES, combinations
+from rlphf.settings_evaluation import PAPER_METHODS
 
 BOOTSTRAP = Bootstrap(1, 200)
 

@@ -16,8 +16,8 @@ from rlphf.errors import InputError
 from rlphf.given import check_files, files_of
 from rlphf.limits import hand_on_grant
 from rlphf.mistakes import ARMS, arm_runs, split_run
-from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
+from rlphf.settings_evaluation import PAPER_METHODS
 from rlphf.soup.wanted import wanted
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_workflow, start_step

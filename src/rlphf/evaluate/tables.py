@@ -18,6 +18,7 @@ from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet
 from rlphf.mistakes import FOLDER
+from rlphf.settings_evaluation import PAPER_METHODS
 from rlphf.soup.wanted import front_weights
 from rlphf.tracking.record import METRICS, step
 
@@ -85,7 +86,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
     timings = runs.timings(seed_folder, experiment.together)
     pairs = {row["preference"]: row["train"] for row in data if row["source"] == experiment.prompts.source}
     responses: dict[str, int] = {name: scores.responses(name) for name in names}
-    compared = [name for name in winrate.PAPER_METHODS if name in names]
+    compared = [name for name in PAPER_METHODS if name in names]
     judges, swapped = judged(experiment, seed_folder, scores, compared, bootstrap)
     shares = {name: weights[experiment.evaluation.front[1]] for name, weights in front_weights(experiment).items()}
     return {
@@ -117,7 +118,7 @@ def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, runs.MERGES_FILE)}
     found |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
     if "people" in experiment.evaluation.judges:
-        compared = [name for name in winrate.PAPER_METHODS if name in experiment.evaluation.methods]
+        compared = [name for name in PAPER_METHODS if name in experiment.evaluation.methods]
         files = [seed_folder / PROMPTS, *_responses(compared, seed_folder)]
         found |= {path.relative_to(seed_folder).as_posix(): path for path in files}
     raw = [f"{runs.RAW}{name}" for name in experiment.data.reward_models]

@@ -14,7 +14,6 @@ MAJORITY = "majority"
 # Scores closer than this are a tie: means of the same scores may differ in their last bits.
 TOLERANCE = 1e-9
 
-PAPER_METHODS = ("vb", "rlhf", "pp", "mt", "pmorl", "psoups")
 Verdicts = NDArray[np.int64]
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 from rlphf.config import Experiment
 from rlphf.errors import InputError
 from rlphf.evaluate.scores import HELPFULNESS
-from rlphf.evaluate.winrate import PAPER_METHODS
 from rlphf.files import digest
 from rlphf.preferences import members
 from rlphf.seeds import derive
+from rlphf.settings_evaluation import PAPER_METHODS
 
 ORDERS = ("a", "b")
 COMPARISONS = pa.schema(
