@@ -8,6 +8,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.figures.test_plots import FIGURES
 
 from rlphf.errors import InputError
+from rlphf.figures import notebook
 from rlphf.figures.notebook import figures_step
 from rlphf.figures.style import save
 
@@ -75,10 +76,29 @@ def test_a_notebook_that_fails_is_one_line_and_leaves_nothing(tables, tmp_path):
     assert not [path for path in (tmp_path / "figures").iterdir() if path.suffix in (".png", ".ipynb")]
 
 
-def test_what_is_no_notebook_is_refused(tables, tmp_path):
-    (tmp_path / "bad.ipynb").write_text("no JSON")
-    with pytest.raises(InputError, match="bad.ipynb: cannot be read as a notebook"):
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("raise ValueError('\\x1b[31mred\\x1b[0m\\nand more')", "ValueError: red and more"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("import os; os._exit(1)", "its kernel died, as for want of memory; run it again"),
+        ("import time; time.sleep(60)", "a cell took more than 3 seconds; make it do less"),
+    ],
+)
+def test_how_a_notebook_fails_is_said_in_one_line(tables, tmp_path, monkeypatch, cell, message):
+    monkeypatch.setattr(notebook, "TIMEOUT", 3)
+    write_notebook(tmp_path / "bad.ipynb", cell)
+    with pytest.raises(InputError) as error:
         figures_step(tmp_path / "bad.ipynb", tables, tmp_path / "figures")
+    assert str(error.value) == f"{tmp_path / 'bad.ipynb'}: {message}"
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[]", "3", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}'])
+def test_what_is_no_notebook_is_refused(tables, tmp_path, text):
+    (tmp_path / "bad.ipynb").write_text(text)
+    with pytest.raises(InputError, match="bad.ipynb: cannot be read as a notebook") as error:
+        figures_step(tmp_path / "bad.ipynb", tables, tmp_path / "figures")
+    assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_tables_is_refused(tmp_path):

@@ -1,13 +1,14 @@
 """Runs a notebook of figures over stored tables. The kernel is a process of its own; nothing here draws."""
 
 import os
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from rlphf.errors import InputError
 from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
@@ -15,18 +16,20 @@ from rlphf.files import write_text
 from rlphf.tracking.record import step
 
 TIMEOUT = 600
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def executed(notebook: Path, tables: Path, figures: Path) -> str:
     """Run a notebook and return it with its outputs, as JSON; it reads from `tables` and writes to `figures`.
 
-    The notebook finds both folders in the environment, as RLPHF_TABLES and RLPHF_FIGURES. Raises InputError, with the
-    error's last line, when the notebook is missing, is no notebook, or fails.
+    The notebook finds both folders in the environment, as RLPHF_TABLES and RLPHF_FIGURES. Raises InputError, in one line, when
+    the notebook is missing, is no notebook, or fails, when a cell takes more than `TIMEOUT` seconds, and when its kernel dies.
     """
     try:
         content = nbformat.read(notebook, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise InputError(f"{notebook}: cannot be read as a notebook ({error})") from None
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+        # AttributeError: JSON that is no mapping.
+        raise InputError(f"{notebook}: cannot be read as a notebook ({_in_one_line(str(error))})") from None
     with TemporaryDirectory() as private:
         # Sockets are files of this user's, not ports that others on the machine can reach; and a user's own IPython
         # profile, with its start-up files, stays out of the figures.
@@ -38,9 +41,18 @@ def executed(notebook: Path, tables: Path, figures: Path) -> str:
         try:
             client.execute(cleanup_kc=True, env={**os.environ, **given, "IPYTHONDIR": private, "MPLBACKEND": "agg"})
         except CellExecutionError as error:
-            reason = str(error).strip().splitlines()[-1].removeprefix("rlphf.errors.").removeprefix("InputError: ")
+            said = _in_one_line(error.evalue)
+            reason = said if error.ename == InputError.__name__ else f"{error.ename}: {said}".removesuffix(": ")
             raise InputError(f"{notebook}: {reason}") from None
+        except CellTimeoutError:
+            raise InputError(f"{notebook}: a cell took more than {TIMEOUT} seconds; make it do less") from None
+        except DeadKernelError:
+            raise InputError(f"{notebook}: its kernel died, as for want of memory; run it again") from None
     return nbformat.writes(content) + "\n"
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(COLOUR.sub("", text).split())
 
 
 def figures_step(notebook: Path, tables: Path, out: Path) -> None:
