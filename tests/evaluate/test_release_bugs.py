@@ -6,9 +6,11 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.train.choosing import row
 
+from rlphf.data.records import PAIR_SCORES, PAIRS
 from rlphf.evaluate.bootstrap import Bootstrap
-from rlphf.evaluate.release_bugs import release_bugs, values
+from rlphf.evaluate.release_bugs import _accuracies, release_bugs, values
 from rlphf.evaluate.scores import HELPFULNESS, MEAN, SCORES, read_scores
 from rlphf.evaluate.tables import ORACLE
 from rlphf.files import read_parquet, write_parquet
@@ -79,6 +81,20 @@ def test_accuracy_on_held_out_repeats_stands_against_that_on_unseen_pairs(priced
     ]
     assert row["before"] == pytest.approx(np.mean(test)) and row["after"] == 1.0 and row["n"] == 120
     assert 0 < row["ci_low"] < row["effect"] < row["ci_high"]
+
+
+def test_held_out_repeats_and_unseen_pairs_are_drawn_apart_also_where_they_are_equally_many(tmp_path):
+    # Both sides are right on every other of ten prompts: drawn alike, each resample's gap would be 0.
+    splits = [(split, i) for split in ("test", "leaked") for i in range(10)]
+    pairs = [row(i + 10 * (split == "test"), f"{split} {i}?", "Yes.", "No.", None, "test") for split, i in splits]
+    scored = [
+        {"id": pair["id"], "split": split, "chosen": float(i % 2), "rejected": 0.5, "probability": None}
+        for pair, (split, i) in zip(pairs, splits, strict=True)
+    ]
+    write_parquet(tmp_path / "pairs" / "P1A" / "pairs.parquet", pa.Table.from_pylist(pairs, PAIRS))
+    write_parquet(tmp_path / "reward" / "P1A" / "scores.parquet", pa.Table.from_pylist(scored, PAIR_SCORES))
+    _, gap = _accuracies(["P1A"], tmp_path, tmp_path, Bootstrap(7, 200))
+    assert gap["effect"] == 0 and gap["ci_low"] < -0.2 and gap["ci_high"] > 0.2
 
 
 def test_a_baseline_in_another_precision_is_priced_as_the_change_of_the_difference(priced):

@@ -40,9 +40,9 @@ class Bootstrap:
         means = self.draws(values, weights)
         return self.quantiles(means[~np.isnan(means)])
 
-    def draws(self, values: Floats, weights: Floats | None = None) -> Floats:
-        """Return the mean of `values` in each resample (resamples,); NaN in one of no weight at all."""
-        counts = self.counts(len(values))
+    def draws(self, values: Floats, weights: Floats | None = None, *stream: str) -> Floats:
+        """Return the mean of `values` in each resample (resamples,), of a `stream` drawn apart; NaN in one of no weight."""
+        counts = self.counts(len(values), *stream)
         if weights is None:
             return counts @ values / len(values)
         totals = counts @ weights

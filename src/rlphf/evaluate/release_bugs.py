@@ -78,8 +78,8 @@ def _accuracies(preferences: Sequence[str], clean: Path, arm: Path, bootstrap: B
     change = {name: after[name] - before[name] for name in before}
     yield _accuracy(ITSELF, before, after, bootstrap.interval(*grouped(change)))
     leaked = correct[arm]["leaked"]
-    # No prompt is in both sets, so their resamples are independent.
-    gap = bootstrap.draws(*grouped(leaked)) - bootstrap.draws(*grouped(after))
+    # No prompt is in both sets, so they are drawn apart, also where they are equally many.
+    gap = bootstrap.draws(*grouped(leaked), "leaked") - bootstrap.draws(*grouped(after))
     yield _accuracy(UNSEEN, after, leaked, bootstrap.quantiles(gap))
 
 
