@@ -18,7 +18,7 @@ CRITERIA = (MAJORITY, MEAN, HELPFULNESS)
 # stand beside our majority without being the same quantity.
 PAPER_AVERAGED = 8
 PAPER_AVERAGES = {"paper_gpt4": {"psoups": 0.5523}, "paper_humans": {"pmorl": 0.5870}}
-PAPER_HEAD_TO_HEAD = {("psoups", "pmorl"): 0.5906, ("pmorl", "psoups"): 1 - 0.5906}
+PAPER_HEAD_TO_HEAD = {("psoups", "pmorl"): 0.5906}
 PAPER_COMBINATIONS = 16
 
 

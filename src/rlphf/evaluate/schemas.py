@@ -126,8 +126,8 @@ CAPTIONS = {
     " annotator's noise allows. `gold` learns from test pairs, and from validation pairs where no `selector` does; both are"
     " measured on training pairs. `raw-...`: trained on raw pairs. Intervals: 95 %, bootstrap over prompts.",
     "adapters": "Score of each adapter's own preference on held-out prompts, by the first judge; `before` is the"
-    " backbone, prompted alike. `delta`: paired, with its 95 % interval. `kl`: nats per response at the end of training. Lengths"
-    " in tokens.",
+    " backbone, prompted alike. `delta`: paired, with its 95 % interval. `kl`: nats per response, of the policy that sampled for"
+    " the last update (`ppo.keep: last`) or of the chosen checkpoint (`best`). Lengths in tokens.",
     "adapter_effects": "What each adapter does to every criterion, against the backbone prompted alike. Intervals: 95 %, paired.",
     "methods": "Scores by the first judge on held-out prompts: the oracle's, or the chance to be chosen over VB's answer by the"
     " gold model. `mean`: over the combination's preferences. Combination `all`: over all combinations (a preference over those"
@@ -137,7 +137,8 @@ CAPTIONS = {
     " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"
     " `majority`: wins more of these preferences than it loses.",
     "matrix": "The paper's methods by every judge, method_a against method_b over all combinations: counts of verdicts, `rate`"
-    " without ties and `rate_half_ties` with its 95 % interval over prompts. The paper's own share is known for 16 combinations.",
+    " without ties and `rate_half_ties` with its 95 % interval over prompts. Of the paper, P-SOUPS' share"
+    " against P-MORL is known, for 16 combinations.",
     "averages": "Each of the paper's methods against all others of them by every judge, every opponent alike, over all"
     " combinations. `rate` without ties; `rate_half_ties` with its 95 % interval. The paper's known averages (Table 3: GPT-4,"
     " Table 4: people) stand beside the majority; how it aggregates criteria and treats ties is not known.",
