@@ -78,7 +78,7 @@ def lengths(responses: pa.Table) -> dict[tuple[str, str], float]:
 def adapters(effects: Sequence[Row], seed: int, tokens: Mapping[tuple[str, str], float], kl: Mapping[str, float]) -> list[Row]:
     """Return the rows of table `adapters`: the effect of each adapter on its own preference.
 
-    `tokens` are the mean lengths by (method, preference), `kl` is the KL to the backbone, in nats per response, after training.
+    `tokens` are the mean lengths by (method, preference), `kl` is the KL to the backbone, in nats per response (`runs.kept_kl`).
     """
     return [
         {key: row[key] for key in ("preference", "before", "after", "delta", "ci_low", "ci_high")}

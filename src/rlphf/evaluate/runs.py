@@ -114,10 +114,10 @@ def curves(seed_folder: Path, experiment: Experiment) -> list[Row]:
 
 
 def kept_kl(curves: Sequence[Row], settings: PPO) -> dict[str, float]:
-    """Return {preference: KL of the policy that was kept to the backbone}, in nats per response, by the rows of table `curves`.
+    """Return {preference: KL of its policy to the backbone}, in nats per response, by the rows of table `curves`.
 
-    With `keep: best` it is that on the prompts by which the policy was chosen, known only where `max_kl` is set; with
-    `keep: last` that of the last update.
+    With `keep: best` it is that of the chosen checkpoint, on the prompts by which it was chosen, known only where `max_kl` is
+    set. With `keep: last` it is that of the policy that sampled for the last update, one step before the one that was kept.
     """
     values: dict[str, dict[tuple[str, int], float]] = {}
     for row in curves:
