@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 CORES ?= $(shell nproc)
 VENV := .venv
 BIN := $(VENV)/bin
-SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores $(CORES) --quiet host rules
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/default --cores $(CORES)
 # Large tensors come and go at every step: kept by the allocator, their memory is not mapped anew each time.
 export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296

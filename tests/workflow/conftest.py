@@ -35,8 +35,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def run_snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in `folder` under the default profile."""
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", "workflow/profiles/default", *arguments]
+    """Run Snakemake in `folder` under the default profile, but not quiet about its jobs unless asked."""
+    command = [sys.executable, "-m", "snakemake", "--quiet", "host", "--workflow-profile", "workflow/profiles/default", *arguments]
     return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
 
 

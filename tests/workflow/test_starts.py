@@ -43,3 +43,13 @@ def test_the_record_of_a_start_names_what_was_asked_for_and_the_saved_configurat
     assert (
         record["config_hash"] == read_json(new_copy / "results" / "ci" / "seed-1103" / "prompts" / "record.json")["config_hash"]
     )
+
+
+def test_a_failed_job_is_named_with_the_end_of_its_log_where_the_workflow_is_quiet(new_copy, snakemake):
+    (new_copy / "bad.jsonl").write_text('{"prompt": "a"}\n')
+    sources = "data={sources: [{kind: table, path: bad.jsonl, preference: general}]}"
+    arguments = (*CI[:-1], sources, "--", "results/ci/seed-1103/data/data.parquet")
+    done = snakemake(new_copy, "--quiet", "host", "rules", *arguments)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Error in rule data:" in said and "\nrlphf: error: bad.jsonl" in said, said
+    assert "\nrule data:" not in said and "\nlocalrule data:" not in said

@@ -1,10 +1,13 @@
 # The experiment's configuration, its folders, and the record of this start. A bad configuration ends here, before the DAG.
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from snakemake.io import report as shown_in_report
+from snakemake.logging import DefaultFormatter, logger
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
@@ -24,6 +27,21 @@ from rlphf.tracking.steps import end_workflow, start_step
 from rlphf.users.methods import BACKBONE, SOUPS
 from rlphf.users.methods import METHODS as SERVING
 
+
+
+class FailedJobs(logging.StreamHandler):
+    """Says which job failed, with the end of its log, also where the workflow is quiet about its rules."""
+
+    def __init__(self):
+        super().__init__()
+        self.setFormatter(DefaultFormatter(show_failed_logs=True))
+
+    def filter(self, record):
+        return getattr(record, "event", None) in (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
+
+
+if "rules" in map(str, workflow.output_settings.quiet or ()):
+    logger.addHandler(FailedJobs())
 hand_on_grant()
 try:
     EXPERIMENT = parse_experiment(config, "configuration")
