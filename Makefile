@@ -10,7 +10,7 @@ export MALLOC_MMAP_THRESHOLD_ := 4294967296
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup demo ci-experiment figures report test test-all test-slurm bench docs lint fuzz audit licences ui tracking-server clean
+.PHONY: setup demo experiment ci-experiment figures report test test-all test-slurm bench docs lint fuzz audit licences ui tracking-server clean
 
 FUZZ_SECONDS ?= 60
 # Given on the command line alone: some shells have a variable HOST with the machine's name.
@@ -27,18 +27,22 @@ $(VENV)/.ready: pyproject.toml requirements.lock
 	touch $@
 
 demo: setup  ## the whole `demo` experiment, from raw preferences to judged soups
+	@[ "$(EXPERIMENT)" = demo ] || { echo "make demo: runs demo alone; run make experiment EXPERIMENT=$(EXPERIMENT)" >&2; exit 2; }
 	$(SNAKEMAKE) $(ARGS)
 	@cat results/demo/summary.txt 2>/dev/null || true
 
-ci-experiment: setup  ## the same DAG with a tiny model, in minutes
-	$(SNAKEMAKE) --configfile config/experiments/ci.yaml $(ARGS)
-	@cat results/ci/summary.txt 2>/dev/null || true
+experiment: setup  ## the experiment in config/experiments/EXPERIMENT.yaml
+	$(SNAKEMAKE) --configfile config/experiments/$(EXPERIMENT).yaml $(ARGS)
+	@cat results/$(EXPERIMENT)/summary.txt 2>/dev/null || true
+
+ci-experiment:  ## the same DAG with a tiny model, in minutes
+	@$(MAKE) --no-print-directory experiment EXPERIMENT=ci
 
 report: setup  ## Snakemake's report of a finished experiment, one HTML file; EXPERIMENT=demo
 	$(SNAKEMAKE) --configfile config/experiments/$(EXPERIMENT).yaml --report results/$(EXPERIMENT)/report.html \
 		--report-stylesheet workflow/report/report.css $(ARGS)
 
-RESULTS ?= results/demo
+RESULTS ?= results/$(EXPERIMENT)
 TABLES = $(RESULTS)/tables
 
 figures: setup  ## the figures of RESULTS drawn again from its stored tables, those of users where it has some; no model is loaded

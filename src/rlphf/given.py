@@ -6,6 +6,9 @@ from rlphf.config import Experiment
 from rlphf.errors import InputError
 from rlphf.files import visible
 
+# Keys of named models; all others are data.
+MODELS = {"backbone.name", "annotator.model"}
+
 
 def files_of(path: str) -> list[str]:
     """Return the files of raw data, hidden ones and hidden folders left out; `path` itself for a file.
@@ -16,12 +19,15 @@ def files_of(path: str) -> list[str]:
 
 
 def check_files(experiment: Experiment) -> None:
-    """Raise InputError for a file or folder that settings name and a workflow cannot read, before it starts without it."""
-    for key, path in named_files(experiment).items():
-        if not Path(path).exists():
-            raise InputError(
-                f"configuration: {key}: {path} is not there; see docs/real-text.md for where data come from, or name another"
-            )
+    """Raise InputError for files and folders that settings name and a workflow cannot read, before it starts without them."""
+    named = named_files(experiment)
+    missing = {key: path for key, path in named.items() if not Path(path).exists()}
+    if missing:
+        what = ", ".join(f"{key}: {path}" for key, path in missing.items())
+        data = missing.keys() - MODELS
+        advice = "see docs/real-text.md for where data come from, or name another" if data else "name where the model lies"
+        raise InputError(f"configuration: {what} {'is' if len(missing) == 1 else 'are'} not there; {advice}")
+    for key, path in named.items():
         for file in files_of(path):
             if "{" in file or "}" in file:
                 raise InputError(f"configuration: {key}: {file}: Snakemake takes braces in a name for its own; rename it")

@@ -134,7 +134,7 @@ def test_its_own_rule_chooses_its_pairs_in_the_testbed_too(config, tmp_path):
 
 def test_words_that_no_response_has_are_named_as_the_reason(config, tmp_path):
     files = written(tmp_path, [response("q1", 0, "Dull."), response("q1", 1, "Grey.")])
-    with pytest.raises(InputError, match="no rule tells two responses apart"):
+    with pytest.raises(InputError, match="nothing to choose for P3E: .* with its words .*; choose others"):
         annotate_step(config, "P3E", *files, tmp_path, tmp_path / "pairs" / "pairs.parquet")
 
 

@@ -33,9 +33,19 @@ def test_a_run_is_found_by_its_experiment_or_by_its_seed(tmp_path):
 def test_without_a_finished_run_the_line_says_what_to_run(tmp_path):
     with pytest.raises(InputError, match="holds no finished run; run `make demo` first"):
         finished_run(tmp_path / "demo")
-    run(tmp_path / "demo" / "seed-7", ["P1A"])
-    with pytest.raises(InputError, match="P1B/adapter: is not there, so the run is not finished; run `make demo`"):
+    folder = run(tmp_path / "demo" / "seed-7", [])
+    with pytest.raises(InputError, match="seed-7/ppo: holds no policy; let experiment demo run to its end first"):
         finished_run(tmp_path / "demo")
+    (folder / "backbone" / "model").rmdir()
+    with pytest.raises(InputError, match="backbone/model: is not there; let experiment demo"):
+        finished_run(tmp_path / "demo")
+
+
+def test_policies_serve_while_another_preference_of_the_experiment_has_none_yet(tmp_path):
+    found = finished_run(run(tmp_path / "demo" / "seed-7", ["P2A", "P1A"]))
+    assert found.preferences == ["P1A", "P2A"]
+    with pytest.raises(InputError, match="this run has no policy of 'P1B'; choose from P1A, P2A, or plain"):
+        parse_soup("P1B=1", found.preferences)
 
 
 def test_of_several_runs_one_has_to_be_named(tmp_path):
@@ -64,9 +74,9 @@ def test_a_soup_is_weights_of_preferences(text, weights):
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", "'' is no preference of this run"),
-        ("P9Z=1", "'P9Z' is no preference of this run; choose from P1A, P1B"),
-        ("P3D=1", "'P3D' is no preference"),
+        ("", "this run has no policy of ''"),
+        ("P9Z=1", "this run has no policy of 'P9Z'; choose from P1A, P1B"),
+        ("P3D=1", "no policy of 'P3D'"),
         ("P1A=0.5,P1A=0.5", "P1A is named twice"),
         ("P1A", "expected a weight of 0 or more"),
         ("P1A=", "expected a weight"),
@@ -75,7 +85,7 @@ def test_a_soup_is_weights_of_preferences(text, weights):
         ("P1A=nan", "expected a weight"),
         ("P1A=inf", "expected a weight"),
         ("P1A=0.5,P2A=0.3", "the weights sum to 0.8; give weights that sum to 1"),
-        ("P1A=0.5,,P2A=0.5", "'' is no preference"),
+        ("P1A=0.5,,P2A=0.5", "no policy of ''"),
     ],
 )
 def test_what_is_no_soup_is_refused_in_one_line(text, fault):

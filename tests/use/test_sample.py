@@ -80,7 +80,7 @@ def test_an_answer_is_no_longer_than_asked(workplace):
     ("arguments", "fault"),
     [
         (["--soup", "P1A=0.5"], "the weights sum to 0.5"),
-        (["--soup", "P2A=1"], "'P2A' is no preference of this run"),
+        (["--soup", "P2A=1"], "this run has no policy of 'P2A'"),
         (["--temperature", "-1"], "--temperature -1: expected 0"),
         (["--temperature", "nan"], "--temperature nan: expected 0"),
         (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1"),

@@ -15,7 +15,7 @@ from rlphf.files import digest, read_parquet, write_parquet
 from rlphf.preferences import GENERAL, alone, instruction, known
 from rlphf.seeds import derive
 from rlphf.settings import Annotator
-from rlphf.settings_own import TextRule
+from rlphf.settings_own import OwnPreference, TextRule
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
 
@@ -153,8 +153,17 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         seed = derive(experiment.seed, "annotator", preference)
         table = annotate(prompt_rows, rows, preference, settings, utility, seed)
         if not len(table):
-            reason = "no rule tells two responses apart" if settings.kind == "rule" else "no two responses differ"
-            raise InputError(f"{responses}: {reason}, so there is nothing to choose; raise rollouts.decoding.temperature")
+            raise InputError(f"{responses}: nothing to choose for {preference}: {_why_none(settings, own)}")
         write_parquet(out, table)
         run.log({"pairs": len(table), "dropped": len(rows) // 2 - len(table)})
         run.output(out)
+
+
+def _why_none(settings: Annotator, own: OwnPreference | None) -> str:
+    """Return why no pair came of an annotator's choices, and what to change."""
+    if settings.kind != "rule":
+        return "no two responses to a prompt differ; raise rollouts.decoding.temperature"
+    if own is not None and own.rule is not None and own.rule.measure == "sentences_with":
+        words = ", ".join(own.rule.words)
+        return f"of two responses to a prompt, none has more sentences than the other with its words ({words}); choose others"
+    return "its rule tells no two responses to a prompt apart; raise rollouts.decoding.temperature"

@@ -167,7 +167,7 @@ def chat_step(
     Decoding and seed are the run's own unless given. Raises InputError before a model is loaded.
     """
     run = finished_run(results or RESULTS)
-    known = list(run.experiment.preferences)
+    known = run.preferences
     weights = parse_soup(soup or PLAIN, known)
     remembered = history_of(run.experiment.backbone, history)
     decoding = decoding_of(run, temperature, max_new_tokens)

@@ -17,7 +17,7 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Finished:
-    """The folder of a seed whose backbone and policies are there, and its experiment."""
+    """The folder of a seed whose backbone is there and policies of its `preferences`, and its experiment."""
 
     folder: Path
     experiment: Experiment
@@ -26,6 +26,11 @@ class Finished:
     def backbone(self) -> Path:
         """Folder of the backbone."""
         return self.folder / "backbone" / "model"
+
+    @property
+    def preferences(self) -> list[str]:
+        """The experiment's preferences whose policies are there: one that was added to it may still be in training."""
+        return [name for name in self.experiment.preferences if self.policy(name).is_dir()]
 
     def policy(self, name: str) -> Path:
         """Folder of a preference's policy."""
@@ -45,11 +50,11 @@ def finished_run(results: Path) -> Finished:
     if not seeds:
         raise InputError(f"{results}: holds no finished run; run `make demo` first, or name another folder with --results")
     run = Finished(seeds[0], load(seeds[0] / "config.yaml"))
-    for folder in (run.backbone, *map(run.policy, run.experiment.preferences)):
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: is not there, so the run is not finished; run `make demo`, or the experiment that makes it"
-            )
+    again = f"let experiment {run.experiment.experiment} run to its end first"
+    if not run.backbone.is_dir():
+        raise InputError(f"{run.backbone}: is not there; {again}")
+    if not run.preferences:
+        raise InputError(f"{run.folder / 'ppo'}: holds no policy; {again}")
     return run
 
 
@@ -65,7 +70,7 @@ def parse_soup(text: str, known: Sequence[str]) -> dict[str, float]:
     for part in text.split(","):
         name, equals, number = (piece.strip() for piece in part.partition("="))
         if name not in known:
-            raise InputError(f"soup {text!r}: {name!r} is no preference of this run; choose from {', '.join(known)}, or {PLAIN}")
+            raise InputError(f"soup {text!r}: this run has no policy of {name!r}; choose from {', '.join(known)}, or {PLAIN}")
         if name in weights:
             raise InputError(f"soup {text!r}: {name} is named twice; give it one weight")
         try:

@@ -50,7 +50,7 @@ def sample_step(
     run = finished_run(results or RESULTS)
     texts = read_prompts(prompts)
     decoding = decoding_of(run, temperature, max_new_tokens)
-    known = run.experiment.preferences
+    known = run.preferences
     recipes: dict[str, Mapping[str, float]] = {}
     requests: dict[str, list[str]] = {}
     for text in soup or ([] if soup_folder else [PLAIN]):
