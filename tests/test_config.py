@@ -169,6 +169,7 @@ BAD = [
     (REAL | {"preferences": ["P1A", "P3C"], "combination_preferences": ["P1A"]}, "preferences: P3C has no text rule"),
     (REAL | {"evaluation": REAL["evaluation"] | {"methods": ["vb", "rlhf"]}}, "evaluation.methods: rlhf needs general pairs"),
     (REAL | {"evaluation": REAL["evaluation"] | {"gold_raw": []}}, "evaluation.gold_raw: name general"),
+    (REAL | {"evaluation": REAL["evaluation"] | {"gold_epochs": 0}}, "evaluation.gold_epochs: 0 would leave a drawn head"),
     (REAL | {"data": {}}, "data.sources: evaluation.gold_raw and data.reward_models need raw pairs"),
     ({"ppo": {"keep_by": "gold"}}, "ppo.keep_by: gold needs keep: best"),
     (

@@ -190,6 +190,8 @@ class Experiment(Section):
         """Return what gold reward models, or rules, lack; "" for nothing."""
         if self.ppo.keep_by == "gold" and self.ppo.keep != "best":
             return "ppo.keep_by: gold needs keep: best"
+        if not self.evaluation.gold_epochs and self.reward.head == "drawn":
+            return "evaluation.gold_epochs: 0 would leave a drawn head as it is; set reward.head: probe, or 1 or more"
         if not self.data.sources and (self.evaluation.gold_raw or self.data.reward_models):
             return "data.sources: evaluation.gold_raw and data.reward_models need raw pairs; name their sources"
         if self.annotator.kind != "rule":

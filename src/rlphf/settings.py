@@ -159,7 +159,10 @@ class Reward(Section):
     """Reward models: one LoRA with a scalar head per preference, Bradley-Terry loss."""
 
     lora: Lora = Field(Lora(rank=8, dropout=0.1), description="Shape of the adapter.")
-    epochs: Positive = Field(1, description="Passes over the training pairs.")
+    head: Literal["drawn", "probe"] = Field(
+        "drawn", description="How the head starts: drawn, or fitted to the pairs as a linear probe of the frozen backbone."
+    )
+    epochs: Count = Field(1, description="Passes over the training pairs; 0, for a probe alone, leaves the adapter at zero.")
     batch_size: Positive = Field(8, description="Pairs per step.")
     micro_batch_size: Positive | None = Field(
         None,
@@ -174,6 +177,12 @@ class Reward(Section):
     max_length: Annotated[int, Field(ge=16)] | None = Field(
         None, description="Longest text in tokens: the prompt loses its start, the response its end; null: the context's."
     )
+
+    @model_validator(mode="after")
+    def _trained(self) -> "Reward":
+        if not self.epochs and self.head == "drawn":
+            raise ValueError("epochs: 0 would leave a drawn head as it is; set head: probe, or train for 1 or more")
+        return self
 
 
 class PPO(Section):

@@ -76,7 +76,9 @@ class Evaluation(Section):
         description="Who judges: first the oracle, or gold where there is none, whose scores fill the tables; others compare the"
         " paper's methods.",
     )
-    gold_epochs: Positive = Field(1, description="Passes of the judge `gold`, a reward model of its own, over its pairs.")
+    gold_epochs: Count = Field(
+        1, description="Passes of the judge `gold`, a reward model of its own, over its pairs; 0 with `reward.head: probe` alone."
+    )
     gold_raw: list[str] = Field(
         [], description="What gold reward models learn from raw pairs (preferences, general, ...); all else is from rollouts."
     )

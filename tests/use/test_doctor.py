@@ -63,7 +63,7 @@ def test_bad_arguments_end_with_2():
 def test_raw_files_that_are_not_there_are_named(workplace):
     experiment, found = settings([Path("config/config.yaml"), Path("config/experiments/smollm2-cpu.yaml")])
     assert experiment is not None and [finding.status for finding in found] == ["ok", "fail"]
-    assert "data.sources.0.path: raw/alpaca_eval is not there" in found[1].what
+    assert "data.sources.0.path: raw/alpaca_eval, data.sources.1.path: raw/hh_rlhf are not there" in found[1].what
 
 
 @pytest.mark.parametrize(("free", "status"), [(16e9, "ok"), (3e9, "warn"), (1e9, "fail")])

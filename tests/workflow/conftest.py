@@ -36,8 +36,8 @@ def environment(folder: Path) -> dict[str, str]:
 
 def run_snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in `folder` under the default profile, but not quiet about its jobs unless asked."""
-    command = [sys.executable, "-m", "snakemake", "--quiet", "host", "--workflow-profile", "workflow/profiles/default", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    command = [sys.executable, "-m", "snakemake", "--quiet", "host", "--workflow-profile", "workflow/profiles/default"]
+    return subprocess.run([*command, *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True)
 
 
 def planned(folder: Path, *arguments: str) -> Plan:

@@ -112,9 +112,8 @@ def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(
     assert missing.returncode == 2
     said = [line for line in missing.stderr.splitlines() if line.startswith("rlphf: error")]
     assert said == [
-        "rlphf: error: configuration: data.sources.0.path: raw/alpaca_eval is not there; see docs/real-text.md for where data"
-        " come from,"
-        " or name another"
+        "rlphf: error: configuration: data.sources.0.path: raw/alpaca_eval, data.sources.1.path: raw/hh_rlhf are not there;"
+        " see docs/real-text.md for where data come from, or name another"
     ]
     for name in ("alpaca_eval", "hh_rlhf"):
         (clean / "raw" / name).mkdir(parents=True)

@@ -131,6 +131,7 @@ class _Plan:
         length = min(length, settings.max_length or length)
         tokens = 2 * self.pass_size(settings) * length
         kept = memory.activation_bytes(shape, settings.lora, tokens, length, self.loaded.computed, settings.lora.dropout > 0)
+        kept *= settings.epochs > 0
         # On a GPU float32 matrices are computed with as bfloat16, and autograd keeps the copies.
         kept += shape.matrices * BFLOAT16 if self.place.on_gpu and not self.quantized else 0
         scored = memory.pass_bytes(shape, SCORED * length, self.loaded.computed)

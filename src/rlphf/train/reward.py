@@ -196,15 +196,21 @@ def train_reward_model(
     seed: int,
     folder: Path,
     run: Run,
+    head: torch.Tensor | None = None,
 ) -> PeftModel:
     """Train LoRA and head on `pairs` (columns chosen_ids, rejected_ids) with the Bradley-Terry loss -log s(r(y+) - r(y-)).
 
-    Batches are of pairs of like length. Resumes from a checkpoint in `folder`. Raises InputError as `check_targets` does.
+    The head starts as `head` (1, H), or drawn. Batches are of pairs of like length. Resumes from a checkpoint in `folder`. Raises
+    InputError as `check_targets` does.
     """
     torch.manual_seed(seed)
     torch.nn.init.normal_(model.get_parameter("score.weight"), std=0.02)
+    if head is not None:
+        model.get_parameter("score.weight").data.copy_(head)
     check_targets(model, settings.lora)
     adapted = get_peft_model(model, lora_config(settings.lora, task_type="SEQ_CLS"))
+    if not settings.epochs:
+        return adapted.eval()
     lengths = [max(map(len, pair)) for pair in zip(pairs["chosen_ids"], pairs["rejected_ids"], strict=True)]
     arguments = RewardConfig(
         **trainer_arguments(folder, len(pairs), settings, seed),
@@ -221,6 +227,15 @@ def train_reward_model(
     train_in_float32(adapted)
     trainer.resume()
     return adapted.eval()
+
+
+def probed(model: PreTrainedModel, pairs: Sequence[Encoded], pad_id: int) -> torch.Tensor:
+    """Return the head (1, H) that is fitted to pairs on the frozen backbone (`train.probe`)."""
+    # scikit-learn takes a second to import.
+    from rlphf.train.probe import fit_head, last_states
+
+    chosen, rejected = (last_states(model, texts, pad_id) for texts in ([p.chosen for p in pairs], [p.rejected for p in pairs]))
+    return fit_head(chosen, rejected, [group(pair.row["prompt"]) for pair in pairs])
 
 
 def chosen_pairs(experiment: Experiment, preference: str, pairs: Sequence[Path], prompts: Path | None) -> list[dict]:
@@ -294,7 +309,8 @@ def reward_step(
             where = ", ".join(map(str, pairs))
             raise InputError(f"{where}: no pair fits reward.max_length and the backbone's context, {limit} tokens; raise it")
         data = Dataset.from_dict({"chosen_ids": [p.chosen for p in learned], "rejected_ids": [p.rejected for p in learned]})
-        trained = train_reward_model(model, tokenizer, data, settings, seed, folder, run)
+        head = probed(model, learned, tokenizer.pad_token_id) if settings.head == "probe" else None
+        trained = train_reward_model(model, tokenizer, data, settings, seed, folder, run, head)
         if not is_first():
             return
         again = encode_pairs(tokenizer, measured, preference, limit, most, derive(seed, "pairs"))[::MEASURED_EVERY]
