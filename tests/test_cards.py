@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from rlphf.cards import CARD, adapter_card, card_data, joined_card, relative, soup_card, split_card
 from rlphf.config import parse
 from rlphf.files import sha256, write_json
+from rlphf.preferences import preference
 from rlphf.soup.merge import save_soup
 from rlphf.soup.recipe import make_recipe
 from rlphf.tracking.record import step
@@ -111,6 +112,7 @@ def test_a_soups_card_has_its_recipe_and_the_licence_that_its_adapters_share():
     assert (
         "| P1A | 0.7 |" in card.text.replace("`", "") and "Relative error, against the exact merge of the updates: 0" in card.text
     )
+    assert all(f"- {preference(name).prompt}\n" in card.text for name in paths)
     adapter("p2a", "P2A", backbone={"source": "path", "name": "x"})
     save_soup("soup", make_recipe({"P1A": 0.7, "P2A": 0.3}, paths))
     assert card_data(Path("soup"))["license"] == "other"

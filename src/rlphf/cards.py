@@ -14,7 +14,7 @@ from rlphf.config import Experiment
 from rlphf.data.records import SPLITS
 from rlphf.errors import InputError
 from rlphf.files import CARD, read_text
-from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR, preference
+from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR, Preference, preference
 from rlphf.soup.recipe import Recipe
 from rlphf.tracking.record import Run
 
@@ -34,6 +34,7 @@ MEASURED = {
     "policy": "At the last step of the training; where a checkpoint was chosen, the policy may be an earlier one.",
     "reward": "How often the chosen response of a pair scores higher; splits that the model learned from are among them.",
 }
+ASKED = "Its policies were trained on questions followed by one or more of these sentences, as a soup's are to be:"
 LOADING = {
     "policy": """\
 from peft import AutoPeftModelForCausalLM
@@ -101,6 +102,8 @@ def soup_card(recipe: Recipe, config: Mapping[str, Any], about: Mapping[str, Any
     lines += _origin(base, about)
     rows = [(f"`{name}`", f"{weight:.6g}", f"`{relative(recipe.paths[name])}`") for name, weight in recipe.weights.items()]
     parts = [_section("Recipe", _table(("adapter", "weight", "folder"), rows))]
+    if prompts := [known.prompt for name, weight in recipe.weights.items() if weight > 0 and (known := _known(name))]:
+        parts.append(_section("Ask", f"{ASKED}\n\n" + "".join(f"- {prompt}\n" for prompt in prompts)))
     title = "Soup of " + ", ".join(recipe.weights)
     return _card(title, base, licence, "soup", list(recipe.weights), "\n".join(lines) + "\n", parts)
 
@@ -142,11 +145,17 @@ def _agreed(cards: Sequence[Mapping[str, Any]], key: str) -> str:
 def _purpose(name: str) -> str:
     if name in ABOUT:
         return ABOUT[name]
-    try:
-        known = preference(name)
-    except InputError:
+    known = _known(name)
+    if known is None:
         return f"pairs that speak for `{name}`"
     return f'preference {name} ({known.axis}), which is asked for with "{known.prompt}"'
+
+
+def _known(name: str) -> Preference | None:
+    try:
+        return preference(name)
+    except InputError:
+        return None
 
 
 def _origin(base: str, about: Mapping[str, Any]) -> list[str]:
