@@ -57,7 +57,7 @@ def on_disk(kind: str, row: Row, made: Prepared, options: Options) -> Row:
     ]
     settings = {
         "adapters": f"{len(ADAPTERS)} of rank {LORA['rank']} for {made.name}, {size / 2**20:.3g} MB each",
-        "soup": "exact" if whole else f"cut to rank {LORA['rank']}",
+        "soup": "exact" if whole else f"truncated to rank {LORA['rank']}",
         "merges timed": f"{repeats} after one, in each of {options.rounds} rounds",
     }
     versions = {"both": versions_of(our[0], "torch", "peft")}

@@ -36,7 +36,7 @@ def runs(seed: int | str, varied: Mapping[str, Iterable[Value]]) -> dict[str, tu
 def run_of(run: str, step: str) -> str:
     """Return the name of the run whose output of `step` the run `run` works with: its own, or the seed's.
 
-    A variation trains models and tells pairs, and where it is one of the population it draws pairs; a mistake's run is like it.
+    A variation trains models and orders pairs, and where it is one of the population it draws pairs; a mistake's run is like it.
     """
     seed, name = split_run(run)
     if name is None:

@@ -15,7 +15,7 @@ from rlphf.data.people import PEOPLE as COLUMNS
 from rlphf.data.records import PAIRS, PROMPTS
 from rlphf.errors import InputError
 from rlphf.evaluate.user_answers import Served, answers_step, histories, servings, spread
-from rlphf.evaluate.users import told_rightly
+from rlphf.evaluate.users import ordered_correctly
 from rlphf.files import read_json, read_parquet, sha256, write_json, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.preferences import instruction
@@ -109,13 +109,13 @@ def test_a_history_shows_a_users_own_first_training_pairs_and_no_others() -> Non
     assert histories(rows, 2) == {1: f"{wanted[1]} {wanted[3]}", 0: f"{wanted[0]} {wanted[2]}"}
 
 
-# What it answers, and how it tells pairs.
+# What it answers, and how it orders pairs.
 
 
 def test_the_backbone_told_of_no_one_prefers_nothing_and_answers_all_alike(answered, backbone: Path) -> None:
     assert margins(answered("sft")) == margins(answered("sft"), "generic") == [0.0] * len(HELD)
     rows = read_parquet(answered("sft") / "scores.parquet", SCORED).to_pylist()
-    told = told_rightly(rows, {row["id"]: row["prompt"] for row in HELD}, {row["id"]: row["group"] for row in PEOPLE})
+    told = ordered_correctly(rows, {row["id"]: row["prompt"] for row in HELD}, {row["id"]: row["group"] for row in PEOPLE})
     assert {pair[0] for pair in told.values()} == {0.5} and len(told) == len(HELD)
     base, tokenizer = load_backbone(backbone)
     wanted = [greedy(base, tokenizer, row["prompt"]) for row in ASKED]

@@ -27,7 +27,7 @@ from rlphf.users.model import new_user_model, save_user_model
 from rlphf.users.records import ANSWERS, COLD_SCORES, SCORED, USER_SCORES
 
 METHODS = ["sft", "dpo", "pdpo_individual", "psoups_inferred"]
-# How often a method tells a pair rightly, and how well it answers.
+# How often a method orders a pair correctly, and how well it answers.
 SKILL = {"sft": 0.0, "dpo": 0.6, "pdpo_individual": 0.9, "pdpo_cluster": 0.8, "psoups_inferred": 0.75}
 POPULATION = [
     *(person(i, MAJORITY, P1A=0.6, P3A=0.4) for i in (1, 2, 3)),

@@ -16,8 +16,8 @@ from rlphf.evaluate.users import (
     cold_start,
     differences,
     lengths,
+    ordered_correctly,
     scores,
-    told_rightly,
     win_rates,
 )
 
@@ -42,7 +42,7 @@ def right(margin: float) -> float:
 
 
 def told(*methods: str) -> dict:
-    return {method: told_rightly(scored(method), PROMPT_OF, GROUPS) for method in methods}
+    return {method: ordered_correctly(scored(method), PROMPT_OF, GROUPS) for method in methods}
 
 
 def pick(rows: list[dict], **where) -> dict:
@@ -55,14 +55,14 @@ def pick(rows: list[dict], **where) -> dict:
 
 def test_a_tie_counts_half_and_pairs_of_nobody_are_left_out() -> None:
     rows = [*scored("dpo"), {"id": "x", "user": 0, "own": 1.0, "generic": 1.0}]
-    found = told_rightly(rows, PROMPT_OF, GROUPS)
+    found = ordered_correctly(rows, PROMPT_OF, GROUPS)
     assert found == {
         name: (right(own), prompt, user, GROUPS[user])
         for (name, (prompt, user)), own in zip(PAIRS.items(), MARGINS["dpo"], strict=True)
     }
     assert found["p3"].right == 0.5
     with pytest.raises(InputError, match="pair p7 is not among the users' pairs; train and answer again"):
-        told_rightly([{"id": "p7", "user": 1, "own": 1.0}], PROMPT_OF, GROUPS)
+        ordered_correctly([{"id": "p7", "user": 1, "own": 1.0}], PROMPT_OF, GROUPS)
 
 
 def test_accuracies_are_shares_of_each_populations_pairs() -> None:
@@ -87,15 +87,15 @@ def test_accuracies_are_shares_of_each_populations_pairs() -> None:
 
 
 def test_a_population_without_pairs_has_no_row() -> None:
-    few = {"dpo": told_rightly(scored("dpo", ("p1", "p6")), PROMPT_OF, GROUPS)}
+    few = {"dpo": ordered_correctly(scored("dpo", ("p1", "p6")), PROMPT_OF, GROUPS)}
     assert [row["population"] for row in accuracies(few, {}, 7, BOOTSTRAP)] == ["seen", "majority"]
     assert accuracies({"dpo": {}}, {}, 7, BOOTSTRAP) == [] == differences({"dpo": {}, "sft": {}}, None, BOOTSTRAP)
 
 
 def test_intervals_draw_the_pairs_of_one_prompt_together() -> None:
-    # Of two prompts one is told wholly rightly and one wholly wrongly, however many pairs they have.
+    # Of two prompts one is ordered wholly correctly and one wholly wrongly, however many pairs they have.
     rows = [{"id": f"{q}{i}", "user": 1, "own": 1.0 if q == "a" else -1.0} for q in "ab" for i in range(50)]
-    found = told_rightly(rows, {row["id"]: row["id"][0] for row in rows}, GROUPS)
+    found = ordered_correctly(rows, {row["id"]: row["id"][0] for row in rows}, GROUPS)
     row = pick(accuracies({"dpo": found}, {}, 7, BOOTSTRAP), population="seen")
     assert (row["accuracy"], row["ci_low"], row["ci_high"]) == (0.5, 0.0, 1.0)
     ties = {name: pair._replace(right=0.5) for name, pair in found.items()}
@@ -106,7 +106,7 @@ def test_intervals_draw_the_pairs_of_one_prompt_together() -> None:
 def test_intervals_of_pairs_and_of_answers_draw_the_users_too() -> None:
     # One user is served wholly, one not at all, by every prompt alike: prompts alone would leave no doubt.
     pairs = [{"id": f"{u}{i}", "user": u, "own": 1.0 if u == 1 else -1.0} for u in (1, 2) for i in range(20)]
-    found = told_rightly(pairs, {row["id"]: row["id"][1:] for row in pairs}, GROUPS)
+    found = ordered_correctly(pairs, {row["id"]: row["id"][1:] for row in pairs}, GROUPS)
     keys = [{"user": u, "prompt_id": f"q{i}", "sample": 0} for u in (1, 2) for i in range(20)]
     judgements = [
         {**key, "method": method, "score": float(key["user"] == 1) if method == "dpo" else 0.5, "helpfulness": 0.5}
@@ -130,7 +130,7 @@ def test_intervals_of_pairs_and_of_answers_draw_the_users_too() -> None:
 
 
 def test_differences_of_accuracy_are_taken_on_the_pairs_that_both_have_told() -> None:
-    both = told("dpo", "pdpo") | {"sft": told_rightly(scored("sft", ("p1", "p3", "p4")), PROMPT_OF, GROUPS)}
+    both = told("dpo", "pdpo") | {"sft": ordered_correctly(scored("sft", ("p1", "p3", "p4")), PROMPT_OF, GROUPS)}
     rows = differences(both, None, BOOTSTRAP)
     for a, b in permutations(both, 2):
         for population, groups in POPULATIONS.items():

@@ -1,4 +1,4 @@
-"""Soups of users: what each weighs and is asked for, how they tell pairs, and that plain PEFT loads them."""
+"""Soups of users: what each weighs and is asked for, how they order pairs, and that plain PEFT loads them."""
 
 import json
 import shutil

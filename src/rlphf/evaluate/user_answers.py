@@ -1,4 +1,4 @@
-"""What each method answers users on held-out prompts, and which of their held-out pairs it tells rightly."""
+"""What each method answers users on held-out prompts, and which of their held-out pairs it orders correctly."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -42,10 +42,10 @@ def scores(experiment: Experiment, folder: Path) -> dict[str, Path]:
 
 
 def told(experiment: Experiment, folder: Path, pairs: list[Row], group_of: Mapping[int, str]) -> dict:
-    """Return what each method tells rightly of held-out pairs, from a run's folder `users`."""
+    """Return how each method orders held-out pairs, from a run's folder `users`."""
     prompt_of = {row["id"]: row["prompt"] for row in pairs}
     return {
-        method: users.told_rightly(
+        method: users.ordered_correctly(
             read_parquet(folder / "answers" / method / "scores.parquet", SCORED).to_pylist(), prompt_of, group_of
         )
         for method in experiment.user_evaluation.methods
@@ -87,7 +87,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
 
 
 def ceilings(pairs: list[Row]) -> dict[str, float | None]:
-    """Return {pair: what a method that knew the noise would tell rightly of it, None where the noise is not known}."""
+    """Return {pair: what a method that knew the noise would order correctly of it, None where the noise is not known}."""
     return {row["id"]: p if (p := row["probability"]) is None else max(p, 1 - p) for row in pairs}
 
 

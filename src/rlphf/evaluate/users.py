@@ -1,4 +1,4 @@
-"""Methods that serve users, compared: how many held-out pairs they tell rightly, how their answers score, and who wins.
+"""Methods that serve users, compared: how many held-out pairs they order correctly, how their answers score, and who wins.
 
 Intervals are for other users of the population and other prompts: both are drawn (`Bootstrap.crossed`). Lengths alone are of each
 user as they are, over prompts.
@@ -27,8 +27,8 @@ POPULATIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-class ToldPair(NamedTuple):
-    """What a method makes of a held-out pair: 1 where it is told rightly, 0 where not, 0.5 for a tie; and whose pair it is."""
+class OrderedPair(NamedTuple):
+    """What a method makes of a held-out pair: 1 where it orders it correctly, 0 where not, 0.5 for a tie; and whose it is."""
 
     right: float
     prompt: str
@@ -37,29 +37,29 @@ class ToldPair(NamedTuple):
 
 
 # {method: {pair: what it makes of it}}
-Told = Mapping[str, Mapping[str, ToldPair]]
+Ordered = Mapping[str, Mapping[str, OrderedPair]]
 
 
-def told_rightly(scores: Sequence[Row], prompt_of: Mapping[str, str], group_of: Mapping[int, str]) -> dict[str, ToldPair]:
+def ordered_correctly(scores: Sequence[Row], prompt_of: Mapping[str, str], group_of: Mapping[int, str]) -> dict[str, OrderedPair]:
     """Return {pair: what a method makes of it} of its scored pairs.
 
     A pair of no known user is left out. Raises InputError for a pair that is not among the users' pairs.
     """
-    found: dict[str, ToldPair] = {}
+    found: dict[str, OrderedPair] = {}
     for row in scores:
         user = row["user"]
         if user not in group_of:
             continue
         if row["id"] not in prompt_of:
             raise InputError(f"scores: pair {row['id']} is not among the users' pairs; train and answer again")
-        found[row["id"]] = ToldPair((np.sign(row["own"]) + 1) / 2, prompt_of[row["id"]], user, group_of[user])
+        found[row["id"]] = OrderedPair((np.sign(row["own"]) + 1) / 2, prompt_of[row["id"]], user, group_of[user])
     return found
 
 
-def accuracies(told: Told, ceilings: Mapping[str, float | None], seed: int, bootstrap: Bootstrap) -> list[Row]:
+def accuracies(ordered: Ordered, ceilings: Mapping[str, float | None], seed: int, bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `users_accuracy`. `ceilings` are by pair, None where not known."""
     rows: list[Row] = []
-    for method, pairs in told.items():
+    for method, pairs in ordered.items():
         for population, groups in POPULATIONS.items():
             chosen = {name: pair for name, pair in pairs.items() if pair.group in groups}
             if not chosen:
@@ -75,7 +75,7 @@ def accuracies(told: Told, ceilings: Mapping[str, float | None], seed: int, boot
     return rows
 
 
-def _over_pairs(values: Floats, pairs: Sequence[ToldPair], bootstrap: Bootstrap) -> tuple[float, float]:
+def _over_pairs(values: Floats, pairs: Sequence[OrderedPair], bootstrap: Bootstrap) -> tuple[float, float]:
     return bootstrap.crossed(values, [pair.user for pair in pairs], [pair.prompt for pair in pairs])
 
 
@@ -156,15 +156,15 @@ def win_rates(answers: Answers, bootstrap: Bootstrap) -> list[Row]:
     return rows
 
 
-def differences(told: Told, answers: Answers | None, bootstrap: Bootstrap) -> list[Row]:
+def differences(ordered: Ordered, answers: Answers | None, bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `users_differences`: method_a less method_b, on the same pairs and in the same answers."""
     rows: list[Row] = []
-    for a, b in permutations(told, 2):
+    for a, b in permutations(ordered, 2):
         for population, groups in POPULATIONS.items():
-            shared = [name for name, pair in told[a].items() if name in told[b] and pair.group in groups]
+            shared = [name for name, pair in ordered[a].items() if name in ordered[b] and pair.group in groups]
             if shared:
-                gaps = np.array([told[a][name].right - told[b][name].right for name in shared], dtype=np.float64)
-                interval = _over_pairs(gaps, [told[a][name] for name in shared], bootstrap)
+                gaps = np.array([ordered[a][name].right - ordered[b][name].right for name in shared], dtype=np.float64)
+                interval = _over_pairs(gaps, [ordered[a][name] for name in shared], bootstrap)
                 rows.append(_difference(a, b, population, ACCURACY, gaps, interval))
     if answers is None:
         return rows

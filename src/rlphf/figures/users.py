@@ -33,7 +33,7 @@ NO_SCORES = "No scores: only the testbed's users judge answers."
 
 @styled
 def users_accuracy(tables: Path) -> Figure:
-    """Draw what methods tell rightly of held-out pairs beside the score of their answers, by group of users, with intervals."""
+    """Draw methods' accuracy on held-out pairs beside the score of their answers, by group of users, with intervals."""
     told = [row for row in read_table(tables, "users_accuracy") if row["population"] in GROUPS]
     served = [row for row in read_table(tables, "users_scores") if row["population"] in GROUPS and row["criterion"] == SCORE]
     names = list(dict.fromkeys(row["method"] for row in (*told, *served)))

@@ -81,7 +81,7 @@ class Recipe(BaseModel):
 
 
 def rule_name(rule: str, svd_rank: int | None) -> str:
-    """Return the name of a rule in tables: "delta", "factor", "ties", "dare", or "svd16" for a delta cut to rank 16."""
+    """Return the name of a rule in tables: "delta", "factor", "ties", "dare", or "svd16" for a delta truncated to rank 16."""
     return f"svd{svd_rank}" if svd_rank and rule == "delta" else rule
 
 

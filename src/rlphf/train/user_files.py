@@ -82,7 +82,7 @@ def write_margins(
 ) -> Path:
     """Write the margins of the pairs `rows` (of PAIRS), for their own users and for the generic one, to `path`; return it.
 
-    Logs the share of each split that is told rightly, a tie counting half, under names that begin with `name`.
+    Logs the share of each split that is ordered correctly, a tie counting half, under names that begin with `name`.
     """
     columns = {column: [row[column] for row in rows] for column in ("id", "split", "probability")}
     owners = [row["user"] or 0 for row in rows]

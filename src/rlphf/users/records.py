@@ -8,7 +8,7 @@ TEXTS = pa.schema([("id", pa.int64()), ("text", pa.string())])
 # Beside the soups of users: what each is asked for, in columns id and text.
 ASKED = "asked.parquet"
 
-# The margins of a held-out pair: its user's own and the generic user's. Above 0 the pair is told rightly.
+# The margins of a held-out pair: its user's own and the generic user's. Above 0 the pair is ordered correctly.
 SCORED = pa.schema(
     [
         ("id", pa.string()),
