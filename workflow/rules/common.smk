@@ -28,7 +28,6 @@ from rlphf.users.methods import BACKBONE, SOUPS
 from rlphf.users.methods import METHODS as SERVING
 
 
-
 class FailedJobs(logging.StreamHandler):
     """Says which job failed, with the end of its log, also where the workflow is quiet about its rules."""
 

@@ -73,7 +73,8 @@ rule gold:
     benchmark:
         f"{SEED}/benchmarks/judge/gold.tsv"
     params:
-        settings=settings("combination_preferences", "evaluation.judges")
+        settings=settings("combination_preferences")
+        | {"first": JUDGES[0] == "gold"}
         | own("prompt", *COMBINED, *(PREFERENCES if JUDGES[0] == "gold" else [])),
         source=source_digest("judge gold"),
         config=CONFIG,

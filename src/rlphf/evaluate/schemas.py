@@ -162,8 +162,8 @@ CAPTIONS = {
     "timings": "Wall time of each step but those about users, and the peak memory of its process and children.",
     "curves": "Every metric that the training of reward models and policies logged, by step.",
     "users_accuracy": "Share of users' held-out pairs that a method orders correctly, a tie counting half. `ceiling`: what the"
-    " noise of choices allows. The minority's users are among the seen ones; unseen users had no part in training. Intervals: 95 %,"
-    " bootstrap over users and prompts.",
+    " noise of choices allows. The minority's users are among the seen ones; unseen users had no part in training. Intervals:"
+    " 95 %, bootstrap over users and prompts.",
     "users_scores": "How well answers serve the user who asked: the oracle's scores, weighted as the user weighs the preferences."
     " P-RLHF, its baselines and soups, by the same judge for the same users. Intervals: 95 %, bootstrap over users and prompts.",
     "users_differences": "method_a less method_b: on the same held-out pairs (`accuracy`), and in answers to the same users"

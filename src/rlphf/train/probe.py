@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from rlphf.errors import InputError
 from rlphf.lm.sampling import pad
+from rlphf.processes import local_rank
 from rlphf.progress import bar
 
 # Inverse strengths of the ridge penalty that are tried, on states of variance 1, and into how many parts prompts are cut for it.
@@ -27,7 +28,7 @@ Floats = NDArray[np.float32]
 def last_states(model: PreTrainedModel, texts: Sequence[list[int]], pad_id: int, batch_size: int = 16) -> Floats:
     """Return the last hidden state (H,) of each text's last token, which a sequence classifier's head reads: (N, H)."""
     if torch.cuda.is_available() and model.device.type == "cpu":
-        model.to("cuda")
+        torch.nn.Module.to(model, torch.device("cuda", local_rank()))
     model.eval()
     order = sorted(range(len(texts)), key=lambda i: (len(texts[i]), i))
     found = np.zeros((len(texts), model.config.hidden_size), np.float32)
