@@ -122,64 +122,69 @@ ESTIMATES = {
 }
 CAPTIONS = {
     "data": "Records read, kept (by split) and dropped (by reason), by source and preference.",
-    "reward_models": "Share of pairs that a reward model orders as the annotator did; splits share no prompt. `ceiling`: what the"
-    " annotator's noise allows. `gold` learns from test pairs, and from validation pairs where no `selector` does; both are"
-    " measured on training pairs. `raw-...`: trained on raw pairs. Intervals: 95 %, bootstrap over prompts.",
-    "adapters": "Score of each adapter's own preference on held-out prompts, by the first judge; `before` is the"
-    " backbone, prompted alike. `delta`: paired, with its 95 % interval. `kl`: nats per response, of the policy that sampled for"
-    " the last update (`ppo.keep: last`) or of the chosen checkpoint (`best`). Lengths in tokens.",
-    "adapter_effects": "What each adapter does to every criterion, against the backbone prompted alike. Intervals: 95 %, paired.",
-    "methods": "Scores by the first judge on held-out prompts: the oracle's, or the chance to be chosen over VB's answer by the"
-    " gold model. `mean`: over the combination's preferences. Combination `all`: over all combinations (a preference over those"
-    " that ask for it). Intervals: 95 %, bootstrap over prompts.",
+    "reward_models": "Share of pairs that a reward model orders as the annotator did; splits share no prompt. `ceiling`: the"
+    " accuracy that the annotator's noise allows. `gold` is trained on test pairs, and on validation pairs where no `selector`"
+    " uses them; both are evaluated on training pairs. `raw-...`: trained on raw pairs. Intervals: 95 %, bootstrap over"
+    " prompts.",
+    "adapters": "Score of each adapter on its own preference, on held-out prompts, by the first judge; `before` is the"
+    " backbone with the same prompts. `delta`: paired difference with its 95 % interval. `kl`: nats per response, of the"
+    " policy that sampled for the last update (`ppo.keep: last`) or of the chosen checkpoint (`best`). Lengths in tokens.",
+    "adapter_effects": "Effect of each adapter on every criterion, against the backbone with the same prompts. Intervals:"
+    " 95 %, paired.",
+    "methods": "Scores by the first judge on held-out prompts: the oracle's, or the gold model's probability that the answer"
+    " is preferred to VB's. `mean`: over the combination's preferences. Combination `all`: over all combinations (for a single"
+    " preference, those that include it). Intervals: 95 %, bootstrap over prompts.",
     "differences": "Score of method_a minus that of method_b, paired by prompt. Intervals: 95 %, bootstrap over prompts.",
     "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
     " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"
     " `majority`: wins more of these preferences than it loses.",
     "matrix": "The paper's methods by every judge, method_a against method_b over all combinations: counts of verdicts, `rate`"
-    " without ties and `rate_half_ties` with its 95 % interval over prompts. Of the paper, P-SOUPS' share"
-    " against P-MORL is known, for 16 combinations.",
-    "averages": "Each of the paper's methods against all others of them by every judge, every opponent alike, over all"
-    " combinations. `rate` without ties; `rate_half_ties` with its 95 % interval. The paper's known averages (Table 3: GPT-4,"
-    " Table 4: people) stand beside the majority; how it aggregates criteria and treats ties is not known.",
+    " without ties and `rate_half_ties` with its 95 % interval over prompts. The paper reports only P-SOUPS' share against"
+    " P-MORL, for 16 combinations.",
+    "averages": "Each of the paper's methods against all others, by every judge, with equal weight per opponent, over all"
+    " combinations. `rate` without ties; `rate_half_ties` with its 95 % interval. The paper's averages (Table 3: GPT-4, Table"
+    " 4: people) are shown beside the majority; how it aggregates criteria and treats ties is not known.",
     "agreement": "How often two judges give the same verdict on the first responses that both saw, over pairs of methods and"
     " combinations: `agreement` with ties, `agreement_decided` where neither sees a tie, with its 95 % interval over prompts.",
-    "swaps": "How often a judge keeps its verdict when the two responses change places (`consistent`, 95 % interval over"
-    " prompts), and the share of its decided verdicts for what it sees first. Judges that score one by one see no order.",
-    "front": "Oracle scores of soups of two policies, from the first's weight 1 to the second's (`weight`), on held-out prompts."
-    " Intervals: 95 %, bootstrap over prompts.",
-    "budgets": "What each method was trained with. `pairs`: labelled training pairs. `updates`: PPO's outer steps (MT: optimizer"
-    " steps) over all policies; `samples`: responses sampled in them (MT: imitated). `seconds`: wall time of rollouts,"
-    " annotation, reward models and policies; what methods share counts whole for each. `answer_ms`: wall time per response.",
-    "claims": "Claims and their verdicts: supported where the whole 95 % interval of the effect lies beyond the threshold,"
-    " refuted where none of it does. Intervals: of one seed over prompts, about users over users and prompts;"
-    " of several over seeds (t). No seeds: not measured.",
-    "merges": "Merge rules: `relative_error` of the update against the weighted mean of the adapters' updates, and the mean"
-    " score of the soups, for the rule that was used.",
-    "release_bugs": "Mistakes of the paper's release, one at a time: what a method scores with the mistake (`after`) against"
-    " itself without it, or against PP as it is (`before`), over all combinations. `reward models`: accuracy on test pairs, and"
+    "swaps": "How often a judge keeps its verdict when the two responses are swapped (`consistent`, 95 % interval over"
+    " prompts), and the share of its decided verdicts for the response shown first. Judges that score responses one by one see"
+    " no order.",
+    "front": "Oracle scores of interpolations between two policies, by the `weight` of the second (that of the first is 1 -"
+    " `weight`), on held-out prompts. Intervals: 95 %, bootstrap over prompts.",
+    "budgets": "Training and inference cost of each method. `pairs`: labelled training pairs. `updates`: PPO's outer steps"
+    " (MT: optimizer steps) over all policies; `samples`: responses sampled in them (MT: trained on). `seconds`: wall time of"
+    " rollouts, annotation, reward models and policies; shared steps count in full for each method. `answer_ms`: wall time per"
+    " response.",
+    "claims": "Claims and their verdicts: supported if the whole 95 % interval of the effect lies beyond the threshold,"
+    " refuted if none of it does, otherwise undecided. Intervals: for one seed over prompts (about users: over users and"
+    " prompts); for several over seeds (t). No seeds: not measured.",
+    "merges": "Merge rules: `relative_error` of the soup's update against the weighted mean of the adapters' updates, and, for"
+    " the rule in use, the mean score of the soups.",
+    "release_bugs": "Mistakes of the paper's release, one at a time: a method's score with the mistake (`after`) against its"
+    " score without it, or against PP as it is (`before`), over all combinations. `reward models`: accuracy on test pairs, and"
     " on rows held out after pairs were repeated (`after`) against unseen pairs (`before`). Intervals: 95 %, over prompts.",
-    "timings": "Wall time of each step but those about users, and the peak memory of its process and children.",
-    "curves": "Every metric that the training of reward models and policies logged, by step.",
-    "users_accuracy": "Share of users' held-out pairs that a method orders correctly, a tie counting half. `ceiling`: what the"
-    " noise of choices allows. The minority's users are among the seen ones; unseen users had no part in training. Intervals:"
-    " 95 %, bootstrap over users and prompts.",
-    "users_scores": "How well answers serve the user who asked: the oracle's scores, weighted as the user weighs the preferences."
-    " P-RLHF, its baselines and soups, by the same judge for the same users. Intervals: 95 %, bootstrap over users and prompts.",
-    "users_differences": "method_a less method_b: on the same held-out pairs (`accuracy`), and in answers to the same users"
+    "timings": "Wall time of each step except those about users, and the peak memory of its process and children.",
+    "curves": "Every metric logged during the training of reward models and policies, by step.",
+    "users_accuracy": "Share of users' held-out pairs that a method orders correctly; a tie counts half. `ceiling`: the"
+    " accuracy that the noise of choices allows. The minority's users are among the seen ones; unseen users are not in the"
+    " training data. Intervals: 95 %, bootstrap over users and prompts.",
+    "users_scores": "How well answers serve the user who asked: the oracle's scores, weighted by the user's own weights of the"
+    " preferences. P-RLHF, its baselines and soups, with the same judge and users. Intervals: 95 %, bootstrap over users and"
+    " prompts.",
+    "users_differences": "method_a minus method_b: on the same held-out pairs (`accuracy`), and in answers to the same users"
     " (`score`, `helpfulness`). Intervals: 95 %, bootstrap over users and prompts.",
-    "users_win_rates": "method_a against method_b, answer by answer to the same user, by the user's score. `rate`: wins / (wins +"
-    " losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over users and prompts.",
-    "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts; users are as they are.",
-    "users_cost": "What one more user adds on disk, and what the method's model took to train (of soups: all reward models and"
-    " policies, and the soups); `new_user_seconds`: fitting one more user to pairs that are scored. Wall time.",
+    "users_win_rates": "method_a against method_b, answer by answer to the same user, by the user's score. `rate`:"
+    " wins / (wins + losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over users and prompts.",
+    "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts; users are not resampled.",
+    "users_cost": "Disk space per additional user, and training time of the method's model (soups: of all reward models and"
+    " policies, and of merging); `new_user_seconds`: fitting one additional user to scored pairs. Wall time.",
     "users_timings": "Wall time of each step about users, and the peak memory of its process and children.",
-    "users_map": "Trained users' own part of a learned user model, on its two principal axes; `explained`: their share of the"
-    " variance.",
-    "cold_start": "Users who were never trained, answered after so many `pairs` of their own: the score of answers, as in"
-    " `users_scores`. Intervals: 95 %, bootstrap over users and prompts.",
-    "user_ablations": "P-DPO trained otherwise, one setting at a time: accuracy on held-out pairs (`against` empty), and accuracy"
-    " less that of `against`, trained alike, on the same pairs. Intervals: 95 %, bootstrap over users and prompts.",
+    "users_map": "Per-user parameters of a learned user model (offsets, or mixture weights of clusters) of the trained users,"
+    " on their first two principal components; `explained`: the share of the variance that these explain.",
+    "cold_start": "Users who were never trained on, after `pairs` of their own: the score of answers, as in `users_scores`."
+    " Intervals: 95 %, bootstrap over users and prompts.",
+    "user_ablations": "P-DPO with one setting varied at a time: accuracy on held-out pairs (`against` empty), and accuracy"
+    " minus that of `against`, trained the same way, on the same pairs. Intervals: 95 %, bootstrap over users and prompts.",
 }
 # The tables about users; the others are about preferences and their combinations.
 USER_TABLES = tuple(name for name in SCHEMAS if name.startswith("user") or name == "cold_start")
