@@ -113,9 +113,9 @@ def make_reward(model: str, reward: str, classifier: str, prompts: str) -> None:
     from rlphf.lm.adapters import lora_config, write_adapter
     from rlphf.lm.backbone import backbone_sha256
     from rlphf.lm.chat import encode_prompts
+    from rlphf.lm.reward_model import classifier as load_classifier
     from rlphf.settings import Lora
     from rlphf.testbed.prompts import corpus
-    from rlphf.train.reward import classifier as load_classifier
 
     torch.manual_seed(0)
     base, tokenizer = load_classifier(model)

@@ -47,8 +47,8 @@ def make_reward(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -
 
     from rlphf.lm.adapters import lora_config, write_adapter
     from rlphf.lm.backbone import backbone_sha256
+    from rlphf.lm.reward_model import classifier
     from rlphf.settings import Lora
-    from rlphf.train.reward import classifier
 
     def make(scale: float = 0.5, likes: int | None = None, seed: int = 0, preference: str = "P1A") -> Path:
         torch.manual_seed(seed)

@@ -79,6 +79,13 @@ def test_ppo_is_part_of_policies_alone(changed_by):
     assert changed_by("train/ppo.py") == {"policy train"}
 
 
+def test_scoring_by_a_reward_model_is_part_of_all_that_scores_and_its_training_of_no_other(changed_by):
+    assert changed_by("train/reward.py") == {"reward train"}
+    scoring = {"reward train", "annotate", "judge gold", "users soups", "users fit-soup", "users cold-start"}
+    # The testbed's users choose as annotators do (`data.annotate`).
+    assert changed_by("lm/reward_model.py") == scoring | {"users pairs", "judge users"}
+
+
 def test_readers_of_users_are_part_of_their_import_alone(changed_by):
     assert changed_by("data/user_sources/prism.py") == {"users import"}
     assert changed_by("data/people.py") == {

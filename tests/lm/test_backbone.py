@@ -21,8 +21,8 @@ from rlphf.lm.backbone import (
     training_dtype,
     write_loading,
 )
+from rlphf.lm.reward_model import classifier
 from rlphf.settings import Backbone
-from rlphf.train.reward import classifier
 
 
 def test_a_loaded_backbone_is_frozen_and_in_evaluation_mode(tiny_backbone: Path) -> None:

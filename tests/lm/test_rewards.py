@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from rlphf.errors import InputError
 from rlphf.lm.adapters import active, add_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.reward_model import load_reward_model
+from rlphf.lm.reward_model import score as plain_score
 from rlphf.lm.rewards import RewardModels
 from rlphf.settings import Lora
-from rlphf.train.reward import load_reward_model
-from rlphf.train.reward import score as plain_score
 
 WEIGHTS = "adapter_model.safetensors"
 NAME = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"

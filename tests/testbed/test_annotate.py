@@ -14,11 +14,11 @@ from rlphf.data.annotate import annotate, annotate_step, choose, oracle_utility,
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
+from rlphf.lm.reward_model import encode_texts, load_reward_model, score
 from rlphf.preferences import GENERAL, instruction
 from rlphf.settings import Annotator
 from rlphf.testbed import oracle
 from rlphf.testbed.language import draw_plan, question, realise, topics
-from rlphf.train.reward import encode_texts, load_reward_model, score
 
 SIMULATED = Annotator(kind="simulated", rationality=5.0)
 RULE = Annotator(kind="rule")

@@ -16,10 +16,10 @@ from rlphf.errors import InputError
 from rlphf.files import sha256
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import TEMPLATE, decode_response, encode_prompts, encode_responses
+from rlphf.lm.reward_model import classifier, encode_texts, score
 from rlphf.lm.sampling import answer
 from rlphf.settings import Backbone, Decoding
 from rlphf.train.backbone import backbone_step, hub_backbone
-from rlphf.train.reward import classifier, encode_texts, score
 from rlphf.users.embed import last_states
 
 # Llama's layers as GGUF names them; matrices among them are quantized.

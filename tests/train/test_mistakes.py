@@ -9,13 +9,13 @@ from tests.train.learning import make_trainer, policy_state
 
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts
+from rlphf.lm.reward_model import load_reward_model
+from rlphf.lm.reward_model import score as plain_score
 from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train.learner import Task
 from rlphf.train.mistakes import WithoutResponse, random_head
 from rlphf.train.ppo import PPOTrainer
-from rlphf.train.reward import load_reward_model
-from rlphf.train.reward import score as plain_score
 
 SETTINGS = PPO(
     lora=Lora(rank=4, alpha=8, targets=["q_proj", "v_proj", "down_proj"]),

@@ -11,12 +11,12 @@ import torch
 from tests.train.learning import INSTRUCTIONS, evaluate, losses, make_trainer, policy_state, task
 
 from rlphf.lm.backbone import load_backbone
+from rlphf.lm.reward_model import load_reward_model, score
 from rlphf.seeds import derive
 from rlphf.settings import PPO, Lora
 from rlphf.tracking.record import read_metrics, step
 from rlphf.train import ppo
 from rlphf.train.ppo import PPOTrainer
-from rlphf.train.reward import load_reward_model, score
 
 SETTINGS = PPO(
     lora=Lora(rank=4, alpha=8, dropout=0.5, targets=["q_proj", "v_proj", "o_proj", "down_proj"]),

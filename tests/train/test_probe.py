@@ -12,11 +12,12 @@ from tests.train.test_reward import pairs
 from rlphf.data.records import PAIRS
 from rlphf.errors import InputError
 from rlphf.files import sha256, write_parquet
+from rlphf.lm.reward_model import classifier
 from rlphf.settings import Reward
 from rlphf.soup.adapter import read_reward_model
 from rlphf.tracking.record import read_metrics
 from rlphf.train.probe import STRENGTHS, fit_head, last_states
-from rlphf.train.reward import classifier, reward_step
+from rlphf.train.reward import reward_step
 
 CONFIG = "{{experiment: test, reward: {{head: probe, epochs: {epochs}, learning_rate: 0.01, lora: {{rank: 4, dropout: 0.0}}}}}}"
 

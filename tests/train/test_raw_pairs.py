@@ -1,4 +1,4 @@
-"""Reward models of raw pairs: which pairs count, what of a long text stays, and what the step measures."""
+"""Reward models of raw pairs: which pairs count, which are left out as too long, and what the step measures."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.runs import reward_models
 from rlphf.files import read_parquet, write_parquet
-from rlphf.lm.chat import encode_prompts, encode_responses
-from rlphf.train.reward import chosen_pairs, classifier, encode_pairs, encode_texts, fit_text, reward_step
+from rlphf.lm.reward_model import classifier
+from rlphf.train.reward import chosen_pairs, encode_pairs, reward_step
 
 LONG = "bees and honey and rivers " * 30
 
@@ -88,17 +88,6 @@ def test_a_preference_all_of_whose_pairs_ask_the_experiments_prompts_is_named(fo
     write_parquet(folder / "data" / "pairs.parquet", pa.Table.from_pylist(rows, PAIRS))
     with pytest.raises(InputError, match="all pairs of P2A ask prompts of the experiment itself, so gold may learn from none"):
         chosen_pairs(load(folder / "config.yaml"), "gold", files(folder), folder / "prompts.parquet")
-
-
-def test_a_long_text_keeps_the_end_of_its_prompt_and_the_end_token(tiny_backbone: Path) -> None:
-    tokenizer = classifier(tiny_backbone)[1]
-    (prompt,), (response,) = encode_prompts(tokenizer, [LONG + "Why?"]), encode_responses(tokenizer, [LONG])
-    ids, cut = fit_text(tokenizer, LONG + "Why?", LONG, 40)
-    assert cut and len(ids) == 40 and ids[:20] == prompt[-20:] and ids[20:] == response[:19] + response[-1:]
-    ids, cut = fit_text(tokenizer, LONG + "Why?", "No.", 40)
-    (short,) = encode_responses(tokenizer, ["No."])
-    assert not cut and ids == prompt[-(40 - len(short)) :] + short
-    assert fit_text(tokenizer, "Why?", "No.", 400) == (encode_texts(tokenizer, ["Why?"], ["No."])[0], False)
 
 
 def test_pairs_of_which_both_responses_would_be_cut_are_left_out(tiny_backbone: Path) -> None:

@@ -18,12 +18,13 @@ from rlphf.data.records import PAIR_SCORES, PAIRS
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, sha256, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone, write_loading
+from rlphf.lm.reward_model import classifier, encode_texts, load_reward_model
 from rlphf.lm.rewards import RewardModels
 from rlphf.preferences import instruction
 from rlphf.settings import Backbone, Lora, Reward
 from rlphf.tracking.record import read_metrics
 from rlphf.train.checkpoint import checkpoints
-from rlphf.train.reward import classifier, encode_texts, load_reward_model, reward_step, score, train_reward_model
+from rlphf.train.reward import reward_step, train_reward_model
 
 TOPICS = ["honey", "volcanoes", "rivers", "cats", "bees", "rain", "salt", "trains"]
 GOOD = ["Yes, yes, yes!", "Yes indeed!", "Oh yes!", "I say yes!"]
@@ -102,12 +103,6 @@ def test_beside_a_policy_it_gives_the_scores_of_the_trained_model(trained: Path,
     assert found.tolist() == pytest.approx(in_memory, abs=1e-4)
 
 
-def test_batches_and_their_padding_do_not_change_scores(trained: Path, tiny_backbone: Path, texts, in_memory) -> None:
-    model, tokenizer = load_reward_model(tiny_backbone, trained / "adapter")
-    for size in (1, 5, 64):
-        assert score(model, texts, tokenizer.pad_token_id, batch_size=size) == pytest.approx(in_memory, abs=1e-4)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on CUDA the reward models' weights are float32")
 def test_on_a_backbone_in_bfloat16_it_learns_and_adapter_and_head_stay_in_float32(tiny_backbone: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_backbone, tmp_path / "backbone")
@@ -121,24 +116,6 @@ def test_on_a_backbone_in_bfloat16_it_learns_and_adapter_and_head_stay_in_float3
     kinds = {name: value.dtype for name, value in model.named_parameters()}
     assert {kind for name, kind in kinds.items() if "lora" in name or "score" in name} == {torch.float32}
     assert {kind for name, kind in kinds.items() if "lora" not in name and "score" not in name} == {torch.bfloat16}
-
-
-def test_a_model_of_another_backbone_and_what_is_none_are_refused(trained: Path, tiny_backbone: Path, tmp_path: Path) -> None:
-    shutil.copytree(trained / "adapter", tmp_path / "other")
-    about = json.loads((tmp_path / "other" / "adapter.json").read_text())
-    (tmp_path / "other" / "adapter.json").write_text(json.dumps(about | {"backbone_sha256": "another"}))
-    with pytest.raises(InputError, match="other: trained on another backbone"):
-        load_reward_model(tiny_backbone, tmp_path / "other")
-    with pytest.raises(InputError, match="nothing"):
-        load_reward_model(tiny_backbone, tmp_path / "nothing")
-
-
-def test_its_head_computes_in_float32_under_autocast(tiny_backbone: Path) -> None:
-    model, _ = classifier(tiny_backbone)
-    states = torch.randn(3, model.score.in_features, generator=torch.Generator().manual_seed(1))
-    plain = model.score(states)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(model.score(states), plain) and plain.dtype == torch.float32
 
 
 def test_its_card_has_the_accuracy_of_every_split(trained: Path) -> None:

@@ -13,10 +13,10 @@ from rlphf.data.records import PAIRS
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
 from rlphf.lm.adapters import add_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
+from rlphf.lm.reward_model import load_reward_model
 from rlphf.settings import Lora
 from rlphf.settings_users import PRM, Users
 from rlphf.tracking.record import step
-from rlphf.train.reward import load_reward_model
 from rlphf.train.user_reward import UserRewardTrainer, prm_step
 from rlphf.train.users import encode_pairs
 from rlphf.users.model import load_user_model, new_user_model

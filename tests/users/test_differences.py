@@ -8,8 +8,8 @@ import pytest
 
 from rlphf.errors import InputError
 from rlphf.files import read_json, write_json
+from rlphf.lm.reward_model import encode_texts, load_reward_model, score
 from rlphf.preferences import instruction
-from rlphf.train.reward import encode_texts, load_reward_model, score
 from rlphf.users import differences as module
 from rlphf.users.differences import differences
 

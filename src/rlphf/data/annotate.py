@@ -56,7 +56,7 @@ def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, 
 
     A text is cut at the model's context alone: `reward.max_length` is that of the experiment's own reward models.
     """
-    from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
+    from rlphf.lm.reward_model import encode_texts, load_reward_model, score, text_limit
 
     model, tokenizer = load_reward_model(backbone, adapter)
     asked = [instruction(p["prompt"], alone(preference)) for p, _ in rows]

@@ -17,7 +17,7 @@ from rlphf.settings_users import UserTraining
 from rlphf.soup.wanted import combination_weights
 from rlphf.users.methods import METHODS, MODELS, PER_USER, POOLED, PRM
 
-# Texts that a reward model scores at a time, and pairs that a reference is computed for (`train.reward`, `train.users`).
+# Texts that a reward model scores at a time, and pairs that a reference is computed for (`lm.reward_model`, `train.users`).
 SCORED, REFERRED = 64, 8
 FULL = Precision(FLOAT32, FLOAT32, FLOAT32)
 HALF = Precision(BFLOAT16, BFLOAT16, BFLOAT16)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from rlphf.lm.backbone import backbone_sha256
+from rlphf.lm.reward_model import encode_texts, load_reward_model, score, text_limit
 from rlphf.lm.rewards import check_rewards
 from rlphf.preferences import alone, instruction
-from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
 from rlphf.users.weights import Floats
 
 

@@ -10,8 +10,9 @@ from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.evaluate.judges.gold import asked, gold_step
 from rlphf.evaluate.scores import SCORES, read_scores
 from rlphf.files import read_parquet, write_parquet
+from rlphf.lm.reward_model import encode_texts, load_reward_model, score
 from rlphf.preferences import instruction
-from rlphf.train.reward import encode_texts, load_reward_model, reward_step, score
+from rlphf.train.reward import reward_step
 
 PREFERENCES = ["P1A", "P3A", "P3B"]
 METHODS = ["vb", "pp", "psoups_unprompted"]

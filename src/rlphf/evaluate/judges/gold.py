@@ -47,7 +47,7 @@ def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: 
 
     As the first judge it scores all responses of all methods, and those of single policies beside the backbone.
     """
-    from rlphf.train.reward import encode_texts, load_reward_model, score, text_limit
+    from rlphf.lm.reward_model import encode_texts, load_reward_model, score, text_limit
 
     experiment = load(config)
     inputs = named(prompts, responses) | {"backbone": backbone, "reward": reward}
