@@ -1,4 +1,4 @@
-"""What tests of models share: no network, a tiny backbone, and reward models made by hand."""
+"""What tests of models share: no network, a tiny backbone with its tokenizer, and reward models made by hand."""
 
 import os
 from collections.abc import Callable
@@ -33,6 +33,38 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(tiny_backbone: Path):
+    """The tiny backbone with larger weights in its layers: with small ones the likeliest token is the one before."""
+    from rlphf.lm.backbone import load_backbone
+
+    model = load_backbone(tiny_backbone)[0]
+    for name, parameter in model.named_parameters():
+        if "_proj" in name:
+            parameter.mul_(4)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_backbone: Path):
+    from rlphf.lm.backbone import load_backbone
+
+    return load_backbone(tiny_backbone)[1]
+
+
+@pytest.fixture
+def begins(tiny_backbone: Path):
+    """A function that returns a tokenizer of which one token begins a text."""
+    from rlphf.lm.backbone import load_backbone
+
+    def made(token: int):
+        tokenizer = load_backbone(tiny_backbone)[1]
+        tokenizer.bos_token = tokenizer.convert_ids_to_tokens(token)
+        return tokenizer
+
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,14 @@
 """One text form: what is encoded can be read back, and a turn ends where it should."""
 
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from rlphf import settings
-from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import _literal, decode_response, encode_prompts, encode_responses
 from rlphf.testbed.prompts import corpus
 
 TEXTS = list(islice(corpus(settings.Testbed(), seed=5), 50))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_backbone: Path):
-    return load_backbone(tiny_backbone)[1]
 
 
 def test_a_prompt_is_a_user_turn_up_to_where_the_response_starts(tokenizer) -> None:

@@ -1,13 +1,11 @@
 """Sampling against Hugging Face's own generation, and the distribution that tokens are drawn from."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 
 from rlphf.lm import sampling
-from rlphf.lm.backbone import load_backbone
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.sampling import answer, choose, hidden_states, join, pad, sample
 from rlphf.settings import Decoding
@@ -21,21 +19,6 @@ INSTRUCTIONS = [
     "Why?",
     "Cats, please.",
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tiny_backbone: Path):
-    """The tiny backbone with larger weights in its layers: with small ones the likeliest token is the one before."""
-    model = load_backbone(tiny_backbone)[0]
-    for name, parameter in model.named_parameters():
-        if "_proj" in name:
-            parameter.mul_(4)
-    return model
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_backbone: Path):
-    return load_backbone(tiny_backbone)[1]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from rlphf.lm.chat import encode_prompts
-from rlphf.users.prompts import beginning, fit_prompt, prompt_limit, told
+from rlphf.users.prompts import fit_told, told
 
 QUESTION = "What is important about volcanoes?"
 LONG = "I like rivers and cats and bees and salt and trains and rain. " * 40
@@ -17,19 +17,19 @@ def test_the_text_stands_where_it_is_asked_to() -> None:
 @pytest.mark.parametrize("text", [None, "", "  \n"])
 def test_a_user_without_a_text_is_told_of_by_nothing(tokenizer, text) -> None:
     assert told("Why?", text) == told("Why?", text, "behind") == "Why?"
-    assert fit_prompt(tokenizer, QUESTION, text) == encode_prompts(tokenizer, [QUESTION])[0]
+    assert fit_told(tokenizer, QUESTION, text) == encode_prompts(tokenizer, [QUESTION])[0]
 
 
 def test_what_fits_is_left_alone(tokenizer) -> None:
     whole = encode_prompts(tokenizer, [f"I am five. {QUESTION}"])[0]
-    assert fit_prompt(tokenizer, QUESTION, "I am five.", limit=len(whole)) == whole
+    assert fit_told(tokenizer, QUESTION, "I am five.", limit=len(whole)) == whole
 
 
 @pytest.mark.parametrize("place", ["before", "behind"])
 @pytest.mark.parametrize("room", [0, 1, 10, 57])
 def test_a_text_that_is_too_long_loses_its_last_words_and_the_question_none(tokenizer, place: str, room: int) -> None:
     bare = encode_prompts(tokenizer, [QUESTION])[0]
-    ids = fit_prompt(tokenizer, QUESTION, LONG, place, len(bare) + room)
+    ids = fit_told(tokenizer, QUESTION, LONG, place, len(bare) + room)
     assert len(bare) <= len(ids) <= len(bare) + room
     shown = tokenizer.decode(ids)
     assert QUESTION in shown and shown.strip().endswith("<|assistant|>")
@@ -42,28 +42,4 @@ def test_a_text_that_is_too_long_loses_its_last_words_and_the_question_none(toke
 @pytest.mark.parametrize("limit", [1, 2, 7, 15])
 def test_a_question_that_is_too_long_keeps_its_end(tokenizer, limit: int) -> None:
     whole = encode_prompts(tokenizer, [QUESTION])[0]
-    assert fit_prompt(tokenizer, QUESTION, LONG, limit=limit) == whole[-limit:]
-
-
-def test_the_token_that_begins_a_text_is_told_from_one_that_begins_a_turn(tokenizer, begins) -> None:
-    assert tokenizer.bos_token_id is None and beginning([5, 6], tokenizer) == 0
-    tokenizer = begins(7)
-    assert beginning([7, 5, 6], tokenizer) == 1
-    assert beginning([5, 7, 6], tokenizer) == beginning([], tokenizer) == 0
-    # SmolLM2 calls the marker of each turn its BOS.
-    assert beginning([7, 5, 7, 6], tokenizer) == 0
-
-
-def test_a_cut_prompt_keeps_the_token_that_begins_it(tokenizer, begins) -> None:
-    whole = encode_prompts(tokenizer, [QUESTION])[0]
-    tokenizer = begins(whole[0])
-    assert whole.count(whole[0]) == 1
-    assert fit_prompt(tokenizer, QUESTION, limit=6) == [whole[0], *whole[-5:]]
-    assert fit_prompt(tokenizer, QUESTION, limit=1) == whole[-1:]
-
-
-@pytest.mark.parametrize(
-    ("total", "response", "limit"), [(100, 30, 70), (100, 70, 50), (100, 10_000, 50), (3, 2, 1), (2, 9, 1), (1, 5, 1)]
-)
-def test_there_is_always_room_for_a_prompt(total: int, response: int, limit: int) -> None:
-    assert prompt_limit(total, response) == limit
+    assert fit_told(tokenizer, QUESTION, LONG, limit=limit) == whole[-limit:]

@@ -14,10 +14,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, loading, training_dtype
 from rlphf.lm.chat import encode_prompts, encode_responses
+from rlphf.lm.fit import fit_prompt, prompt_limit
 from rlphf.lm.sampling import pad
 from rlphf.progress import bar
 from rlphf.soup.adapter import read_reward_model
-from rlphf.users.prompts import fit_prompt, prompt_limit
 
 
 def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -97,7 +97,7 @@ def fit_text(tokenizer: PreTrainedTokenizerBase, instruction: str, response: str
     response loses what stands before its end token.
     """
     (answer,) = encode_responses(tokenizer, [response])
-    prompt = fit_prompt(tokenizer, instruction, limit=prompt_limit(limit, len(answer)))
+    prompt = fit_prompt(tokenizer, instruction, prompt_limit(limit, len(answer)))
     room = limit - len(prompt)
     if len(answer) <= room:
         return prompt + answer, False

@@ -21,13 +21,14 @@ from transformers import PreTrainedTokenizerBase
 from rlphf.errors import InputError
 from rlphf.lm.adapters import POLICY, active
 from rlphf.lm.chat import encode_responses
+from rlphf.lm.fit import fit_prompt, prompt_limit
 from rlphf.progress import bar
 from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train import dpo_terms as terms
 from rlphf.train.checkpoint import check_room, newest_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
 from rlphf.users.model import Gathered, UserModel, user_ids
-from rlphf.users.prompts import fit_prompt, prompt_limit
+from rlphf.users.prompts import fit_told
 from rlphf.users.rows import RowAdam
 
 
@@ -73,8 +74,8 @@ def encode_pairs(
     pairs = []
     for row, user, chosen, rejected in zip(rows, owners, *answers, strict=True):
         limit = min(settings.max_prompt, prompt_limit(total, max(len(chosen), len(rejected))))
-        bare = fit_prompt(tokenizer, row["prompt"], limit=limit)
-        prompt = fit_prompt(tokenizer, row["prompt"], spoken[user], users.text_place, limit) if spoken.get(user) else bare
+        bare = fit_prompt(tokenizer, row["prompt"], limit)
+        prompt = fit_told(tokenizer, row["prompt"], spoken[user], users.text_place, limit) if spoken.get(user) else bare
         room = total - max(len(prompt), len(bare))
         pairs.append(Pair(prompt, bare, chosen[:room], rejected[:room], user))
     return pairs

@@ -14,10 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.lm.branches import Branches, branch
 from rlphf.lm.chat import decode_response
+from rlphf.lm.fit import beginning, prompt_limit
 from rlphf.lm.sampling import sample
 from rlphf.settings import Decoding
 from rlphf.users.model import UserModel
-from rlphf.users.prompts import Place, beginning, fit_prompt, prompt_limit
+from rlphf.users.prompts import Place, fit_told
 
 Model = PreTrainedModel | PeftModel
 
@@ -106,13 +107,13 @@ def answer_users(
     """Sample a response to each question for its user; return (text, number of tokens, whether it ended by itself).
 
     `texts` are the users' own, None for none. Soft tokens, prompt and response fit the model's context: a prompt is cut as
-    `fit_prompt` says, and where the longest response would take more than half of the context, it may have what prompts leave.
+    `fit_told` says, and where the longest response would take more than half of the context, it may have what prompts leave.
     """
     whole: Any = model
     total = whole.config.max_position_embeddings - users.tokens_per_user
     limit = prompt_limit(total, decoding.max_new_tokens)
     prompts = [
-        fit_prompt(tokenizer, question, text, place, limit)
+        fit_told(tokenizer, question, text, place, limit)
         for question, text in zip(questions, texts or [None] * len(questions), strict=True)
     ]
     most = min(decoding.max_new_tokens, total - max(map(len, prompts), default=0))
