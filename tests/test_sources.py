@@ -65,6 +65,11 @@ def test_merging_is_part_of_the_soup_commands_and_of_no_other(changed_by):
     assert changed_by("soup/merge.py") == {"soup all", "soup merge", "users fit-soup", "users soups", "users cold-start"}
 
 
+def test_the_rules_names_are_part_of_all_that_reads_recipes_though_settings_have_them(changed_by):
+    changed = changed_by("soup_rules.py")
+    assert changed == changed_by("soup/recipe.py") >= {"soup all", "soup merge", "tables", "explorer"}
+
+
 def test_records_configuration_and_errors_are_part_of_no_command(changed_by):
     tracking = [f"tracking/{path.name}" for path in (ROOT / "src" / "rlphf" / "tracking").glob("*.py")]
     assert len(tracking) > 5

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from rlphf.soup.recipe import SPARSE
-from rlphf.tracking.address import checked
+from rlphf.address import checked
+from rlphf.soup_rules import SPARSE, SoupRule
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
@@ -295,7 +295,7 @@ class MT(Section):
 class Soup(Section):
     """How adapters are merged."""
 
-    rule: Literal["delta", "factor", "ties", "dare"] = Field(
+    rule: SoupRule = Field(
         "delta",
         description="`delta` averages the products B.A; `factor` averages A and B; `ties` and `dare` thin out each B.A first.",
     )

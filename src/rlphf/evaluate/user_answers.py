@@ -22,13 +22,12 @@ from rlphf.seeds import derive
 from rlphf.soup.adapter import read_about
 from rlphf.tracking.record import step
 from rlphf.train.dpo import DPOTrainer
-from rlphf.train.user_files import write_margins
 from rlphf.train.users import encode_pairs
 from rlphf.users.embed import answer_users
 from rlphf.users.methods import BACKBONE, METHODS, PER_USER, POOLED, PRM, SOUPS, as_trained
 from rlphf.users.methods import user_model as settings_of
 from rlphf.users.model import UserModel, load_user_model, user_ids
-from rlphf.users.records import ANSWERS, ASKED, SCORED, TEXTS
+from rlphf.users.records import ANSWERS, ASKED, SCORED, TEXTS, write_margins
 
 
 @dataclass(frozen=True)

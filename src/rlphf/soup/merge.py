@@ -21,9 +21,10 @@ from rlphf.config import load
 from rlphf.errors import InputError
 from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_text
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
-from rlphf.soup.recipe import RECIPE, SPARSE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
+from rlphf.soup.recipe import RECIPE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
 from rlphf.soup.sparse import Rule, low_rank, seed_of, thinned
 from rlphf.soup.wanted import merging, wanted
+from rlphf.soup_rules import SPARSE
 from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, step
 
 Term = tuple[float, Adapter]

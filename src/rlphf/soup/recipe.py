@@ -2,17 +2,16 @@
 
 import posixpath
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rlphf.errors import InputError
 from rlphf.files import read_yaml, write_text
+from rlphf.soup_rules import SPARSE, SoupRule
 
 RECIPE = "recipe.yaml"
-# The rules that keep a share of each adapter's delta.
-SPARSE = ("ties", "dare")
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -31,7 +30,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rule: Literal["delta", "factor", "ties", "dare"] = Field(
+    rule: SoupRule = Field(
         "delta",
         description="`delta` sums the products B.A; `factor` sums A and B apart; `ties` and `dare` thin out each B.A first.",
     )

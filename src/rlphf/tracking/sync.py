@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlphf.address import said
 from rlphf.errors import InputError
 from rlphf.files import digest, write_json
-from rlphf.tracking.address import said
 from rlphf.tracking.entries import (
     Entry,
     artifacts,

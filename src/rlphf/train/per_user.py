@@ -26,8 +26,9 @@ from rlphf.tracking.record import step
 from rlphf.train.checkpoint import is_whole, own_checkpoints, seal
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.sft import imitated, train_sft
-from rlphf.train.user_files import read_material, training_inputs, write_margins
+from rlphf.train.user_files import read_material, training_inputs
 from rlphf.users.methods import user_model
+from rlphf.users.records import write_margins
 
 # What is kept of a user until all are trained.
 ADAPTER, RESULT = "adapter", "result.json"

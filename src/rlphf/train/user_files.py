@@ -5,18 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
-from rlphf.files import read_parquet, write_parquet
+from rlphf.files import read_parquet
 from rlphf.lm.backbone import load_backbone, training_dtype
 from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train.users import Pair, PairTrainer, encode_pairs
 from rlphf.users.model import UserModel, new_user_model, save_user_model, user_ids
-from rlphf.users.records import SCORED, TEXTS
+from rlphf.users.records import TEXTS, write_margins
 
 
 @dataclass(frozen=True)
@@ -75,24 +74,6 @@ def read_material(
     # Held-out pairs may be of users who are not trained; where that is an error it is one before the training.
     user_model.slots([pair.user for pair in encoded])
     return Material(base, tokenizer, user_model, rows, encoded)
-
-
-def write_margins(
-    path: Path, rows: Sequence[dict], own: Sequence[float], generic: Sequence[float], run: Run, name: str = ""
-) -> Path:
-    """Write the margins of the pairs `rows` (of PAIRS), for their own users and for the generic one, to `path`; return it.
-
-    Logs the share of each split that is ordered correctly, a tie counting half, under names that begin with `name`.
-    """
-    columns = {column: [row[column] for row in rows] for column in ("id", "split", "probability")}
-    owners = [row["user"] or 0 for row in rows]
-    table = pa.table({**columns, "user": owners, "own": list(own), "generic": list(generic)}).select(SCORED.names).cast(SCORED)
-    write_parquet(path, table)
-    for split in sorted(set(columns["split"])):
-        index = [i for i, found in enumerate(columns["split"]) if found == split]
-        for kind, values in (("own", own), ("generic", generic)):
-            run.log({f"{name}{split}_{kind}_accuracy": sum((values[i] > 0) + (values[i] == 0) / 2 for i in index) / len(index)})
-    return path
 
 
 def write_results(

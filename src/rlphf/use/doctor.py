@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from rlphf.address import said, without_userinfo
 from rlphf.config import Experiment, load_layers
 from rlphf.errors import InputError
 from rlphf.files import read_text, read_yaml
 from rlphf.given import check_files, named_files
-from rlphf.tracking.address import said, without_userinfo
 
 CONFIG, PROFILE, LOCK = Path("config/config.yaml"), Path("workflow/profiles/default"), Path("requirements.lock")
 PYTHON = (3, 11)

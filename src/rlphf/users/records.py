@@ -1,6 +1,12 @@
-"""The tables that steps about users exchange, besides people and pairs; no model is needed to read them."""
+"""The tables that steps about users exchange, besides people and pairs; no model is needed to read or write them."""
+
+from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
+
+from rlphf.files import write_parquet
+from rlphf.tracking.record import Run
 
 # The files of a saved user model.
 TENSORS, ABOUT = "user_model.safetensors", "user_model.json"
@@ -41,3 +47,21 @@ _JUDGED = [
 USER_SCORES = pa.schema([*_KEYS, *_JUDGED])
 # `pairs` are how many of the user's own the method has seen.
 COLD_SCORES = pa.schema([*_KEYS, pa.field("pairs", pa.int64(), nullable=False), *_JUDGED])
+
+
+def write_margins(
+    path: Path, rows: Sequence[dict], own: Sequence[float], generic: Sequence[float], run: Run, name: str = ""
+) -> Path:
+    """Write the margins of the pairs `rows` (of PAIRS), for their own users and for the generic one, to `path`; return it.
+
+    Logs the share of each split that is ordered correctly, a tie counting half, under names that begin with `name`.
+    """
+    columns = {column: [row[column] for row in rows] for column in ("id", "split", "probability")}
+    owners = [row["user"] or 0 for row in rows]
+    table = pa.table({**columns, "user": owners, "own": list(own), "generic": list(generic)}).select(SCORED.names).cast(SCORED)
+    write_parquet(path, table)
+    for split in sorted(set(columns["split"])):
+        index = [i for i, found in enumerate(columns["split"]) if found == split]
+        for kind, values in (("own", own), ("generic", generic)):
+            run.log({f"{name}{split}_{kind}_accuracy": sum((values[i] > 0) + (values[i] == 0) / 2 for i in index) / len(index)})
+    return path

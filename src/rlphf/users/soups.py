@@ -19,10 +19,9 @@ from rlphf.soup.merge import merge, write_soup
 from rlphf.soup.wanted import combination_weights
 from rlphf.testbed.users import USERS
 from rlphf.tracking.record import step
-from rlphf.train.user_files import write_margins
 from rlphf.users.differences import differences
 from rlphf.users.fit_soup import recipe_of
-from rlphf.users.records import ASKED, TEXTS
+from rlphf.users.records import ASKED, TEXTS, write_margins
 from rlphf.users.weights import DRAWS, Floats, asked, fit, recipe_weights
 
 DECLARED, INFERRED = "declared", "inferred"

@@ -1,4 +1,4 @@
-"""Tracking addresses and what is said about them: no name and no password of a person are ever part of it."""
+"""Addresses of tracking and what is said about them: no name and no password of a person are ever part of it."""
 
 import re
 
