@@ -82,7 +82,7 @@ def theirs(model: str, prompts: str, batch: int, tokens: int, repeats: int, dtyp
     from transformers import GenerationConfig
 
     from rlphf.lm.backbone import load_backbone
-    from rlphf.lm.sampling import pad
+    from rlphf.lm.batches import pad
 
     loaded, tokenizer = load_backbone(model, getattr(torch, dtype))
     base: Any = loaded

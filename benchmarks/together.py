@@ -126,8 +126,8 @@ def sampled(model: str, prompts: str, adapters: str, batch: int, tokens: int, re
             with stack.merged(0):
                 found = sample(base, asked, decoding, -1, tokenizer.pad_token_id, seed=1)
         else:
-            with stack.mixing(weights[chosen]) as select:
-                found = sample(base, asked, decoding, -1, tokenizer.pad_token_id, seed=1, rows=select)
+            with stack.mixing(weights[chosen]) as select_rows:
+                found = sample(base, asked, decoding, -1, tokenizer.pad_token_id, seed=1, select_rows=select_rows)
         lengths.update(map(len, found))
 
     return decode.checked(timed(once, repeats), lengths, tokens)

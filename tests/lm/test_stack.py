@@ -10,7 +10,8 @@ from peft import PeftModel
 from rlphf.errors import InputError
 from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
-from rlphf.lm.sampling import hidden_states, join, sample
+from rlphf.lm.batches import hidden_states, join
+from rlphf.lm.sampling import sample
 from rlphf.lm.stack import Stack, one_each
 from rlphf.settings import Decoding, Lora
 from rlphf.soup.adapter import read_adapter
@@ -74,8 +75,8 @@ def test_a_grid_of_recipes_is_decoded_in_one_batch_as_each_soup_alone(stack, tin
     prompts = PROMPTS * len(RECIPES)
     weights = torch.tensor(RECIPES).repeat_interleave(len(PROMPTS), 0)
     seeds = list(range(7, 7 + len(RECIPES)))
-    with mixed.mixing(weights) as rows:
-        found = sample(base, prompts, decoding, 1, 0, seeds, rows=rows)
+    with mixed.mixing(weights) as select_rows:
+        found = sample(base, prompts, decoding, 1, 0, seeds, select_rows=select_rows)
     for number, recipe in enumerate(RECIPES):
         soup = merged(tiny_backbone, adapters, recipe, tmp_path / str(number))
         own = found[number * len(PROMPTS) : (number + 1) * len(PROMPTS)]
@@ -86,10 +87,10 @@ def test_rows_that_leave_the_batch_take_their_weights_along(stack) -> None:
     base, mixed = stack
     decoding = Decoding(temperature=0.8, max_new_tokens=12, batch_size=64)
     weights = torch.tensor(RECIPES)
-    with mixed.mixing(weights) as rows:
-        whole = sample(base, PROMPTS, decoding, -1, 0, 4, rows=rows)
+    with mixed.mixing(weights) as select_rows:
+        whole = sample(base, PROMPTS, decoding, -1, 0, 4, select_rows=select_rows)
         # Whatever the second row says third is taken for the end token: rows end at different steps.
-        cut = sample(base, PROMPTS, decoding, whole[1][2], 0, 4, rows=rows)
+        cut = sample(base, PROMPTS, decoding, whole[1][2], 0, 4, select_rows=select_rows)
     assert len(cut[1]) <= 3 and len({len(row) for row in cut}) > 1
     for row, full in zip(cut, whole, strict=True):
         assert row == full[: len(row)]
@@ -100,11 +101,11 @@ def test_hidden_states_are_those_of_each_row_alone(stack) -> None:
     responses = [[50, 1], [51, 52, 53, 1], [54], [55, 56, 1]]
     batch = join(PROMPTS, responses, 0, "cpu")
     with torch.no_grad():
-        with mixed.mixing(torch.tensor(RECIPES)) as rows:
-            states, ends = hidden_states(base, batch, rows=rows)
+        with mixed.mixing(torch.tensor(RECIPES)) as select_rows:
+            states, ends = hidden_states(base, batch, select_rows=select_rows)
         for i, weights in enumerate(RECIPES):
-            with mixed.mixing(torch.tensor([weights])) as rows:
-                alone, end = hidden_states(base, join([PROMPTS[i]], [responses[i]], 0, "cpu"), rows=rows)
+            with mixed.mixing(torch.tensor([weights])) as select_rows:
+                alone, end = hidden_states(base, join([PROMPTS[i]], [responses[i]], 0, "cpu"), select_rows=select_rows)
             assert torch.allclose(states[i, : len(responses[i])], alone[0], atol=1e-4)
             assert torch.allclose(ends[i], end[0], atol=1e-4)
 

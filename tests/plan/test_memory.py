@@ -7,8 +7,8 @@ from transformers import GPTJConfig, GPTJForCausalLM, LlamaConfig, LlamaForCausa
 
 from rlphf.errors import InputError
 from rlphf.lm.adapters import add_policy, lora_config
+from rlphf.lm.batches import hidden_states, join
 from rlphf.lm.cache import RoomyCache
-from rlphf.lm.sampling import hidden_states, join
 from rlphf.plan import memory
 from rlphf.plan.memory import FLOAT32, Precision
 from rlphf.settings import Lora

@@ -8,8 +8,8 @@ import torch
 from rlphf.errors import InputError
 from rlphf.files import sha256
 from rlphf.lm.backbone import load_backbone
+from rlphf.lm.batches import pad
 from rlphf.lm.chat import encode_prompts, encode_responses
-from rlphf.lm.sampling import pad
 from rlphf.settings import Backbone
 from rlphf.tracking.record import read_metrics
 from rlphf.train import backbone as module

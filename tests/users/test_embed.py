@@ -7,8 +7,9 @@ import torch
 from tests.users.conftest import made
 from torch import Tensor
 
+from rlphf.lm.batches import hidden_states, join, pad
 from rlphf.lm.chat import encode_prompts
-from rlphf.lm.sampling import hidden_states, join, pad, sample
+from rlphf.lm.sampling import sample
 from rlphf.settings import Decoding
 from rlphf.users.embed import SoftPrompts, answer_users, response_logprobs
 from rlphf.users.model import UserModel

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from rlphf.lm.sampling import ROWS, Embed, pad
+from rlphf.lm.batches import ROWS, Embed, pad
 
 if TYPE_CHECKING:
     from peft import PeftModel

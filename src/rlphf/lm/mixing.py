@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlphf.lm.cache import RoomyCache
-from rlphf.lm.stack import Rows, read_stack
+from rlphf.lm.stack import SelectRows, read_stack
 
 
 class CopiesCache(RoomyCache):
@@ -46,9 +46,9 @@ class Mixture:
     adapters' weights do not sum to 1, the backbone has the rest, in a block of its own.
     """
 
-    def __init__(self, model: PreTrainedModel, rows: Rows, weights: Sequence[float]):
-        """`rows` sends the rows of the model that are named i through what has weight i (`mixture`)."""
-        self.model, self.rows, self.weights = model, rows, weights
+    def __init__(self, model: PreTrainedModel, select_rows: SelectRows, weights: Sequence[float]):
+        """`select_rows` sends the rows of the model that are named i through what has weight i (`mixture`)."""
+        self.model, self.select_rows, self.weights = model, select_rows, weights
         self.device, self.config = model.device, model.config
 
     def new_cache(self) -> CopiesCache:
@@ -59,7 +59,7 @@ class Mixture:
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, **others: Any) -> Output:
         """Return the mixed log-probabilities of the next token of each of B rows, as logits (B, 1, V)."""
         rows, copies = len(input_ids), len(self.weights)
-        self.rows(torch.arange(copies, device=self.device).repeat_interleave(rows))
+        self.select_rows(torch.arange(copies, device=self.device).repeat_interleave(rows))
         output = self.model(
             input_ids=input_ids.repeat(copies, 1),
             attention_mask=attention_mask.repeat(copies, 1),
@@ -86,7 +86,7 @@ def mixture(model: PreTrainedModel, adapters: Mapping[Path, float]) -> Iterator[
     """Give the mixture of the `adapters` {folder: weight}, at least one, on the backbone `model`; take them off afterwards."""
     stack, weights = read_stack(model, list(adapters)), mixed_weights(adapters.values())
     try:
-        with stack.mixing(torch.eye(len(weights), len(stack), device=model.device)) as rows:
-            yield Mixture(model, rows, weights)
+        with stack.mixing(torch.eye(len(weights), len(stack), device=model.device)) as select_rows:
+            yield Mixture(model, select_rows, weights)
     finally:
         stack.remove()

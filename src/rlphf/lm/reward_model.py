@@ -13,9 +13,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 
 from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, loading, training_dtype
+from rlphf.lm.batches import pad
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.fit import fit_prompt, prompt_limit
-from rlphf.lm.sampling import pad
 from rlphf.progress import bar
 from rlphf.soup.adapter import read_reward_model
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlphf.errors import InputError
-from rlphf.lm.sampling import hidden_states, join
+from rlphf.lm.batches import hidden_states, join
 from rlphf.lm.stack import PREFIX, Stack, one_each
 from rlphf.soup.adapter import ABOUT, Adapter, read_about, read_reward_model
 
@@ -60,8 +60,8 @@ class RewardModels:
         device = self.heads.device
         batch = join(prompts, [responses[i] for i in owner], pad_id, device)
         models = [which[i] for i in owner]
-        with self.stack.mixing(one_each(models, len(self.stack), device)) as rows:
-            _, last = hidden_states(self.model, batch, rows=rows)
+        with self.stack.mixing(one_each(models, len(self.stack), device)) as select_rows:
+            _, last = hidden_states(self.model, batch, select_rows=select_rows)
         scores = (last.float() * self.heads[models]).sum(-1)
         sums = scores.new_zeros(len(judged)).index_add(0, torch.tensor(owner, device=device), scores)
         return sums / torch.tensor([len(prompts) for prompts in judged], device=device)

@@ -17,7 +17,7 @@ from rlphf.errors import InputError
 from rlphf.soup.adapter import Factors, read_adapter
 
 # Tells a stack which rows (b,) of the whole a model is about to read.
-Rows = Callable[[Tensor], None]
+SelectRows = Callable[[Tensor], None]
 
 # What PEFT writes before the names of the backbone's layers.
 PREFIX = "base_model.model."
@@ -68,15 +68,15 @@ class Stack:
         return found
 
     @contextmanager
-    def mixing(self, weights: Tensor) -> Iterator[Rows]:
+    def mixing(self, weights: Tensor) -> Iterator[SelectRows]:
         """Mix the adapters by `weights` (rows, N); yields what says which rows are read next, all of them at first.
 
         A row of zeros is the backbone. Factors are read as they are at the start, so an optimizer's step needs a new mixing.
         """
         self._weights = weights
-        self._select(None)
+        self._select_rows(None)
         try:
-            yield self._select
+            yield self._select_rows
         finally:
             self._weights, self._gates, self._joined = None, {}, {}
 
@@ -102,7 +102,7 @@ class Stack:
         for hook in self._hooks:
             hook.remove()
 
-    def _select(self, index: Tensor | None) -> None:
+    def _select_rows(self, index: Tensor | None) -> None:
         assert self._weights is not None
         now = self._weights if index is None else self._weights[index]
         self._gates = {ranks: (now[:, owners] * scales)[:, None] for ranks, (owners, scales) in self._scaled.items()}

@@ -6,9 +6,9 @@ from typing import Any
 
 from rlphf.config import Experiment, parse
 from rlphf.errors import InputError
+from rlphf.lm.batches import ROWS
 from rlphf.lm.logprobs import LOGITS
 from rlphf.lm.mixing import mixed_weights
-from rlphf.lm.sampling import ROWS
 from rlphf.plan import memory
 from rlphf.plan.memory import BFLOAT16, FLOAT32, NF4, OVERHEAD, Precision, Shape
 from rlphf.preferences import PMORL, members

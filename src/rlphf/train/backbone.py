@@ -25,9 +25,9 @@ from rlphf.config import Experiment, load
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, check_space
 from rlphf.lm.backbone import write_loading
+from rlphf.lm.batches import pad
 from rlphf.lm.chat import TEMPLATE, encode_prompts, encode_responses
 from rlphf.lm.package import check_header, gguf_file
-from rlphf.lm.sampling import pad
 from rlphf.seeds import derive
 from rlphf.settings import Backbone
 from rlphf.testbed.prompts import corpus

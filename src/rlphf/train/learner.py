@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlphf.lm.sampling import Batch
+from rlphf.lm.batches import Batch
 from rlphf.seeds import derive
 from rlphf.settings import PPO
 from rlphf.train import ppo_terms as terms

@@ -18,10 +18,11 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.lm.backbone import sampled_in_float32
+from rlphf.lm.batches import Batch, hidden_states, join
 from rlphf.lm.chat import decode_response
 from rlphf.lm.logprobs import logprobs_and_entropies, token_logprobs
 from rlphf.lm.rewards import RewardModels
-from rlphf.lm.sampling import Batch, hidden_states, join, sample
+from rlphf.lm.sampling import sample
 from rlphf.lm.stack import Stack, one_each
 from rlphf.progress import bar
 from rlphf.seeds import derive
@@ -135,8 +136,8 @@ class PPOTrainer:
                 with self.policies.merged(0):
                     found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()))
             else:
-                with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
-                    found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), rows=rows)
+                with self.policies.mixing(one_each(which, len(self.policies), self.device)) as select_rows:
+                    found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), select_rows=select_rows)
         return {i: [row[: limits[i]] for row, owner in zip(found, which, strict=True) if owner == i] for i in prompts}
 
     @torch.no_grad()
@@ -293,8 +294,8 @@ class PPOTrainer:
 
     def _policy_states(self, batch: Batch, which: Sequence[int]) -> Tensor:
         """Return the hidden states (B, T, H) that predict the responses of a batch whose row i is policy `which[i]`'s."""
-        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as rows:
-            return hidden_states(self.model, batch, rows=rows)[0]
+        with self.policies.mixing(one_each(which, len(self.policies), self.device)) as select_rows:
+            return hidden_states(self.model, batch, select_rows=select_rows)[0]
 
     def _logprobs(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, float]:
         """Return the log-probabilities (B, T) of the response tokens that `hidden` (B, T, H) predicts, and the mean entropy."""

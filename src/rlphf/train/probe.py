@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, cross_val_score
 from transformers import PreTrainedModel
 
 from rlphf.errors import InputError
-from rlphf.lm.sampling import pad
+from rlphf.lm.batches import pad
 from rlphf.processes import local_rank
 from rlphf.progress import bar
 

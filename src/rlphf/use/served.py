@@ -44,8 +44,8 @@ class Served:
         weights = torch.tensor([[soup.get(name, 0.0) for name in self.names] for soup in soups])
         if not self.names:
             return [text for text, _, _ in answer(self.model, self.tokenizer, questions, decoding, seed, hear=hear)]
-        with self.stack.mixing(weights.to(self.model.device)) as rows:
-            found = answer(self.model, self.tokenizer, questions, decoding, seed, rows, hear)
+        with self.stack.mixing(weights.to(self.model.device)) as select_rows:
+            found = answer(self.model, self.tokenizer, questions, decoding, seed, select_rows, hear)
         return [text for text, _, _ in found]
 
     def fitting(self, turns: tuple[str, ...], decoding: Decoding) -> tuple[str, ...]:
