@@ -1,6 +1,7 @@
 """Reads a page of Markdown: its blocks of code, what is code in a line, its links, and the anchors of its headings."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 FENCE = re.compile(r"^( *)(`{3,}|~{3,})\s*([\w-]*)[^`]*$")
@@ -91,3 +92,10 @@ def anchors(text: str) -> set[str]:
             again = next(i for i in range(len(found) + 1) if (f"{name}-{i}" if i else name) not in found)
             found.add(f"{name}-{again}" if again else name)
     return found
+
+
+def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Yield (names of columns, rows) of a page's tables."""
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
+        yield head, rows

@@ -1,23 +1,16 @@
 """Claims about docs/papers.md: each row names code and a test, and its tables of settings say what the code does."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from tests.docs.commands import ROOT
+from tests.docs.pages import tables
 
 from rlphf.config import Experiment, load_layers
 from rlphf.config_reference import flow
 
 PAGE = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
 CONFIG = ROOT / "config"
-
-
-def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
-    """Yield (names of columns, rows) of a page's tables."""
-    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
-        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
-        yield head, rows
 
 
 def of(experiment: str) -> Experiment:
