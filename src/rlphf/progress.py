@@ -14,7 +14,7 @@ _taken = False
 
 @contextmanager
 def bar(total: int, what: str, done: int = 0) -> Iterator[Callable[[int], object]]:
-    """Show how much of `total` is done, beginning with `done`; yields what is told how much more is. Nested bars stay silent."""
+    """Show a progress bar of `total`, begun at `done`; yields a function that advances it. Nested bars stay silent."""
     global _taken
     if _taken:
         yield lambda more: None

@@ -39,7 +39,7 @@ class Alike(NamedTuple):
 
 
 class Keys:
-    """Rows 0, 1, 2, ..., each a fingerprint with a tag in {0, 1, 2, 3}, which says nothing of what is alike.
+    """Rows numbered 0, 1, 2, ...: a fingerprint, and a 2-bit tag that is ignored in comparison.
 
     They lie in a temporary file in `folder` (that of the system if None), 8 bytes each, which goes with the context. Each part
     is read out of the whole file, so time grows with the square of the rows: 31 readings for eight million.

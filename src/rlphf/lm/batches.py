@@ -91,7 +91,7 @@ def hidden_states(
 ) -> tuple[Tensor, Tensor]:
     """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token.
 
-    With `embed` the model reads its embeddings in place of the tokens' own; `select_rows` is told which rows it reads.
+    With `embed` the model reads its embeddings in place of the tokens' own; `select_rows` is called with the rows of each pass.
     """
     whole: Any = model
     backbone = whole.get_base_model() if hasattr(whole, "get_base_model") else whole

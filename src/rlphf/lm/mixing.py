@@ -47,7 +47,7 @@ class Mixture:
     """
 
     def __init__(self, model: PreTrainedModel, select_rows: SelectRows, weights: Sequence[float]):
-        """`select_rows` sends the rows of the model that are named i through what has weight i (`mixture`)."""
+        """`select_rows` maps block i of the batch to the adapter (or, last, the backbone) with weight i; see `mixture`."""
         self.model, self.select_rows, self.weights = model, select_rows, weights
         self.device, self.config = model.device, model.config
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rlphf.lm.mixing import Mixture
 
 
-# Is told (number of the prompt, token) of each token as it is sampled.
+# Called with (prompt index, token) for each sampled token.
 Hear = Callable[[int, int], None]
 
 # Finished rows are dropped from a batch when they are this share of it: dropping copies the cache, keeping computes on.
@@ -46,7 +46,7 @@ def sample(
     Prompts are batched by length, and results come back in the order of the prompts. The same seed and prompts give the same
     responses on one kind of machine, whatever the batches, but for rounding; equal blocks of the prompts may have a `seed` each,
     and are answered as if alone. With `embed` the model reads its embeddings of the prompts in place of the tokens' own;
-    `select_rows` is told which prompts it goes on with, and `hear` each token as it comes.
+    `select_rows` is called with the prompts still being decoded; `hear` with each new token.
     """
     seeds = [seed] if isinstance(seed, int) else seed
     shape = (decoding.max_new_tokens, len(prompts) // len(seeds))

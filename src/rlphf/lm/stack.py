@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rlphf.errors import InputError
 from rlphf.soup.adapter import Factors, read_adapter
 
-# Tells a stack which rows (b,) of the whole a model is about to read.
+# Callback that sets which rows (b,) of the whole batch the next forward pass reads.
 SelectRows = Callable[[Tensor], None]
 
 # What PEFT writes before the names of the backbone's layers.
@@ -26,7 +26,7 @@ PREFIX = "base_model.model."
 class Stack:
     """N LoRA adapters of one backbone, off until rows are mixed.
 
-    `factors` holds what was given as parameters in float32, frozen unless `trained`. Adapters may differ in ranks and layers.
+    `factors`: the adapters' A and B as float32 parameters, trainable only if `trained`. Adapters may differ in ranks and layers.
     """
 
     def __init__(self, model: nn.Module, adapters: Sequence[Factors], scalings: Sequence[float], trained: bool = False):
@@ -69,9 +69,10 @@ class Stack:
 
     @contextmanager
     def mixing(self, weights: Tensor) -> Iterator[SelectRows]:
-        """Mix the adapters by `weights` (rows, N); yields what says which rows are read next, all of them at first.
+        """Route each row through its weighted sum of adapters; yields a function that selects the rows of the next pass.
 
-        A row of zeros is the backbone. Factors are read as they are at the start, so an optimizer's step needs a new mixing.
+        `weights` are (rows, N); a row of zeros is the backbone. Until rows are selected, the pass reads all. Factors are read as
+        they are at the start, so an optimizer's step needs a new mixing.
         """
         self._weights = weights
         self._select_rows(None)
