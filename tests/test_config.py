@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rlphf.config import Experiment, config_hash, load, load_layers, parse, save
 from rlphf.config_file import commented, schema, write_step
+from rlphf.derived import combinations_of
 from rlphf.errors import InputError
 from rlphf.preferences import PREFERENCES
 from rlphf.settings import Section
@@ -308,7 +309,7 @@ def test_personalized_soups_at_the_papers_scale_has_the_releases_settings():
     assert (experiment.ppo.lora.rank, experiment.ppo.lora.alpha, experiment.ppo.lora.dropout) == (16, 32, 0.05)
     assert (experiment.reward.lora.rank, experiment.reward.lora.alpha, experiment.reward.lora.dropout) == (8, 32, 0.1)
     assert experiment.reward.batch_size == 8 and experiment.mt.batch_size == 64 and experiment.mt.learning_rate == 1e-5
-    assert len(experiment.combinations) == 8 and experiment.rollouts.train_pairs == 1
+    assert len(combinations_of(experiment)) == 8 and experiment.rollouts.train_pairs == 1
 
 
 def test_what_only_the_testbed_can_be_read_by_is_refused_for_a_published_model():

@@ -1,5 +1,6 @@
 """Claims about the digests by which Snakemake notices an edit: what changes whose, and what changes nobody's."""
 
+import ast
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from rlphf import sources
 from rlphf.commands import COMMANDS
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "rlphf"
 PRINT = "import json; from rlphf.sources import *; print(json.dumps({c.name: source_digest(c.name) for c in COMMANDS}))"
 EVERY = {c.name for c in COMMANDS}
 # Commands whose only work is with records and configurations: their modules are left out of digests on purpose.
@@ -28,6 +30,15 @@ def digests(source: Path) -> dict[str, str]:
     environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([sys.executable, "-c", PRINT], env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
+
+
+def assigned(path: Path) -> set[str]:
+    """Return the names in capitals that a module gives values to, and does not import."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        found.update(part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name))
+    return {name for name in found if name.isupper()}
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +82,35 @@ def test_the_rules_names_are_part_of_all_that_reads_recipes_though_settings_have
 
 
 def test_records_configuration_and_errors_are_part_of_no_command(changed_by):
-    tracking = [f"tracking/{path.name}" for path in (ROOT / "src" / "rlphf" / "tracking").glob("*.py")]
-    assert len(tracking) > 5
-    assert changed_by("config.py", "settings.py", "settings_users.py", "errors.py", "cards.py", "progress.py", *tracking) == set()
+    tracking = [f"tracking/{path.name}" for path in (PACKAGE / "tracking").glob("*.py")]
+    settings = [path.name for path in PACKAGE.glob("settings*.py")]
+    assert len(tracking) > 5 and {"settings.py", "settings_data.py", "settings_users.py"} <= {*settings}
+    assert changed_by("config.py", "errors.py", "cards.py", "progress.py", *settings, *tracking) == set()
+
+
+def test_what_is_made_of_settings_is_part_of_the_steps_that_make_it(changed_by):
+    changed = changed_by("derived.py")
+    assert {"policy train", "generate", "judge oracle", "judge gold", "soup all", "tables", "users tables"} <= changed
+    assert not changed & {"backbone", "rollouts", "reward train", "users import"}
+
+
+def test_no_module_that_counts_imports_a_constant_from_one_that_does_not():
+    counted = {module for command in COMMANDS for module in sources.closure(command.target.split(":")[0])}
+    assert len(counted) > 100
+    for module in sorted(counted):
+        for node in ast.walk(ast.parse(sources._file(module).read_text())):
+            # The names of the files of records, which hold no result, are constants of `tracking`.
+            if isinstance(node, ast.ImportFrom) and f"{node.module}".startswith(sources.UNCOUNTED[1:]):
+                constants = assigned(sources._file(node.module))
+                assert not [alias.name for alias in node.names if alias.name in constants], (module, node.module)
+
+
+def test_settings_compute_nothing():
+    paths = [PACKAGE / "config.py", *PACKAGE.glob("settings*.py")]
+    assert len(paths) > 5
+    for path in paths:
+        functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        assert not [node.name for node in functions if "property" in map(ast.unparse, node.decorator_list)], path
 
 
 def test_what_all_steps_share_is_part_of_all_of_them(changed_by):

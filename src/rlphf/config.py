@@ -15,7 +15,7 @@ from rlphf.ablations import ABLATIONS, Value
 from rlphf.errors import InputError
 from rlphf.files import digest, read_yaml, write_text
 from rlphf.mistakes import ARMS, Mistake
-from rlphf.preferences import AXES, PREFERENCES, Preference, axis_of, combinations, declare
+from rlphf.preferences import AXES, PREFERENCES, Preference, axis_of, declare
 from rlphf.settings import (
     MT,
     PPO,
@@ -32,7 +32,7 @@ from rlphf.settings import (
 )
 from rlphf.settings_data import Data, Prompts
 from rlphf.settings_evaluation import Evaluation
-from rlphf.settings_own import SHARES, OwnId, OwnPreference, TextRule
+from rlphf.settings_own import SHARES, OwnId, OwnPreference
 from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, UserEvaluation, UserModels
 
 
@@ -217,49 +217,6 @@ class Experiment(Section):
         raw[section] |= {name: value}
         raw["user_evaluation"] |= {"methods": list(ABLATIONS[setting]), "prompts": 0}
         return parse(raw, f"ablations: {setting}: {value}")
-
-    @property
-    def combinations(self) -> list[str]:
-        """Names of the combinations that are evaluated."""
-        return combinations(self.combination_preferences)
-
-    @property
-    def together(self) -> list[list[str]]:
-        """The preferences in parts whose policies train in one process each (`ppo.together`).
-
-        The experiment's own train alone: a further one leaves the parts of the others as they are.
-        """
-        size, shared = self.ppo.together, self.shared_preferences
-        parts = [shared[i : i + size] for i in range(0, len(shared), size)]
-        return [*parts, *([name] for name in self.preferences if name in self.own_preferences)]
-
-    @property
-    def own_rules(self) -> dict[str, TextRule]:
-        """The rules of those of the preferences that are the experiment's own and have one."""
-        found = {name: self.own_preferences[name].rule for name in self.preferences if name in self.own_preferences}
-        return {name: rule for name, rule in found.items() if rule is not None}
-
-    @property
-    def shared_preferences(self) -> list[str]:
-        """The preferences that are the paper's: those that the testbed's users know."""
-        return [name for name in self.preferences if name not in self.own_preferences]
-
-    @property
-    def users_alone(self) -> bool:
-        """Whether nothing but users is in it: a published model does not write the testbed's language, which preferences need."""
-        raw = self.user_data.source != "testbed"
-        return raw and self.prompts.source == "testbed" and self.backbone.source in ("hub", "package")
-
-    @property
-    def users_judged(self) -> bool:
-        """Whether the oracle scores what users were answered: it knows the tastes of the testbed's, and of no others."""
-        return bool(self.user_evaluation.methods) and self.user_data.source == "testbed"
-
-    @property
-    def users_cold_started(self) -> bool:
-        """Whether new users are fitted by few pairs each, which the two methods do that can."""
-        both = {"pdpo_individual", "psoups_inferred"} <= set(self.user_evaluation.methods)
-        return self.users_judged and self.population.unseen > 0 and both
 
 
 def parse(raw: Any, where: str = "config") -> Experiment:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rlphf.address import checked
+from rlphf.derived import RLOO_GROUP
 from rlphf.soup_rules import SPARSE, SoupRule
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
@@ -18,9 +19,6 @@ def _some(weights: list[int]) -> list[int]:
         raise ValueError("one of the weights has to be positive")
     return weights
 
-
-# Responses to one prompt in TRL's RLOO: the baseline of each is the mean score of the others.
-RLOO_GROUP = 4
 
 Shares = Annotated[list[Count], Field(min_length=3, max_length=3), AfterValidator(_some)]
 
@@ -310,11 +308,6 @@ class Soup(Section):
         if self.rule == "factor" and self.svd_rank is not None:
             raise ValueError("svd_rank: truncates no soup of rule factor; set it to null, or choose rule delta")
         return self
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """What recipes say of it besides weights and paths."""
-        return {"rule": self.rule, "svd_rank": self.svd_rank} | ({"density": self.density} if self.rule in SPARSE else {})
 
 
 class Mistakes(Section):

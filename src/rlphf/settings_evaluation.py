@@ -5,12 +5,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from rlphf.derived import PAPER_METHODS
 from rlphf.settings import Count, Decoding, Positive, Rate, Section, Share
 
 Judge = Literal["oracle", "gold", "rules", "llm", "people"]
 Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
-# Those that Personalized Soups compares, in its order; judges besides the first see these alone.
-PAPER_METHODS: tuple[Method, ...] = ("vb", "rlhf", "pp", "mt", "pmorl", "psoups")
 
 
 class LLMJudge(Section):

@@ -47,7 +47,8 @@ def closure(module: str) -> tuple[str, ...]:
     """Return the modules of this package that a module depends on, itself included, sorted.
 
     What computes nothing is left out, so that editing it repeats no experiment: the records of runs, bars, the
-    words of model cards, and the configuration's models, whose values are parameters of the rules.
+    words of model cards, and the configuration's models, whose values are parameters of the rules. What is made of these values
+    is in `rlphf.derived`, which counts.
     """
     seen, waiting = set(), [module]
     while waiting:

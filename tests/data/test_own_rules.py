@@ -14,6 +14,7 @@ from rlphf.data.learned import asked_for
 from rlphf.data.own_rules import own_score, sentences_with
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.data.rules import polarity, readability, words
+from rlphf.derived import shared_preferences, trained_together
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.oracle import oracle_step
 from rlphf.evaluate.judges.rules import rules_step
@@ -107,7 +108,11 @@ def test_policies_of_others_train_with_whom_they_trained_before():
     without = parse(
         {**SETTINGS, "preferences": ["P1A", "P2A", "P3A"], "combination_preferences": ["P1A"], "ppo": {"together": 2}}
     )
-    assert with_own.together == [*without.together, ["P3E"]] and with_own.shared_preferences == ["P1A", "P2A", "P3A"]
+    assert trained_together(with_own) == [*trained_together(without), ["P3E"]] and shared_preferences(with_own) == [
+        "P1A",
+        "P2A",
+        "P3A",
+    ]
 
 
 def written(folder: Path, rows: list[dict], topic: str | None = "bees") -> tuple[Path, Path]:

@@ -10,6 +10,7 @@ import yaml
 
 from rlphf.config import Experiment, load
 from rlphf.data.records import PAIRS, RESPONSES
+from rlphf.derived import combinations_of
 from rlphf.evaluate.judges.oracle import oracle_step
 from rlphf.evaluate.judges.rules import rules_step
 from rlphf.evaluate.tables import verdicts_of
@@ -70,7 +71,7 @@ def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
     held_out = [row for row in asked.to_pylist() if row["split"] == "test"][::3]
     rows = {method: answers(rng, held_out, method, "") for method in ("vb", "rlhf")}
     for method in METHODS[2:]:
-        rows[method] = [row for c in experiment.combinations for row in answers(rng, held_out, method, c)]
+        rows[method] = [row for c in combinations_of(experiment) for row in answers(rng, held_out, method, c)]
     rows["adapters"] = answers(rng, held_out, "base", "")
     rows["adapters"] += [row for m in ("base", "adapter") for p in experiment.preferences for row in answers(rng, held_out, m, p)]
     rows["front"] = [
@@ -84,7 +85,7 @@ def build_run(folder: Path) -> tuple[Path, Path, Experiment]:
         _training(seed_folder, preference, rng)
     merges = [
         {"combination": c, "rule": rule, "relative_error": error}
-        for c in experiment.combinations
+        for c in combinations_of(experiment)
         for rule, error in (("delta", 0.0), ("factor", 0.1))
     ]
     write_parquet(seed_folder / "soups" / "merges.parquet", pa.Table.from_pylist(merges))

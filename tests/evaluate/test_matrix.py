@@ -3,11 +3,11 @@
 import pytest
 from tests.evaluate.judging import COMBINATION, OTHER, cell, compared, comparisons, scored
 
+from rlphf.derived import PAPER_METHODS
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.matrix import averages, matrix
 from rlphf.evaluate.verdicts import from_comparisons, from_scores
 from rlphf.preferences import PREFERENCES, combinations
-from rlphf.settings_evaluation import PAPER_METHODS
 
 BOOTSTRAP = Bootstrap(1, 200)
 

@@ -6,6 +6,7 @@ import pytest
 from transformers import LlamaConfig
 
 from rlphf.config import Experiment, parse
+from rlphf.derived import users_alone
 from rlphf.errors import InputError
 from rlphf.plan.memory import Shape, shape_of
 from rlphf.plan.steps import Need, Place, changed, fitting, needs
@@ -51,7 +52,7 @@ def test_an_experiment_about_users_alone_is_its_models_and_answers(shape: Shape)
     users = {"user_data": {"source": "tldr", "path": "raw/tldr"}, "user_evaluation": {"methods": ["sft", "dpo"]}}
     lora = {"lora": {"targets": ["not_there"]}}
     alone = experiment(**users, backbone={"source": "hub", "name": "some/model"}, ppo=lora)
-    assert alone.users_alone
+    assert users_alone(alone)
     assert [one.step for one in needs(alone, shape, GPU)] == ["backbone", "users dpo", "users answer"]
 
 

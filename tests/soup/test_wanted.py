@@ -1,6 +1,7 @@
 """Which soups an experiment asks for."""
 
 from rlphf.config import Experiment
+from rlphf.derived import combinations_of
 from rlphf.settings import Soup
 from rlphf.settings_evaluation import Evaluation
 from rlphf.soup.wanted import combination_weights, front_weights, wanted
@@ -20,5 +21,5 @@ def test_a_front_goes_from_one_policy_to_the_other() -> None:
 def test_wanted_are_all_combinations_and_the_front() -> None:
     experiment = Experiment(experiment="test", evaluation=Evaluation(front=["P1A", "P1B"], front_points=3))
     found = wanted(experiment)
-    assert list(found) == [*experiment.combinations, "front/0.000", "front/0.500", "front/1.000"]
+    assert list(found) == [*combinations_of(experiment), "front/0.000", "front/0.500", "front/1.000"]
     assert found["P1A-P2A-P3A"] == dict.fromkeys(("P1A", "P2A", "P3A"), 1 / 3)

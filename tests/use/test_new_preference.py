@@ -8,6 +8,7 @@ import yaml
 
 from rlphf.cli import main
 from rlphf.config import load_layers
+from rlphf.derived import combinations_of, own_rules
 from rlphf.preferences import preference
 from rlphf.use.new_preference import with_value
 
@@ -40,7 +41,7 @@ def test_a_file_that_is_not_there_is_made_and_is_a_valid_experiment(capsys):
     experiment = mine()
     assert experiment.preferences[-1] == "P3E" and experiment.combination_preferences[-1] == "P3B"
     assert preference("P3E").prompt == "Answer as a poet would."
-    assert experiment.own_rules["P3E"].words == ["lovely", "wonderful"]
+    assert own_rules(experiment)["P3E"].words == ["lovely", "wonderful"]
     assert set(yaml.safe_load(MINE.read_text())) == {"own_preferences", "preferences"}
 
 
@@ -56,8 +57,8 @@ def test_what_is_in_the_file_stays_and_a_second_one_joins_the_first():
     for line in ("# Mine.", "experiment: mine  # a name", "# Of PPO.", "ppo: {updates: 3}", "# The last word."):
         assert line in text.splitlines()
     experiment = mine()
-    assert experiment.preferences == ["P1A", "P2A", "P3E", "P2E"] and experiment.combinations == ["P1A-P2A-P3E"]
-    assert list(experiment.own_preferences) == ["P3E", "P2E"] and experiment.own_rules["P2E"].direction == "less"
+    assert experiment.preferences == ["P1A", "P2A", "P3E", "P2E"] and combinations_of(experiment) == ["P1A-P2A-P3E"]
+    assert list(experiment.own_preferences) == ["P3E", "P2E"] and own_rules(experiment)["P2E"].direction == "less"
 
 
 @pytest.mark.parametrize(
@@ -139,11 +140,11 @@ def test_a_tone_by_its_lexicon_serves_beside_the_oracle(direction):
     assert add(*POETIC, "--measure", "polarity", "--direction", direction) == 0
     experiment = mine()
     assert "oracle" in experiment.evaluation.judges
-    assert (experiment.own_rules["P3E"].measure, experiment.own_rules["P3E"].direction) == ("polarity", direction)
+    assert (own_rules(experiment)["P3E"].measure, own_rules(experiment)["P3E"].direction) == ("polarity", direction)
 
 
 def test_any_text_rule_serves_where_no_oracle_judges():
     layers = ["--config", "config/config.yaml", "config/experiments/smollm2-cpu.yaml"]
     assert add(*POETIC, "--measure", "readability", *layers) == 0
-    rule = load_layers([*map(Path, layers[1:]), MINE]).own_rules["P3E"]
+    rule = own_rules(load_layers([*map(Path, layers[1:]), MINE]))["P3E"]
     assert (rule.measure, rule.direction) == ("readability", "more")

@@ -15,12 +15,12 @@ from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
 from rlphf.data.learned import RAW as RAW_MODEL
 from rlphf.data.learned import sources as learned_from
+from rlphf.derived import PAPER_METHODS, shared_preferences, trained_together, users_alone, users_cold_started, users_judged
 from rlphf.errors import InputError
 from rlphf.given import check_files, files_of
 from rlphf.limits import hand_on_grant
 from rlphf.mistakes import ARMS, arm_runs, split_run
 from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
-from rlphf.settings_evaluation import PAPER_METHODS
 from rlphf.soup.wanted import wanted
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_workflow, start_step
@@ -69,7 +69,7 @@ ANNOTATOR = files_of(EXPERIMENT.annotator.model) if EXPERIMENT.annotator.kind ==
 PROMPT_FILES = [path for path in (EXPERIMENT.prompts.path, EXPERIMENT.prompts.test_path) if path]
 PREFERENCES = EXPERIMENT.preferences
 # Those that the testbed's users know: the paper's.
-SHARED = EXPERIMENT.shared_preferences
+SHARED = shared_preferences(EXPERIMENT)
 COMBINED = EXPERIMENT.combination_preferences
 METHODS = EXPERIMENT.evaluation.methods
 # Responses that are no method's: of single policies, and of interpolated ones.
@@ -92,7 +92,7 @@ GPU = DEFAULTS["gpu"].value if "gpu" in DEFAULTS else 0
 
 USER_METHODS = EXPERIMENT.user_evaluation.methods
 RAW_USERS = EXPERIMENT.user_data.source != "testbed"
-USERS_ALONE = EXPERIMENT.users_alone
+USERS_ALONE = users_alone(EXPERIMENT)
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
 TRAINED_WITH = {"prm": ["prm"], "pooled": ["mt", "dpo.max_prompt", "dpo.max_length"]}
 
@@ -260,8 +260,8 @@ def user_results(wildcards=None, seed=EXPERIMENT.seed):
     found = expand(rules.user_answers.output, seed=seed, user_method=USER_METHODS)
     for run, (setting, _) in variations(seed, EXPERIMENT.ablations).items():
         found += expand(rules.user_answers.output, seed=run, user_method=ABLATIONS[setting])
-    found += expand(rules.user_scores.output, seed=seed) if EXPERIMENT.users_judged else []
-    found += expand(rules.cold_start.output, seed=seed) if EXPERIMENT.users_cold_started else []
+    found += expand(rules.user_scores.output, seed=seed) if users_judged(EXPERIMENT) else []
+    found += expand(rules.cold_start.output, seed=seed) if users_cold_started(EXPERIMENT) else []
     return found
 
 

@@ -52,7 +52,7 @@ rule reward:
 
 
 # Preferences whose policies train in one process each; the others' policies, and P-MORL's, train alone.
-TOGETHER = [part for part in EXPERIMENT.together if len(part) > 1]
+TOGETHER = [part for part in trained_together(EXPERIMENT) if len(part) > 1]
 ALONE = sorted({*PREFERENCES, GENERAL, PMORL} - {name for part in TOGETHER for name in part})
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from rlphf.config import Experiment, load
 from rlphf.data.people import UNSEEN
 from rlphf.data.records import PAIRS, PROMPTS
+from rlphf.derived import shared_preferences
 from rlphf.errors import InputError
 from rlphf.evaluate.generate import serving
 from rlphf.evaluate.judges.users import user_scores
@@ -51,7 +52,7 @@ class Cold:
 
 def by_soups(cold: Cold, run: Run) -> Iterator[Found]:
     """Yield answers by soups: inferred from so many pairs of each user, and declared, whatever the pairs."""
-    experiment, names = cold.experiment, cold.experiment.shared_preferences
+    experiment, names = cold.experiment, shared_preferences(cold.experiment)
     known = [row for user in cold.users for row in cold.pairs[user["id"]][: cold.counts[-1]]]
     scored = differences(known, reward_folders(experiment, cold.models), cold.backbone, experiment.reward.max_length)
     base, tokenizer = load_backbone(cold.backbone)

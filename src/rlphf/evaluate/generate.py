@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.config import Experiment, load
 from rlphf.data.records import PROMPTS, RESPONSES
+from rlphf.derived import combinations_of
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.backbone import backbone_sha256, load_backbone
@@ -69,7 +70,7 @@ def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
     elif method not in get_args(Method):
         raise InputError(f"--method: {method!r} is none; choose from {', '.join((*get_args(Method), 'adapters', 'front'))}")
     else:
-        for combination in experiment.combinations:
+        for combination in combinations_of(experiment):
             asked = [] if method == "psoups_unprompted" else members(combination)
             yield Arm(method, combination, asked, _serving(method, combination, experiment, models))
 

@@ -6,11 +6,11 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
+from rlphf.derived import PAPER_METHODS
 from rlphf.evaluate.bootstrap import Bootstrap, mean
 from rlphf.evaluate.scores import HELPFULNESS, MEAN, Row
 from rlphf.evaluate.verdicts import Verdicts
 from rlphf.evaluate.winrate import MAJORITY, win_rate
-from rlphf.settings_evaluation import PAPER_METHODS
 
 CRITERIA = (MAJORITY, MEAN, HELPFULNESS)
 # The averages of Personalized Soups' Table 3 (GPT-4) and Table 4 (people) that are known, and the share in which GPT-4 prefers

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlphf.config import Experiment
 from rlphf.data.records import PAIR_SCORES, PAIRS
+from rlphf.derived import combinations_of
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.runs import pairs_file
 from rlphf.evaluate.scores import HELPFULNESS, MEAN, Floats, Row, Scores, check_paired, read_scores
@@ -52,7 +53,7 @@ def release_bugs(experiment: Experiment, seed_folder: Path, judged: Path, bootst
 
 def values(scores: Scores, method: str, criterion: str, experiment: Experiment) -> Floats:
     """Return a method's score (prompts,) by a criterion, over samples and all combinations."""
-    cells = [(scores.cell(method, combination), combination) for combination in experiment.combinations]
+    cells = [(scores.cell(method, combination), combination) for combination in combinations_of(experiment)]
     for cell, _ in cells[1:]:
         check_paired(cells[0][0], cell)
     return np.concatenate([cell.score(criterion, c) for cell, c in cells], axis=1).mean(axis=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rlphf.config import Experiment, load
 from rlphf.data.records import RESPONSES
+from rlphf.derived import PAPER_METHODS, combinations_of, trained_together
 from rlphf.errors import InputError
 from rlphf.evaluate import matrix, methods, runs, winrate
 from rlphf.evaluate.agreement import agreement, swaps, swaps_of_scores
@@ -18,7 +19,6 @@ from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet
 from rlphf.mistakes import FOLDER
-from rlphf.settings_evaluation import PAPER_METHODS
 from rlphf.soup.wanted import front_weights
 from rlphf.tracking.record import METRICS, step
 
@@ -62,7 +62,7 @@ def judged(
             swapped += swaps(judge, table, bootstrap)
         else:
             scores = first if judge == experiment.evaluation.judges[0] else read_scores(path)
-            found.append(from_scores(judge, scores, compared, experiment.combinations))
+            found.append(from_scores(judge, scores, compared, combinations_of(experiment)))
             swapped.append(swaps_of_scores(found[-1]))
     return found, swapped
 
@@ -77,13 +77,13 @@ def first_scores(experiment: Experiment, seed_folder: Path) -> Scores:
 def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]]:
     """Return {table: rows} of everything that the run in `seed_folder` measured."""
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
-    names, combinations = experiment.evaluation.methods, experiment.combinations
+    names, combinations = experiment.evaluation.methods, combinations_of(experiment)
     scores = first_scores(experiment, seed_folder)
     effects = methods.adapter_effects(scores, bootstrap)
     by_method = methods.methods(scores, names, combinations, bootstrap)
     tokens = methods.lengths(read_parquet(seed_folder / ADAPTERS, RESPONSES))
     curves, data = runs.curves(seed_folder, experiment), runs.data(seed_folder, experiment)
-    timings = runs.timings(seed_folder, experiment.together)
+    timings = runs.timings(seed_folder, trained_together(experiment))
     pairs = {row["preference"]: row["train"] for row in data if row["source"] == experiment.prompts.source}
     responses: dict[str, int] = {name: scores.responses(name) for name in names}
     compared = [name for name in PAPER_METHODS if name in names]

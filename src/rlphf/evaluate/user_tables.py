@@ -1,13 +1,14 @@
 """All rows of the tables about users, from what a run left in the folder `users`, and the step that writes them."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rlphf.ablations import run_of, runs
+from rlphf.ablations import ABLATIONS, run_of, runs
 from rlphf.config import Experiment, load
 from rlphf.data.people import PEOPLE
 from rlphf.data.records import PAIRS
+from rlphf.derived import shared_preferences, trained_together, users_cold_started, users_judged
 from rlphf.evaluate import users
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.budgets import shares
@@ -37,18 +38,18 @@ def scores(experiment: Experiment, folder: Path) -> dict[str, Path]:
 
     The configuration says which, and not what lies there: that may be an earlier configuration's.
     """
-    had = {JUDGED: experiment.users_judged, COLD: experiment.users_cold_started}
+    had = {JUDGED: users_judged(experiment), COLD: users_cold_started(experiment)}
     return {name: folder / name / "scores.parquet" for name in SCORES_OF if had[name]}
 
 
-def told(experiment: Experiment, folder: Path, pairs: list[Row], group_of: Mapping[int, str]) -> dict:
-    """Return how each method orders held-out pairs, from a run's folder `users`."""
+def told(methods: Sequence[str], folder: Path, pairs: list[Row], group_of: Mapping[int, str]) -> dict:
+    """Return how each of `methods` orders held-out pairs, from a run's folder `users`."""
     prompt_of = {row["id"]: row["prompt"] for row in pairs}
     return {
         method: users.ordered_correctly(
             read_parquet(folder / "answers" / method / "scores.parquet", SCORED).to_pylist(), prompt_of, group_of
         )
-        for method in experiment.user_evaluation.methods
+        for method in methods
     }
 
 
@@ -58,7 +59,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
     if not methods:
         return {name: [] for name in USER_TABLES}
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
-    timed = timings(seed_folder, experiment.together)
+    timed = timings(seed_folder, trained_together(experiment))
     own = source(experiment, folder)
     people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
     group_of = {row["id"]: row["group"] for row in people}
@@ -68,9 +69,9 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
     ]
     scored = {name: read_parquet(path, SCORES_OF[name]).to_pylist() for name, path in scores(experiment, folder).items()}
     answers = users.Answers(scored[JUDGED], group_of, methods) if JUDGED in scored else None
-    found = told(experiment, folder, pairs, group_of)
+    found = told(methods, folder, pairs, group_of)
     # What was measured of new users before the experiment left them out lies in the folder still.
-    cost = costs(folder, methods, shares(timed), experiment.shared_preferences)
+    cost = costs(folder, methods, shares(timed), shared_preferences(experiment))
     cost = cost if COLD in scored else [row | {"new_user_seconds": None} for row in cost]
     return {
         "users_accuracy": users.accuracies(found, ceilings(pairs), experiment.seed, bootstrap),
@@ -100,8 +101,7 @@ def ablations(experiment: Experiment, seed_folder: Path, bootstrap: Bootstrap) -
         own = source(experiment, (folder if drawn else seed_folder) / FOLDER)
         people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
         pairs = read_parquet(own / "pairs.parquet", PAIRS).to_pylist()
-        varied = experiment.varied(setting, value)
-        found = told(varied, folder / FOLDER, pairs, {row["id"]: row["group"] for row in people})
+        found = told(ABLATIONS[setting], folder / FOLDER, pairs, {row["id"]: row["group"] for row in people})
         which = {"setting": setting, "value": str(value)}
         for row in users.accuracies(found, {}, experiment.seed, bootstrap):
             shared = {key: row[key] for key in ("method", "population", "ci_low", "ci_high", "n_pairs")}

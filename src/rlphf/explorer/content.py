@@ -12,6 +12,7 @@ from typing import Any
 from rlphf.config import Experiment
 from rlphf.data.people import PEOPLE
 from rlphf.data.records import PROMPTS, RESPONSES, check_prompts, check_responses
+from rlphf.derived import users_judged
 from rlphf.errors import InputError
 from rlphf.evaluate.labels import METHOD_LABELS, PREFERENCE_LABELS, method_label
 from rlphf.evaluate.scores import FRONT, HELPFULNESS, Row, Scores
@@ -76,7 +77,7 @@ def answers_of(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
 def user_scores_of(experiment: Experiment, seed_folder: Path) -> Path | None:
     """Return the file of the oracle's scores of answers to users; None where there is none, or it does not know the users."""
     path = seed_folder / FOLDER / "judge" / "oracle" / "scores.parquet"
-    return path if experiment.users_judged and path.exists() else None
+    return path if users_judged(experiment) and path.exists() else None
 
 
 def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False) -> Row:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlphf.config import Experiment, parse
+from rlphf.derived import combinations_of, trained_together, users_alone
 from rlphf.errors import InputError
 from rlphf.lm.batches import ROWS
 from rlphf.lm.logprobs import LOGITS
@@ -78,7 +79,7 @@ class _Plan:
     def steps(self) -> Iterator[Need]:
         experiment = self.experiment
         yield self.backbone()
-        if not experiment.users_alone:
+        if not users_alone(experiment):
             yield from self.preferences()
         yield from self.users()
 
@@ -89,12 +90,12 @@ class _Plan:
         if experiment.annotator.kind == "reward_model":
             yield self.scoring("annotate", experiment.rollouts.decoding)
         yield self.reward("reward per preference")
-        yield self.ppo("ppo per preference", 1, len(experiment.together[0]))
+        yield self.ppo("ppo per preference", 1, len(trained_together(experiment)[0]))
         if PMORL in methods:
-            yield self.ppo("ppo pmorl", len(members(experiment.combinations[0])))
+            yield self.ppo("ppo pmorl", len(members(combinations_of(experiment)[0])))
         if "mt" in methods:
             yield self.imitation("mt")
-        mixed = [mixed_weights(combination_weights(experiment, name).values()) for name in experiment.combinations]
+        mixed = [mixed_weights(combination_weights(experiment, name).values()) for name in combinations_of(experiment)]
         copies = max(map(len, mixed)) if "mod" in methods else 1
         yield self.sampling("generate", experiment.evaluation.decoding, "evaluation.decoding", copies, experiment.ppo.lora)
         if "gold" in experiment.evaluation.judges:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rlphf.cards import soup_card
 from rlphf.config import load
+from rlphf.derived import combinations_of
 from rlphf.errors import InputError
 from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_text
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
@@ -151,14 +152,14 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     with step("soups", out, experiment, experiment.soup, folders, {"rule": settings["rule"]}) as run:
         for soup, recipe in recipes.items():
             save_soup(Path(out) / soup, recipe, read)
-        for combination in experiment.combinations:
+        for combination in combinations_of(experiment):
             errors = relative_errors(recipes[combination], read)
             rows += [{"combination": combination, "rule": name, "relative_error": error} for name, error in errors.items()]
             run.log({f"{name}_relative_error/{combination}": error for name, error in errors.items()})
         schema = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
         write_parquet(Path(out) / "merges.parquet", pa.Table.from_pylist(rows, schema=schema))
         run.output(*(Path(out) / soup for soup in recipes), Path(out) / "merges.parquet")
-        run.artifact(*(Path(out) / combination / RECIPE for combination in experiment.combinations))
+        run.artifact(*(Path(out) / combination / RECIPE for combination in combinations_of(experiment)))
 
 
 def merge_step(recipe: Path, out: Path) -> None:

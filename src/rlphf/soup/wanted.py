@@ -3,19 +3,24 @@
 from typing import Any
 
 from rlphf.config import Experiment
+from rlphf.derived import combinations_of
 from rlphf.preferences import members
+from rlphf.soup.recipe import SPARSE
 
 
 def wanted(experiment: Experiment) -> dict[str, dict[str, float]]:
     """Return {soup: {preference: weight}}: one per combination, and those of the front as "front/<name>"."""
-    soups = {combination: combination_weights(experiment, combination) for combination in experiment.combinations}
+    soups = {combination: combination_weights(experiment, combination) for combination in combinations_of(experiment)}
     return soups | {f"front/{name}": weights for name, weights in front_weights(experiment).items()}
 
 
 def merging(experiment: Experiment) -> dict[str, Any]:
     """Return by which rule an experiment merges: the settings of its recipes, or the release's where it makes that mistake."""
     mistaken = experiment.mistakes.factor_merge or experiment.mistakes.other_starts
-    return {"rule": "factor"} if mistaken else experiment.soup.recipe
+    if mistaken:
+        return {"rule": "factor"}
+    soup = experiment.soup
+    return {"rule": soup.rule, "svd_rank": soup.svd_rank} | ({"density": soup.density} if soup.rule in SPARSE else {})
 
 
 def combination_weights(experiment: Experiment, combination: str) -> dict[str, float]:

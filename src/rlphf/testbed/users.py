@@ -16,6 +16,7 @@ from rlphf.config import load
 from rlphf.data.annotate import choose
 from rlphf.data.people import MAJORITY, MINORITY, PEOPLE, UNSEEN, check_people
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES, check_pairs, pair_id
+from rlphf.derived import shared_preferences
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.preferences import AXES, PREFERENCES
@@ -229,7 +230,7 @@ def users_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path
     params = {"population": settings.model_dump(mode="json"), "annotator": experiment.annotator.model_dump(mode="json")}
     with step("users", out, experiment, params, inputs) as run:
         seed = derive(experiment.seed, "population")
-        users = population(settings, experiment.shared_preferences, seed)
+        users = population(settings, shared_preferences(experiment), seed)
         rows = [row for path in responses for row in read_parquet(path, RESPONSES).to_pylist()]
         asked = read_parquet(prompts, PROMPTS).to_pylist()
         held_out = {"validation": settings.validation_pairs, "test": settings.test_pairs}

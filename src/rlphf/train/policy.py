@@ -10,6 +10,7 @@ import torch
 from rlphf.cards import adapter_card
 from rlphf.config import load
 from rlphf.data.records import PROMPTS
+from rlphf.derived import combinations_of
 from rlphf.errors import InputError
 from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, initial_a_digest, new_policy, write_adapter, write_policy
@@ -108,7 +109,7 @@ def policy_step(
             if not texts:
                 raise InputError(f"{prompts}: the split {split!r} is empty; there is nothing to ask a policy")
             if name == PMORL:
-                return joint_instructions(texts, experiment.combinations)
+                return joint_instructions(texts, combinations_of(experiment))
             return training_instructions(texts, name, settings.asked, derive(seed, "asked"))
 
         chosen = "test" if experiment.mistakes.test_selection else "validation"

@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerContro
 from transformers.trainer_callback import ExportableState
 from trl import RLOOConfig, RLOOTrainer
 
+from rlphf.derived import RLOO_GROUP as GROUP
 from rlphf.lm.adapters import active
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.rewards import RewardModels
 from rlphf.processes import gathered, share
 from rlphf.seeds import derive
 from rlphf.settings import PPO
-from rlphf.settings import RLOO_GROUP as GROUP
 from rlphf.tracking.record import Run
 from rlphf.train import ppo_terms as terms
 from rlphf.train.arguments import train_in_float32

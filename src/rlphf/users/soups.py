@@ -10,6 +10,7 @@ import pyarrow as pa
 from rlphf.config import Experiment, load
 from rlphf.data.people import UNSEEN
 from rlphf.data.records import PAIRS
+from rlphf.derived import shared_preferences
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, read_parquet, write_parquet
 from rlphf.preferences import members, preference
@@ -49,7 +50,7 @@ def declared(kind: str, experiment: Experiment) -> Wanted:
 
     Raises InputError for what is no combination of the experiment's preferences.
     """
-    ids, preferences = members(kind), experiment.shared_preferences
+    ids, preferences = members(kind), shared_preferences(experiment)
     if missing := [name for name in ids if name not in preferences]:
         raise InputError(f"kind {kind!r}: {missing[0]} is not among preferences, so it has no policy; add it")
     weights = combination_weights(experiment, kind)
@@ -65,14 +66,14 @@ def inferred(found: Floats, preferences: Sequence[str], prior: float, seed: int)
 
 def read_policies(experiment: Experiment, models: Path) -> dict[str, Adapter]:
     """Return the adapters of the policies that serve the testbed's users, in a seed's folder."""
-    names = experiment.shared_preferences
+    names = shared_preferences(experiment)
     paths = recipe_of(experiment, models, dict.fromkeys(names, 1 / len(names))).paths
     return {name: read_adapter(path, name) for name, path in paths.items()}
 
 
 def reward_folders(experiment: Experiment, models: Path) -> dict[str, Path]:
     """Return the folders of the same preferences' reward models in a seed's folder."""
-    return {name: models / "reward" / name / "adapter" for name in experiment.shared_preferences}
+    return {name: models / "reward" / name / "adapter" for name in shared_preferences(experiment)}
 
 
 def write_user_soup(folder: Path, wanted: Wanted, experiment: Experiment, models: Path, policies: Mapping[str, Adapter]) -> None:
@@ -100,7 +101,7 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
     training pairs; an unseen user has none, and gets the even soup.
     """
     experiment = load(config)
-    names = experiment.shared_preferences
+    names = shared_preferences(experiment)
     rewards = reward_folders(experiment, models)
     inputs = {"users": users, "pairs": pairs, "backbone": backbone}
     inputs |= {f"reward/{name}": path for name, path in rewards.items()}

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from rlphf.config import Experiment
+from rlphf.derived import PAPER_METHODS, combinations_of
 from rlphf.errors import InputError
 from rlphf.evaluate.scores import HELPFULNESS
 from rlphf.files import digest
 from rlphf.preferences import members
 from rlphf.seeds import derive
-from rlphf.settings_evaluation import PAPER_METHODS
 
 ORDERS = ("a", "b")
 COMPARISONS = pa.schema(
@@ -166,7 +166,7 @@ def check_shown(
     arms: dict[tuple[str, str], Mapping[str, str]] = {}
     for number, row in enumerate(rated.to_pylist(), start=1):
         name, combination, pair = row["prompt_id"], row["combination"], (row["method_a"], row["method_b"])
-        if not set(pair) <= set(methods) or combination not in experiment.combinations:
+        if not set(pair) <= set(methods) or combination not in combinations_of(experiment):
             continue
         for method in pair:
             if (method, combination) not in arms:
@@ -196,7 +196,7 @@ def questions(
     methods = compared(experiment)
     answers = _answers(responses, methods)
     found = []
-    for combination in experiment.combinations:
+    for combination in combinations_of(experiment):
         arms = {method: _arm(answers, method, combination, texts) for method in methods}
         for criterion in criteria(combination):
             for name in asked:

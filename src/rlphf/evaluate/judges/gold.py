@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rlphf.config import load
+from rlphf.derived import combinations_of
 from rlphf.evaluate.judges.comparisons import compared, criteria
 from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.scores import ADAPTER, BASE, HELPFULNESS, SCORES
@@ -54,10 +55,10 @@ def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: 
     with step("judge gold", out.parent, experiment, experiment.evaluation, inputs, {"judge": "gold"}) as run:
         if experiment.evaluation.judges[0] == "gold":
             methods = [*experiment.evaluation.methods, BASE, ADAPTER]
-            served = [*experiment.combinations, *experiment.preferences]
+            served = [*combinations_of(experiment), *experiment.preferences]
             wanted = asked(*read_inputs(prompts, responses), methods, served, first_alone=False)
         else:
-            wanted = asked(*read_inputs(prompts, responses), compared(experiment), experiment.combinations)
+            wanted = asked(*read_inputs(prompts, responses), compared(experiment), combinations_of(experiment))
         model, tokenizer = load_reward_model(backbone, reward)
         said, limit = [row["response"] for row, _, _ in wanted], text_limit(model, experiment.reward.max_length)
         texts = encode_texts(tokenizer, [question for _, _, question in wanted], said, limit)

@@ -8,6 +8,7 @@ import pyarrow as pa
 from rlphf.config import load
 from rlphf.data.own_rules import own_score
 from rlphf.data.records import PROMPTS, RESPONSES, unique
+from rlphf.derived import own_rules
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.inputs import named
 from rlphf.evaluate.scores import SCORES
@@ -54,7 +55,7 @@ def oracle_step(config: Path, prompts: Path, responses: Sequence[Path], out: Pat
     inputs = named(prompts, responses)
     with step("judge oracle", out.parent, experiment, experiment.evaluation, inputs, {"judge": "oracle"}) as run:
         asked = read_parquet(prompts, PROMPTS)
-        tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path), experiment.own_rules) for path in responses]
+        tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path), own_rules(experiment)) for path in responses]
         table = pa.concat_tables(tables)
         order = ("method", "combination", "prompt_id", "sample", "criterion")
         unique(table, order, "--responses")
