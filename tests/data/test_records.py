@@ -10,6 +10,7 @@ from rlphf.data.records import (
     check_pairs,
     check_prompts,
     check_responses,
+    correctness,
     pair_id,
     prompt_id,
     read_pairs,
@@ -42,6 +43,10 @@ RESPONSE = {
 
 def table(schema, *rows):
     return pa.Table.from_pylist(list(rows), schema)
+
+
+def test_a_pair_is_ordered_correctly_or_not_and_a_tie_is_half_of_it():
+    assert [correctness(margin) for margin in (0.1, 0.0, -0.1)] == [1.0, 0.5, 0.0]
 
 
 def test_good_tables_pass():

@@ -133,6 +133,15 @@ def test_it_learns_a_separable_preference_also_on_other_prompts(trained: Path) -
     assert sum(r["chosen"] > r["rejected"] for r in rows) > 0.95 * len(rows)
 
 
+def test_a_tie_counts_half_in_what_it_logs(tiny_backbone: Path, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("rlphf.train.reward.score", lambda model, texts, pad_id: [0.0] * len(texts))
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist(pairs()[:1] + pairs()[-1:], PAIRS))
+    (tmp_path / "config.yaml").write_text(CONFIG.format(epochs=1, rate=0.01))
+    reward_step(tmp_path / "config.yaml", "P3A", tiny_backbone, [tmp_path / "pairs.parquet"], tmp_path / "P3A")
+    metrics = {k: v for line in read_metrics(tmp_path / "P3A" / "metrics.jsonl") for k, v in line["metrics"].items()}
+    assert metrics["train_accuracy"] == metrics["test_accuracy"] == 0.5
+
+
 def test_as_annotator_it_prefers_what_it_scores_higher(trained: Path, tiny_backbone: Path, in_memory) -> None:
     rows = [({"id": r["id"], "prompt": r["prompt"]}, r["chosen"]) for r in measured()]
     utility = model_utilities(tiny_backbone, trained / "adapter", "P3A", rows)

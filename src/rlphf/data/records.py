@@ -64,6 +64,11 @@ def prompt_id(prompt: str) -> str:
     return digest(["prompt", prompt])[:20]
 
 
+def correctness(margin: float) -> float:
+    """Return 1 for a pair whose chosen response scores above the rejected one, by `margin`; 1/2 for a tie, 0 otherwise."""
+    return 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0
+
+
 def pair_id(prompt: str, chosen: str, rejected: str, preference: str, user: int | None = None) -> str:
     """Return the id of a pair: 20 hexadecimal digits of the SHA-256 of what it says (not of its source or split)."""
     return digest(["pair", prompt, chosen, rejected, preference, user])[:20]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rlphf.config import Experiment
-from rlphf.data.records import PAIR_SCORES, PAIRS
+from rlphf.data.records import PAIR_SCORES, PAIRS, correctness
 from rlphf.derived import combinations_of
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.runs import pairs_file
@@ -89,7 +89,7 @@ def _right(preferences: Sequence[str], folder: Path) -> dict[str, dict[str, floa
     right: dict[str, dict[str, float]] = {}
     for preference in preferences:
         for row in read_parquet(folder / "reward" / preference / "scores.parquet", PAIR_SCORES).to_pylist():
-            right.setdefault(row["split"], {})[row["id"]] = (np.sign(row["chosen"] - row["rejected"]) + 1) / 2
+            right.setdefault(row["split"], {})[row["id"]] = correctness(row["chosen"] - row["rejected"])
     return right
 
 

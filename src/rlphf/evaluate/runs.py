@@ -11,7 +11,7 @@ import pyarrow as pa
 from rlphf.config import Experiment
 from rlphf.data.counts import COUNTS
 from rlphf.data.learned import RAW, sources
-from rlphf.data.records import PAIR_SCORES, PAIRS, SPLITS
+from rlphf.data.records import PAIR_SCORES, PAIRS, SPLITS, correctness
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
@@ -88,7 +88,7 @@ def _accuracies(name: str, scored: Sequence[Row], bootstrap: Bootstrap) -> list[
         found = [row for row in scored if row["split"] == split]
         if not found:
             continue
-        right = np.array([(np.sign(row["chosen"] - row["rejected"]) + 1) / 2 for row in found])
+        right = np.array([correctness(row["chosen"] - row["rejected"]) for row in found])
         low, high = bootstrap.interval(*by_group(right, [row["prompt"] for row in found]))
         known = [row["probability"] for row in found if row["probability"] is not None]
         ceiling = mean(np.array([max(p, 1 - p) for p in known])) if len(known) == len(found) else None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlphf.data.people import MAJORITY, MINORITY, UNSEEN
+from rlphf.data.records import correctness
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, mean
 from rlphf.evaluate.scores import HELPFULNESS, Floats, Row
@@ -52,7 +53,7 @@ def ordered_correctly(scores: Sequence[Row], prompt_of: Mapping[str, str], group
             continue
         if row["id"] not in prompt_of:
             raise InputError(f"scores: pair {row['id']} is not among the users' pairs; train and answer again")
-        found[row["id"]] = OrderedPair((np.sign(row["own"]) + 1) / 2, prompt_of[row["id"]], user, group_of[user])
+        found[row["id"]] = OrderedPair(correctness(row["own"]), prompt_of[row["id"]], user, group_of[user])
     return found
 
 

@@ -17,7 +17,7 @@ from trl import RewardConfig, RewardTrainer
 from rlphf.cards import adapter_card
 from rlphf.config import Experiment, load
 from rlphf.data.learned import asked_for, learned_splits, sources
-from rlphf.data.records import PAIR_SCORES, PROMPTS, read_pairs
+from rlphf.data.records import PAIR_SCORES, PROMPTS, correctness, read_pairs
 from rlphf.data.splits import group
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
@@ -220,7 +220,8 @@ def reward_step(
         write_parquet(out / "scores.parquet", pa.table({**about_pairs, **scores}).select(PAIR_SCORES.names).cast(PAIR_SCORES))
         for split in sorted(set(about_pairs["split"])):
             index = [i for i, name in enumerate(about_pairs["split"]) if name == split]
-            run.log({f"{split}_accuracy": sum(scores["chosen"][i] > scores["rejected"][i] for i in index) / len(index)})
+            right = [correctness(scores["chosen"][i] - scores["rejected"][i]) for i in index]
+            run.log({f"{split}_accuracy": sum(right) / len(right)})
         about = {"kind": "reward", "preference": preference, "backbone_sha256": backbone_sha256(backbone)}
         card = adapter_card(run, experiment, about, backbone)
         described = trained.peft_config["default"].to_dict()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rlphf.data.records import correctness
 from rlphf.files import write_parquet
 from rlphf.tracking.record import Run
 
@@ -63,5 +64,5 @@ def write_margins(
     for split in sorted(set(columns["split"])):
         index = [i for i, found in enumerate(columns["split"]) if found == split]
         for kind, values in (("own", own), ("generic", generic)):
-            run.log({f"{name}{split}_{kind}_accuracy": sum((values[i] > 0) + (values[i] == 0) / 2 for i in index) / len(index)})
+            run.log({f"{name}{split}_{kind}_accuracy": sum(correctness(values[i]) for i in index) / len(index)})
     return path
