@@ -94,3 +94,12 @@ def test_no_adapter_is_left_on_the_backbone(tiny_backbone: Path, make_policy) ->
             with serving(model, adapters):
                 pass
             assert torch.equal(model(tokens).logits, before)
+
+
+def test_no_adapter_is_left_on_the_backbone_where_answering_fails(tiny_backbone: Path, make_policy) -> None:
+    model, _ = load_backbone(tiny_backbone)
+    for adapters in ({make_policy(1): 1.0}, {make_policy(1): 0.5}):
+        with pytest.raises(ValueError, match="in the midst"), serving(model, adapters):
+            assert any(module._forward_hooks for module in model.modules())
+            raise ValueError("in the midst")
+        assert not any(module._forward_hooks for module in model.modules())

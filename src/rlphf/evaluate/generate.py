@@ -19,7 +19,7 @@ from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.mixing import Mixture, mixture
 from rlphf.lm.rounding import round_weights
 from rlphf.lm.sampling import answer
-from rlphf.lm.stack import read_stack
+from rlphf.lm.stack import hung
 from rlphf.preferences import GENERAL, MT, PMORL, axis_of, instruction, members
 from rlphf.seeds import derive
 from rlphf.settings_evaluation import Method
@@ -90,11 +90,9 @@ def serving(model: PreTrainedModel, adapters: dict[Path, float]) -> Iterator[Pre
     if not adapters:
         yield model
     elif list(adapters.values()) == [1.0]:
-        stack = read_stack(model, list(adapters))
-        exact = model.dtype == torch.float32
-        with stack.merged(0) if exact else stack.mixing(torch.ones(1, 1, device=model.device)):
+        exact, ones = model.dtype == torch.float32, torch.ones(1, 1, device=model.device)
+        with hung(model, list(adapters)) as stack, stack.merged(0) if exact else stack.mixing(ones):
             yield model
-        stack.remove()
     else:
         with mixture(model, adapters) as mixed:
             yield mixed

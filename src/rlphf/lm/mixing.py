@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlphf.lm.cache import RoomyCache
-from rlphf.lm.stack import SelectRows, read_stack
+from rlphf.lm.stack import SelectRows, hung
 
 
 class CopiesCache(RoomyCache):
@@ -84,9 +84,7 @@ def mixed_weights(weights: Iterable[float]) -> list[float]:
 @contextmanager
 def mixture(model: PreTrainedModel, adapters: Mapping[Path, float]) -> Iterator[Mixture]:
     """Give the mixture of the `adapters` {folder: weight}, at least one, on the backbone `model`; take them off afterwards."""
-    stack, weights = read_stack(model, list(adapters)), mixed_weights(adapters.values())
-    try:
-        with stack.mixing(torch.eye(len(weights), len(stack), device=model.device)) as select_rows:
-            yield Mixture(model, select_rows, weights)
-    finally:
-        stack.remove()
+    weights = mixed_weights(adapters.values())
+    eye = torch.eye(len(weights), len(adapters), device=model.device)
+    with hung(model, list(adapters)) as stack, stack.mixing(eye) as select_rows:
+        yield Mixture(model, select_rows, weights)

@@ -125,6 +125,16 @@ def read_stack(model: nn.Module, folders: Sequence[Path]) -> Stack:
     return Stack(model, [adapter.modules for adapter in adapters], [adapter.scaling for adapter in adapters])
 
 
+@contextmanager
+def hung(model: nn.Module, folders: Sequence[Path]) -> Iterator[Stack]:
+    """Give the stack of `read_stack`, and take its adapters off the model afterwards, whatever happened."""
+    stack = read_stack(model, folders)
+    try:
+        yield stack
+    finally:
+        stack.remove()
+
+
 def one_each(which: Sequence[int], count: int, device: torch.device | str) -> Tensor:
     """Return weights (rows, `count`) that send each row through the adapter whose number `which` gives."""
     return nn.functional.one_hot(torch.tensor(which, device=device), count).float()
