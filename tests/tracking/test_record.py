@@ -192,7 +192,8 @@ def test_a_resumed_step_goes_on_with_nothing_lost_and_nothing_doubled() -> None:
     with pytest.raises(KeyboardInterrupt):
         with step("ppo", "out"):
             raise KeyboardInterrupt
-    with step("ppo", "out", resume_from=50) as run:
+    with step("ppo", "out") as run:
+        run.resume(50)
         for i in range(50, 60):
             run.log({"kl": -i}, step=i)
             run.log_samples([{"response": "second"}], step=i)
@@ -221,16 +222,17 @@ def test_an_attempt_that_is_killed_while_it_takes_metrics_over_loses_none(monkey
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("rlphf.tracking.record.write_text", killed)
-        with step("ppo", "out", resume_from=4):
-            pass
-    with step("ppo", "out", resume_from=4):
-        pass
+        with step("ppo", "out") as run:
+            run.resume(4)
+    with step("ppo", "out") as run:
+        run.resume(4)
     assert steps_of(Path("out")) == [0, 1, 2, 3]
     assert len(Path("out", SAMPLES).read_text().splitlines()) == 4
 
 
 def test_resuming_from_nothing_is_a_fresh_start() -> None:
-    with step("ppo", "out", resume_from=5) as run:
+    with step("ppo", "out") as run:
+        run.resume(5)
         run.resume(0)
         run.log({"kl": 1}, step=5)
     assert steps_of(Path("out")) == [5] and "resumed_from" not in record(Path("out"))
@@ -247,8 +249,8 @@ def test_a_folder_where_a_step_is_at_work_is_refused_until_that_step_is_gone() -
     finally:
         process.kill()
         process.wait()
-    with step("ppo", "out", resume_from=2):
-        pass
+    with step("ppo", "out") as run:
+        run.resume(2)
     assert steps_of(Path("out")) == [0, 1]
     assert record(Path("out"))["attempts"][0]["status"] == "killed"
 

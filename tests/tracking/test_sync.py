@@ -57,9 +57,10 @@ def tags(name: str) -> dict[str, str]:
     return dict(rows(f"select key, value from tags t join runs r on t.run_uuid = r.run_uuid where name = '{name}'"))
 
 
-def ppo(preference: str, count: int = 3, start: int = 0, **more: object) -> Path:
+def ppo(preference: str, count: int = 3, start: int = 0, resume: bool = False, **more: object) -> Path:
     folder = RESULTS / "seed-7/ppo" / preference
     with step("ppo", folder, tags={"preference": preference, "rule": "delta"}, **more) as run:
+        run.resume(start if resume else 0)
         for i in range(start, count):
             run.log({"kl": i / 10}, step=i)
     return folder
@@ -278,7 +279,7 @@ def test_a_step_whose_process_is_gone_was_killed_and_its_next_attempt_is_a_run_o
     assert json.loads((folder / RECORD).read_text())["status"] == "running"
     assert sync(RESULTS, URI, "demo").waiting == 0
     assert rows("select status, end_time >= start_time from runs") == [("KILLED", 1)]
-    ppo("P1A", count=8, start=4, resume_from=4)
+    ppo("P1A", count=8, start=4, resume=True)
     assert sync(RESULTS, URI, "demo").runs == 1
     # Nothing of either attempt is missing or double, and a later pass finds nothing more to do.
     by_run = rows("select r.status, step from metrics m join runs r on m.run_uuid = r.run_uuid order by r.start_time, step")

@@ -7,7 +7,8 @@ import torch
 from tests.users.conftest import made
 from torch import Tensor
 
-from rlphf.lm.batches import hidden_states, join, pad
+from rlphf.lm.batches import pad
+from rlphf.lm.branches import branch
 from rlphf.lm.chat import encode_prompts
 from rlphf.lm.sampling import sample
 from rlphf.settings import Decoding
@@ -134,9 +135,8 @@ def test_embeddings_of_the_tokens_themselves_change_no_byte(model, tokenizer, pr
 
     decoding = Decoding(max_new_tokens=8, batch_size=3)
     assert sample(model, prompts, decoding, 1, 0, 4, embed) == sample(model, prompts, decoding, 1, 0, 4)
-    batch = join(prompts, RESPONSES, 0, model.device)
-    for one, other in zip(hidden_states(model, batch, embed), hidden_states(model, batch), strict=True):
-        assert torch.equal(one, other)
+    one, other = branch(model, prompts, ANSWERS, 0, embed), branch(model, prompts, ANSWERS, 0)
+    assert torch.equal(one.states, other.states) and torch.equal(one.ends, other.ends)
 
 
 def test_an_unknown_user_is_answered_as_the_generic_one(model, tokenizer, users) -> None:

@@ -87,11 +87,11 @@ def join(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], p
 
 
 def hidden_states(
-    model: "PreTrainedModel | PeftModel", batch: Batch, embed: Embed | None = None, select_rows: SelectRows | None = None
+    model: "PreTrainedModel | PeftModel", batch: Batch, select_rows: SelectRows | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the last hidden states (B, T, H) that predict each response token, and (B, H) at each text's last token.
 
-    With `embed` the model reads its embeddings in place of the tokens' own; `select_rows` is called with the rows of each pass.
+    `select_rows` is called with the rows of each pass.
     """
     whole: Any = model
     backbone = whole.get_base_model() if hasattr(whole, "get_base_model") else whole
@@ -103,8 +103,7 @@ def hidden_states(
         if select_rows:
             select_rows(index)
         # Padding lies to the right, where causal attention never looks, so no mask is needed.
-        read = {"inputs_embeds": embed(index, part.tokens, part.attention)} if embed else {"input_ids": part.tokens}
-        output = backbone.base_model(**read, use_cache=False).last_hidden_state
+        output = backbone.base_model(input_ids=part.tokens, use_cache=False).last_hidden_state
         before = output.gather(1, part.positions.unsqueeze(-1).expand(-1, -1, output.shape[-1]))
         states.append(torch.nn.functional.pad(before, (0, 0, 0, batch.mask.shape[1] - part.mask.shape[1])))
         ends.append(output[torch.arange(len(index), device=index.device), part.attention.sum(1) - 1])

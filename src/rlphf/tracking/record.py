@@ -177,14 +177,12 @@ def step(
     params: "Mapping[str, Any] | Section | None" = None,
     inputs: Mapping[str, Path | str] | None = None,
     tags: Mapping[str, Any] | None = None,
-    *,
-    resume_from: int | None = None,
 ) -> Iterator[Run]:
     """Run a step under a record in `folder`, which belongs to this step alone.
 
     `config` gives config hash and seed (else `tags` or the workflow's record do); `params` is a mapping or a section of the
     configuration; `inputs` are {name: file or folder}, whose digests are recorded. A start begins a new record; the one of
-    an earlier start is set aside until it has been sent. `resume_from` is `Run.resume`, for steps that know it at once.
+    an earlier start is set aside until it has been sent.
     The record ends as finished, as failed with one line of the error, or, on SIGTERM and Ctrl-C, as killed. Of several
     processes that share a step (`rlphf.processes`) the first one alone has a record. A step goes on where metrics cannot be
     written for a while. Raises InputError for an input that is not there, when another process is running a step in `folder`,
@@ -240,8 +238,6 @@ def step(
             except OSError as error:
                 raise InputError(f"{where} cannot be read ({error})") from None
         run.save()
-        if resume_from is not None:
-            run.resume(resume_from)
         yield run
         run.end("finished")
     except BaseException as error:

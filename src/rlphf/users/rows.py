@@ -6,6 +6,9 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+# Those of torch's Adam.
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
 
 def zeros(rows: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return zeros (rows, width) whose memory is taken up, page by page, by the rows that are written."""
@@ -26,8 +29,8 @@ class RowAdam:
     torch's SparseAdam counts steps for the whole table, so a user who is first met late would start with large steps.
     """
 
-    def __init__(self, rows: Tensor, betas: tuple[float, float] = (0.9, 0.999), epsilon: float = 1e-8):
-        self.rows, self.betas, self.epsilon = rows, betas, epsilon
+    def __init__(self, rows: Tensor):
+        self.rows = rows
         self.mean, self.square = zeros(*rows.shape), zeros(*rows.shape)
         self.steps = zeros(len(rows), 1, torch.int64).squeeze(1)
 
@@ -35,13 +38,12 @@ class RowAdam:
     def step(self, slots: Tensor, gradient: Tensor, rate: float) -> None:
         """Move the rows `slots` (m,), each named once, against their `gradient` (m, R) at learning rate `rate`."""
         gradient = gradient.to("cpu", torch.float32)
-        first, second = self.betas
         steps = self.steps[slots] + 1
-        mean = self.mean[slots].lerp_(gradient, 1 - first)
-        square = self.square[slots].lerp_(gradient.square(), 1 - second)
+        mean = self.mean[slots].lerp_(gradient, 1 - BETAS[0])
+        square = self.square[slots].lerp_(gradient.square(), 1 - BETAS[1])
         self.steps[slots], self.mean[slots], self.square[slots] = steps, mean, square
         exponent = steps.double()[:, None]
-        corrected, scale = mean / (1 - first**exponent), (square / (1 - second**exponent)).sqrt_() + self.epsilon
+        corrected, scale = mean / (1 - BETAS[0] ** exponent), (square / (1 - BETAS[1] ** exponent)).sqrt_() + EPSILON
         self.rows[slots] -= (rate * corrected / scale).to(self.rows.dtype)
 
     def tensors(self) -> dict[str, Tensor]:
