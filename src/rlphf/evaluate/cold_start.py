@@ -17,6 +17,7 @@ from rlphf.evaluate.generate import serving
 from rlphf.evaluate.judges.users import user_scores
 from rlphf.evaluate.user_answers import answers, no_users, spread
 from rlphf.files import read_parquet, write_parquet
+from rlphf.layout import policy
 from rlphf.lm.backbone import load_backbone
 from rlphf.seeds import derive
 from rlphf.testbed.users import USERS
@@ -109,7 +110,7 @@ def cold_start_step(config: Path, prompts: Path, users: Path, pairs: Path, backb
     rewards = reward_folders(experiment, models)
     inputs = {"prompts": prompts, "users": users, "pairs": pairs, "backbone": backbone, "user model": trained}
     inputs |= {f"reward/{name}": path for name, path in rewards.items()}
-    inputs |= {f"ppo/{name}": models / "ppo" / name / "adapter" for name in rewards}
+    inputs |= {f"ppo/{name}": policy(models, name) for name in rewards}
     with step("cold start", out, experiment, experiment.cold_start, inputs) as run:
         people, asked = read_parquet(users, USERS), read_parquet(prompts, PROMPTS)
         unseen = [row for row in people.to_pylist() if row["group"] == UNSEEN]

@@ -15,6 +15,7 @@ from rlphf.data.records import PROMPTS, RESPONSES
 from rlphf.derived import combinations_of
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
+from rlphf.layout import ADAPTER, policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.mixing import Mixture, mixture
 from rlphf.lm.rounding import round_weights
@@ -50,16 +51,15 @@ def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
     Not methods: adapters, the single policies beside the backbone, both asked for their preference; front, soups of two
     policies from one end to the other, asked for both where they are of two axes, else for nothing.
     """
-    policies = models / "ppo"
     if method == "vb":
         yield Arm("vb", "", [], {})
     elif method == "rlhf":
-        yield Arm("rlhf", "", [], {policies / GENERAL / "adapter": 1.0})
+        yield Arm("rlhf", "", [], {policy(models, GENERAL): 1.0})
     elif method == "adapters":
         for preference in experiment.preferences:
             yield Arm("base", preference, [preference], {})
         for preference in experiment.preferences:
-            yield Arm("adapter", preference, [preference], {policies / preference / "adapter": 1.0})
+            yield Arm("adapter", preference, [preference], {policy(models, preference): 1.0})
     elif method == "front":
         ids = experiment.evaluation.front
         if not ids:
@@ -79,9 +79,9 @@ def _serving(method: str, combination: str, experiment: Experiment, models: Path
     if method == "pp":
         return {}
     if method == "mod":
-        return {models / "ppo" / p / "adapter": weight for p, weight in combination_weights(experiment, combination).items()}
-    folders = {MT: Path("sft", MT, "adapter"), PMORL: Path("ppo", PMORL, "adapter")}
-    return {models / folders.get(method, Path("soups", combination)): 1.0}
+        return {policy(models, p): weight for p, weight in combination_weights(experiment, combination).items()}
+    folders = {MT: models / "sft" / MT / ADAPTER, PMORL: policy(models, PMORL)}
+    return {folders.get(method, models / "soups" / combination): 1.0}
 
 
 @contextmanager

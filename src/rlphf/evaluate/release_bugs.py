@@ -13,6 +13,7 @@ from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.runs import pairs_file
 from rlphf.evaluate.scores import HELPFULNESS, MEAN, Floats, Row, Scores, check_paired, read_scores
 from rlphf.files import read_parquet
+from rlphf.layout import reward_scores
 from rlphf.mistakes import ARMS, FOLDER
 
 ITSELF, BASELINE, UNSEEN = "without it", "pp", "unseen pairs"
@@ -88,7 +89,7 @@ def _right(preferences: Sequence[str], folder: Path) -> dict[str, dict[str, floa
     """Return {split: {pair: 1 where the reward model orders it as the annotator did, 1/2 for a tie}} over `preferences`."""
     right: dict[str, dict[str, float]] = {}
     for preference in preferences:
-        for row in read_parquet(folder / "reward" / preference / "scores.parquet", PAIR_SCORES).to_pylist():
+        for row in read_parquet(reward_scores(folder, preference), PAIR_SCORES).to_pylist():
             right.setdefault(row["split"], {})[row["id"]] = correctness(row["chosen"] - row["rejected"])
     return right
 

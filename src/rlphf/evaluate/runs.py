@@ -16,6 +16,7 @@ from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
+from rlphf.layout import reward_scores
 from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR
 from rlphf.settings import PPO, Soup
 from rlphf.soup.recipe import rule_name
@@ -62,7 +63,7 @@ def reward_models(seed_folder: Path, experiment: Experiment, bootstrap: Bootstra
     rows: list[Row] = []
     raw_models = [f"{RAW}{name}" for name in experiment.data.reward_models]
     for name in [*spoken_for(seed_folder, "reward", experiment), *raw_models]:
-        path = seed_folder / "reward" / name / "scores.parquet"
+        path = reward_scores(seed_folder, name)
         own, raw = sources(name, experiment)
         files = [pairs_file(seed_folder, preference) for preference in own]
         files += [seed_folder / "data" / "pairs.parquet"] if raw else []

@@ -18,6 +18,7 @@ from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, chances, read_scores
 from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet
+from rlphf.layout import reward_scores
 from rlphf.mistakes import FOLDER
 from rlphf.soup.wanted import front_weights
 from rlphf.tracking.record import METRICS, step
@@ -124,12 +125,12 @@ def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     raw = [f"{runs.RAW}{name}" for name in experiment.data.reward_models]
     names = [f"data/{name}.parquet" for name in ("data", "pairs")]
     names += [f"pairs/{name}/pairs.parquet" for name in runs.spoken_for(seed_folder, "pairs", experiment)]
-    names += [f"reward/{name}/scores.parquet" for name in [*runs.spoken_for(seed_folder, "reward", experiment), *raw]]
+    names += [reward_scores(Path(), name).as_posix() for name in [*runs.spoken_for(seed_folder, "reward", experiment), *raw]]
     for kind in runs.KINDS:
         names += [f"{kind}/{name}/{METRICS}" for name in runs.spoken_for(seed_folder, kind, experiment)]
     for mistake in experiment.priced:
         names.append(f"{FOLDER}/{mistake}/{ORACLE.as_posix()}")
-        names += [f"{FOLDER}/{mistake}/reward/{name}/scores.parquet" for name in experiment.combination_preferences]
+        names += [reward_scores(Path(FOLDER, mistake), name).as_posix() for name in experiment.combination_preferences]
     return found | {name: seed_folder / name for name in names if (seed_folder / name).is_file()}
 
 

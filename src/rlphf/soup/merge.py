@@ -21,6 +21,7 @@ from rlphf.config import load
 from rlphf.derived import combinations_of
 from rlphf.errors import InputError
 from rlphf.files import CARD, atomic_folder, write_json, write_parquet, write_text
+from rlphf.layout import ADAPTER
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
 from rlphf.soup.recipe import RECIPE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
 from rlphf.soup.sparse import Rule, low_rank, seed_of, thinned
@@ -141,7 +142,7 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
     settings = merging(experiment)
     recipes: dict[str, Recipe] = {}
     for name, weights in wanted(experiment).items():
-        paths = {p: Path(os.path.relpath(adapters), p, "adapter").as_posix() for p in weights}
+        paths = {p: Path(os.path.relpath(adapters), p, ADAPTER).as_posix() for p in weights}
         recipes[name] = make_recipe(weights, paths, **settings)
     folders = {name: path for recipe in recipes.values() for name, path in recipe.paths.items()}
     read = {name: read_adapter(path, name) for name, path in folders.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rlphf.config import Experiment, load
 from rlphf.errors import InputError
+from rlphf.layout import policy
 from rlphf.preferences import AXES, axis_of
 
 RESULTS = Path("results/demo")
@@ -34,7 +35,7 @@ class Finished:
 
     def policy(self, name: str) -> Path:
         """Folder of a preference's policy."""
-        return self.folder / "ppo" / name / "adapter"
+        return policy(self.folder, name)
 
 
 def finished_run(results: Path) -> Finished:

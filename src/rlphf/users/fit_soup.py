@@ -8,6 +8,7 @@ from rlphf.data.sources.raw import Bad, Pair
 from rlphf.data.sources.table import read
 from rlphf.errors import InputError
 from rlphf.files import write_json
+from rlphf.layout import policy, reward_model
 from rlphf.seeds import derive
 from rlphf.soup.adapter import check_alike, read_adapter
 from rlphf.soup.merge import check_replaceable, merge, replacing, soup_files, write_soup
@@ -46,7 +47,7 @@ def read_choices(path: Path) -> list[dict[str, str]]:
 
 def recipe_of(experiment: Experiment, models: Path, weights: dict[str, float]) -> Recipe:
     """Return the recipe of a person's soup of the policies in the seed's folder `models`, by {preference: weight}."""
-    paths = {name: Path(os.path.relpath(models), "ppo", name, "adapter").as_posix() for name in weights}
+    paths = {name: policy(Path(os.path.relpath(models)), name).as_posix() for name in weights}
     return make_recipe(weights, paths, **merging(experiment))
 
 
@@ -69,7 +70,7 @@ def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: 
     from rlphf.lm.rewards import check_rewards
     from rlphf.users.differences import differences
 
-    rewards = {name: models / "reward" / name / "adapter" for name in names}
+    rewards = {name: reward_model(models, name) for name in names}
     check_rewards(rewards.items(), backbone_sha256(backbone))
     inputs = {"pairs": pairs, "backbone": backbone, **{f"reward/{name}": path for name, path in rewards.items()}}
     inputs |= {f"ppo/{name}": Path(path) for name, path in everything.paths.items()}

@@ -13,6 +13,7 @@ from rlphf.data.records import PAIRS
 from rlphf.derived import shared_preferences
 from rlphf.errors import InputError
 from rlphf.files import atomic_folder, read_parquet, write_parquet
+from rlphf.layout import policy, reward_model
 from rlphf.preferences import members, preference
 from rlphf.seeds import derive
 from rlphf.soup.adapter import Adapter, read_adapter
@@ -73,7 +74,7 @@ def read_policies(experiment: Experiment, models: Path) -> dict[str, Adapter]:
 
 def reward_folders(experiment: Experiment, models: Path) -> dict[str, Path]:
     """Return the folders of the same preferences' reward models in a seed's folder."""
-    return {name: models / "reward" / name / "adapter" for name in shared_preferences(experiment)}
+    return {name: reward_model(models, name) for name in shared_preferences(experiment)}
 
 
 def write_user_soup(folder: Path, wanted: Wanted, experiment: Experiment, models: Path, policies: Mapping[str, Adapter]) -> None:
@@ -105,7 +106,7 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
     rewards = reward_folders(experiment, models)
     inputs = {"users": users, "pairs": pairs, "backbone": backbone}
     inputs |= {f"reward/{name}": path for name, path in rewards.items()}
-    inputs |= {f"ppo/{name}": models / "ppo" / name / "adapter" for name in names}
+    inputs |= {f"ppo/{name}": policy(models, name) for name in names}
     with step("user soups", out, experiment, experiment.user_evaluation, inputs) as run:
         people = read_parquet(users, USERS).to_pylist()
         rows = read_parquet(pairs, PAIRS).to_pylist()
