@@ -42,7 +42,7 @@ def test_a_model_of_another_backbone_and_what_is_none_are_refused(reward: Path, 
     shutil.copytree(reward, tmp_path / "other")
     about = json.loads((tmp_path / "other" / "adapter.json").read_text())
     (tmp_path / "other" / "adapter.json").write_text(json.dumps(about | {"backbone_sha256": "another"}))
-    with pytest.raises(InputError, match="other: trained on another backbone"):
+    with pytest.raises(InputError, match="other: made for another backbone"):
         load_reward_model(tiny_backbone, tmp_path / "other")
     with pytest.raises(InputError, match="nothing"):
         load_reward_model(tiny_backbone, tmp_path / "nothing")

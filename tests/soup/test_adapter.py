@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlphf.errors import InputError
-from rlphf.soup.adapter import read_adapter
+from rlphf.soup.adapter import check_backbone, read_adapter
 
 MODULE = "base_model.model.model.layers.0.q_proj"
 
@@ -72,6 +72,19 @@ def test_tensors_that_are_no_lora_factors_are_refused(make_adapter, state, words
     make_adapter("a", state=state)
     with pytest.raises(InputError, match=words):
         read_adapter("a")
+
+
+def test_an_adapter_of_another_backbone_or_of_none_that_is_known_is_refused(make_adapter):
+    make_adapter("a", about={"backbone_sha256": "own"})
+    check_backbone("a", "own")
+    with pytest.raises(InputError, match="^a: made for another backbone; train it again on this one, or"):
+        check_backbone("a", "other")
+    make_adapter("b", about={"kind": "policy"})
+    with pytest.raises(InputError, match="^b: made for another backbone"):
+        check_backbone("b", "own")
+    make_adapter("c")
+    with pytest.raises(InputError, match="c/adapter.json"):
+        check_backbone("c", "own")
 
 
 def test_pickle_beside_or_instead_of_safetensors_is_never_opened(make_adapter, workplace):

@@ -70,7 +70,7 @@ def test_no_pairs_have_no_differences(tiny_backbone: Path, rewards: dict[str, Pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"backbone_sha256": "other"}, "trained on another backbone; train it again on this one"),
+        ({"backbone_sha256": "other"}, "made for another backbone; train it again on this one"),
         ({"preference": "P1B"}, "expected the reward model of P1A, got kind 'reward' of 'P1B'; correct the path"),
         ({"kind": "policy"}, "expected the reward model of P1A, got kind 'policy'"),
     ],

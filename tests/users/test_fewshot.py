@@ -188,7 +188,7 @@ def test_what_was_trained_on_another_backbone_is_refused(folders, tiny_backbone:
     folder = tmp_path / "out"
     shutil.copytree(folders["individual"] / "out", folder)
     write_json(folder / "adapter" / "adapter.json", read_json(folder / "adapter" / "adapter.json") | {"backbone_sha256": "other"})
-    with pytest.raises(InputError, match="adapter: no policy of this backbone; train it again on this one"):
+    with pytest.raises(InputError, match="adapter: made for another backbone; train it again on this one"):
         load_trained(folder, tiny_backbone, load(folders["individual"] / "config.yaml").dpo)
 
 

@@ -177,7 +177,7 @@ def test_a_file_that_is_empty_broken_or_not_there_is_named(workplace: Path, tiny
 def test_models_that_do_not_fit_are_refused_before_anything_is_written(workplace: Path, tiny_backbone: Path, capsys) -> None:
     about = Path("models/reward/P3A/adapter/adapter.json")
     write_json(about, read_json(about) | {"backbone_sha256": "other"})
-    assert "models/reward/P3A/adapter: trained on another backbone" in refused(capsys, tiny_backbone, [GOOD])
+    assert "models/reward/P3A/adapter: made for another backbone" in refused(capsys, tiny_backbone, [GOOD])
     shutil.rmtree("models/ppo/P1B")
     assert "models/ppo/P1B/adapter: there is no such adapter folder" in refused(capsys, tiny_backbone, [GOOD])
 

@@ -24,7 +24,7 @@ from rlphf.lm.stack import hung
 from rlphf.preferences import GENERAL, MT, PMORL, axis_of, instruction, members
 from rlphf.seeds import derive
 from rlphf.settings_evaluation import Method
-from rlphf.soup.adapter import read_about, read_adapter
+from rlphf.soup.adapter import check_backbone, read_adapter
 from rlphf.soup.wanted import combination_weights, front_weights
 from rlphf.tracking.record import step
 
@@ -137,8 +137,7 @@ def generate_step(config: Path, method: str, prompts: Path, backbone: Path, mode
         for folder in folders:
             # PEFT would load whatever it finds; compared are plain LoRA adapters of finite numbers.
             read_adapter(folder)
-            if read_about(folder, required=True).get("backbone_sha256") != digest:
-                raise InputError(f"{folder}: made for another backbone; train it again on this one")
+            check_backbone(folder, digest)
         table: list[dict] = []
         for arm in wanted:
             with serving(model, arm.adapters) as served:

@@ -19,7 +19,7 @@ from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.adapters import POLICY, add_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
 from rlphf.seeds import derive
-from rlphf.soup.adapter import read_about
+from rlphf.soup.adapter import check_backbone
 from rlphf.tracking.record import step
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.users import encode_pairs
@@ -144,8 +144,8 @@ def answers_step(
         digest = backbone_sha256(backbone)
         wanted = servings(method, ids, models or backbone)
         for served in wanted:
-            if served.adapter and read_about(served.adapter, required=True).get("backbone_sha256") != digest:
-                raise InputError(f"{served.adapter}: made for another backbone; train it again on this one")
+            if served.adapter:
+                check_backbone(served.adapter, digest)
         base, tokenizer = load_backbone(backbone)
         asked = spread(rows, experiment.user_evaluation.prompts) if spec.model != PRM else []
         table: list[dict] = []

@@ -11,13 +11,12 @@ from peft import PeftModel
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, loading, training_dtype
 from rlphf.lm.batches import pad
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.fit import fit_prompt, prompt_limit
 from rlphf.progress import bar
-from rlphf.soup.adapter import read_reward_model
+from rlphf.soup.adapter import check_backbone, read_reward_model
 
 
 def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -51,9 +50,9 @@ def load_reward_model(backbone: Path | str, adapter: Path | str) -> tuple[PeftMo
 
     Raises InputError for an adapter that is no reward model, or one of another backbone.
     """
-    saved, _ = read_reward_model(adapter)
-    if saved.about.get("backbone_sha256") != backbone_sha256(backbone):
-        raise InputError(f"{adapter}: trained on another backbone; train it again on this one")
+    # PEFT would load whatever it finds.
+    read_reward_model(adapter)
+    check_backbone(adapter, backbone_sha256(backbone))
     model, tokenizer = classifier(backbone)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return PeftModel.from_pretrained(model, adapter, use_safetensors=True).eval().to(device), tokenizer

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from rlphf.errors import InputError
 from rlphf.lm.batches import hidden_states, join
 from rlphf.lm.stack import PREFIX, Stack, one_each
-from rlphf.soup.adapter import ABOUT, Adapter, read_about, read_reward_model
+from rlphf.soup.adapter import ABOUT, Adapter, check_backbone, read_about, read_reward_model
 
 
 def check_rewards(rewards: Iterable[tuple[str, Path]], backbone_sha256: str) -> None:
@@ -22,8 +22,7 @@ def check_rewards(rewards: Iterable[tuple[str, Path]], backbone_sha256: str) -> 
         if about.get("kind") != "reward" or about.get("preference") != name:
             found = f"kind {about.get('kind')!r} of {about.get('preference')!r}"
             raise InputError(f"{folder / ABOUT}: expected the reward model of {name}, got {found}; correct the path")
-        if about.get("backbone_sha256") != backbone_sha256:
-            raise InputError(f"{folder}: trained on another backbone; train it again on this one")
+        check_backbone(folder, backbone_sha256)
 
 
 class RewardModels:
@@ -41,8 +40,7 @@ class RewardModels:
         self.model = model
         found = [read_reward_model(folder) for folder in folders]
         for folder, (adapter, _) in zip(folders, found, strict=True):
-            if adapter.about.get("backbone_sha256") != backbone_sha256:
-                raise InputError(f"{folder}: trained on another backbone; train it again on this one")
+            check_backbone(folder, backbone_sha256)
             _check_whole(model, adapter)
         self.stack = Stack(model, [adapter.modules for adapter, _ in found], [adapter.scaling for adapter, _ in found])
         self.heads = torch.cat([head for _, head in found]).float().to(model.device)

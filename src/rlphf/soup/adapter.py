@@ -76,6 +76,12 @@ def read_about(folder: Path | str, required: bool = False) -> dict[str, Any]:
     return about
 
 
+def check_backbone(folder: Path | str, backbone_sha256: str) -> None:
+    """Raise InputError unless adapter.json says that the policy, soup or reward model in `folder` is of this backbone."""
+    if read_about(folder, required=True).get("backbone_sha256") != backbone_sha256:
+        raise InputError(f"{folder}: made for another backbone; train it again on this one, or take the one that it is of")
+
+
 def read_adapter(folder: Path | str, name: str | None = None) -> Adapter:
     """Read a PEFT LoRA folder; `name` is that of the folder unless given.
 

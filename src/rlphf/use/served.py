@@ -6,13 +6,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.lm.chat import Asked, encode_prompts
 from rlphf.lm.sampling import Hear, answer, room
 from rlphf.lm.stack import read_stack
 from rlphf.settings import Decoding
-from rlphf.soup.adapter import read_about
+from rlphf.soup.adapter import check_backbone
 
 
 class Served:
@@ -22,8 +21,7 @@ class Served:
         """Load the backbone and the `adapters` {name: folder}; raise InputError for one that was made for another backbone."""
         digest = backbone_sha256(backbone)
         for folder in adapters.values():
-            if read_about(folder, required=True).get("backbone_sha256") != digest:
-                raise InputError(f"{folder}: was made for another backbone than {backbone}; name the run that it is of")
+            check_backbone(folder, digest)
         self.model, self.tokenizer = load_backbone(backbone)
         self.names = list(adapters)
         self.stack = read_stack(self.model, list(adapters.values()))

@@ -14,11 +14,10 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from rlphf.errors import InputError
 from rlphf.lm.backbone import backbone_sha256, load_backbone
 from rlphf.seeds import derive
 from rlphf.settings_users import DPO, ColdStart
-from rlphf.soup.adapter import read_about
+from rlphf.soup.adapter import check_backbone
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.users import Pair
 from rlphf.users.model import UserModel, load_user_model
@@ -30,8 +29,7 @@ NEW = 1
 def load_trained(folder: Path, backbone: Path, settings: DPO) -> DPOTrainer:
     """Load what `users train` left in `folder`, as a trainer without pairs; raise InputError if it is of another backbone."""
     digest = backbone_sha256(backbone)
-    if read_about(folder / "adapter").get("backbone_sha256") != digest:
-        raise InputError(f"{folder / 'adapter'}: no policy of this backbone; train it again on this one")
+    check_backbone(folder / "adapter", digest)
     base, tokenizer = load_backbone(backbone)
     users = load_user_model(folder, digest, device=base.device)
     policy = PeftModel.from_pretrained(base, folder / "adapter", use_safetensors=True)
