@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from rlphf.errors import InputError
-from rlphf.evaluate.scores import SCORES, Scores, read_scores
+from rlphf.evaluate.scores import SCORES, Scores, read_scores, score_table
 from rlphf.files import write_parquet
 
 ROWS = [
@@ -26,6 +26,12 @@ def test_mean_is_over_the_preferences_of_the_combination():
     cell = scores(ROWS).cell("pp", "P1A-P2A-P3A")
     assert cell.prompts == ("q1", "q2")
     assert cell.score("mean", "P1A-P2A-P3A")[:, 0] == pytest.approx([0.3, 0.6])
+
+
+def test_judges_scores_are_in_one_order_whatever_was_scored_first():
+    response = {"prompt_id": "q1", "method": "pp", "combination": "P1A-P2A-P3A", "sample": 0, "response": "Yes."}
+    scored = [(response | {"prompt_id": row["prompt_id"]}, row["criterion"], row["score"]) for row in reversed(ROWS)]
+    assert score_table(scored) == pa.Table.from_pylist(ROWS, SCORES)
 
 
 def test_a_missing_score_is_named():

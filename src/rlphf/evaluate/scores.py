@@ -1,7 +1,7 @@
 """A judge's scores: the table that judges write, and its cells as arrays over prompts for the tables that compare."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby, product
@@ -26,6 +26,9 @@ SCORES = pa.schema(
         pa.field("score", pa.float64(), nullable=False),
     ]
 )
+# What names a response, and the order of a table's rows.
+KEY = ("prompt_id", "method", "combination", "sample")
+ORDER = ("method", "combination", "prompt_id", "sample", "criterion")
 MEAN = "mean"
 HELPFULNESS = "helpfulness"
 ALL = "all"
@@ -84,6 +87,20 @@ class Scores:
 
     def _name(self, method: str, combination: str) -> str:
         return f"{self.where}: method {method}" + (f", combination {combination}" if combination else "")
+
+
+def score_table(scored: Iterable[tuple[Row, str, float]]) -> pa.Table:
+    """Return a sorted SCORES table of what was `scored`: (row of RESPONSES, criterion, score)."""
+    columns: dict[str, list] = {name: [] for name in SCORES.names}
+    for row, criterion, score in scored:
+        for name, value in (*((name, row[name]) for name in KEY), ("criterion", criterion), ("score", score)):
+            columns[name].append(value)
+    return in_order(pa.table(columns, SCORES))
+
+
+def in_order(table: pa.Table) -> pa.Table:
+    """Return a SCORES table with its rows in ORDER."""
+    return table.sort_by([(name, "ascending") for name in ORDER])
 
 
 def read_scores(path: Path | str) -> Scores:

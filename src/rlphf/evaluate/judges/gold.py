@@ -12,7 +12,7 @@ from rlphf.config import load
 from rlphf.derived import combinations_of
 from rlphf.evaluate.judges.comparisons import compared, criteria
 from rlphf.evaluate.judges.inputs import named, read_inputs
-from rlphf.evaluate.scores import ADAPTER, BASE, HELPFULNESS, SCORES
+from rlphf.evaluate.scores import ADAPTER, BASE, HELPFULNESS, score_table
 from rlphf.files import write_parquet
 from rlphf.preferences import alone, instruction
 from rlphf.tracking.record import step
@@ -63,12 +63,7 @@ def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: 
         said, limit = [row["response"] for row, _, _ in wanted], text_limit(model, experiment.reward.max_length)
         texts = encode_texts(tokenizer, [question for _, _, question in wanted], said, limit)
         scores = score(model, texts, tokenizer.pad_token_id)
-        keys = ("prompt_id", "method", "combination", "sample")
-        rows = [
-            {name: row[name] for name in keys} | {"criterion": criterion, "score": value}
-            for (row, criterion, _), value in zip(wanted, scores, strict=True)
-        ]
-        order = ("method", "combination", "prompt_id", "sample", "criterion")
-        write_parquet(out, pa.Table.from_pylist(rows, SCORES).sort_by([(name, "ascending") for name in order]))
-        run.log({"scores": len(rows)})
+        table = score_table((row, criterion, value) for (row, criterion, _), value in zip(wanted, scores, strict=True))
+        write_parquet(out, table)
+        run.log({"scores": table.num_rows})
         run.output(out)

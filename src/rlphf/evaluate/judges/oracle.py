@@ -11,7 +11,7 @@ from rlphf.data.records import PROMPTS, RESPONSES, unique
 from rlphf.derived import own_rules
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.inputs import named
-from rlphf.evaluate.scores import SCORES
+from rlphf.evaluate.scores import KEY, ORDER, Row, in_order, score_table
 from rlphf.files import read_parquet, write_parquet
 from rlphf.settings_own import TextRule
 from rlphf.testbed import oracle
@@ -28,11 +28,10 @@ def oracle_scores(
     that occurs twice.
     """
     topics = dict(zip(prompts["id"].to_pylist(), prompts["topic"].to_pylist(), strict=True))
-    keys = ("prompt_id", "method", "combination", "sample")
     seen = set()
-    columns: dict[str, list] = {name: [] for name in SCORES.names}
+    scored: list[tuple[Row, str, float]] = []
     for number, row in enumerate(responses.to_pylist()):
-        key = tuple(row[name] for name in keys)
+        key = tuple(row[name] for name in KEY)
         topic = topics.get(row["prompt_id"])
         if topic is None:
             fault = "has no topic" if row["prompt_id"] in topics else "is not among the prompts"
@@ -42,11 +41,8 @@ def oracle_scores(
         seen.add(key)
         text = row["response"]
         found = oracle.scores(text, topic) | {name: own_score(rule, text) for name, rule in (own or {}).items()}
-        for criterion, score in found.items():
-            for name, value in zip(SCORES.names, (*key, criterion, score), strict=True):
-                columns[name].append(value)
-    table = pa.table(columns, SCORES)
-    return table.sort_by([(name, "ascending") for name in ("method", "combination", "prompt_id", "sample", "criterion")])
+        scored += [(row, criterion, score) for criterion, score in found.items()]
+    return score_table(scored)
 
 
 def oracle_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
@@ -57,7 +53,6 @@ def oracle_step(config: Path, prompts: Path, responses: Sequence[Path], out: Pat
         asked = read_parquet(prompts, PROMPTS)
         tables = [oracle_scores(asked, read_parquet(path, RESPONSES), str(path), own_rules(experiment)) for path in responses]
         table = pa.concat_tables(tables)
-        order = ("method", "combination", "prompt_id", "sample", "criterion")
-        unique(table, order, "--responses")
-        write_parquet(out, table.sort_by([(name, "ascending") for name in order]))
+        unique(table, ORDER, "--responses")
+        write_parquet(out, in_order(table))
         run.output(out)

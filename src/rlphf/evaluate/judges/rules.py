@@ -11,12 +11,10 @@ from rlphf.data.rules import rule_scores
 from rlphf.derived import own_rules
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.inputs import named, read_inputs
-from rlphf.evaluate.scores import SCORES
+from rlphf.evaluate.scores import KEY, Row, score_table
 from rlphf.files import write_parquet
 from rlphf.settings_own import TextRule
 from rlphf.tracking.record import step
-
-KEY = ("prompt_id", "method", "combination", "sample")
 
 
 def scored(
@@ -28,7 +26,7 @@ def scored(
     Raises InputError for a response to an unknown prompt, one that occurs twice, and a method without responses.
     """
     known, seen = set(prompts["id"].to_pylist()), set()
-    columns: dict[str, list] = {name: [] for name in SCORES.names}
+    found: list[tuple[Row, str, float]] = []
     for where, table in responses.items():
         for number, row in enumerate(table.to_pylist(), start=1):
             if row["method"] not in methods:
@@ -40,15 +38,13 @@ def scored(
                 raise InputError(f"{where}: row {number}: {', '.join(map(str, key))} occurs twice; name each file once")
             seen.add(key)
             text = row["response"]
-            found = rule_scores(text) | {name: own_score(rule, text) for name, rule in (own or {}).items()}
-            for criterion, score in found.items():
-                for name, value in zip(SCORES.names, (*key, criterion, score), strict=True):
-                    columns[name].append(value)
-    missing = [method for method in methods if method not in columns["method"]]
+            scores = rule_scores(text) | {name: own_score(rule, text) for name, rule in (own or {}).items()}
+            found += [(row, criterion, score) for criterion, score in scores.items()]
+    there = {row["method"] for row, _, _ in found}
+    missing = [method for method in methods if method not in there]
     if missing:
         raise InputError(f"responses: method {missing[0]}: there are none; generate them, and name their file in --responses")
-    order = ("method", "combination", "prompt_id", "sample", "criterion")
-    return pa.table(columns, SCORES).sort_by([(name, "ascending") for name in order])
+    return score_table(found)
 
 
 def rules_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
