@@ -1,7 +1,7 @@
 """Who learns from which pairs: no judge from what rewards or chooses a policy."""
 
 from rlphf.config import Experiment, parse
-from rlphf.data.learned import asked_for, learned_splits, sources, unseen_split
+from rlphf.data.learned import asked_for, learned_splits, policy_names, reward_names, sources, unseen_split
 
 SIX = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"]
 
@@ -19,6 +19,16 @@ def experiment(
             "evaluation": {"gold_raw": list(gold_raw), "judges": list(judges), "methods": ["vb", "pp"], "front": []},
         }
     )
+
+
+def test_reward_models_are_those_of_policies_of_judge_and_selector_and_of_raw_pairs():
+    assert policy_names(experiment()) == [*SIX, "P3C"] and reward_names(experiment()) == [*SIX, "P3C", "gold"]
+    raw = experiment("gold").model_dump(mode="json")
+    raw["data"]["reward_models"] = ["helpful"]
+    raw["evaluation"] |= {"methods": ["vb", "pp", "pmorl", "rlhf"], "judges": ["oracle"]}
+    made = parse(raw)
+    assert policy_names(made) == [*SIX, "P3C", "general", "pmorl"]
+    assert reward_names(made) == [*policy_names(made), "selector", "raw-helpful"]
 
 
 def test_raw_pairs_take_the_place_of_rollouts_for_the_gold_models_alone():

@@ -18,7 +18,7 @@ from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.judges.comparisons import RATED
 from rlphf.evaluate.judges.people import export_step, import_step
 from rlphf.evaluate.runs import curves, data, kept_kl, merges, pairs_file, reward_models, spoken_for, timings
-from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
+from rlphf.evaluate.schemas import RUN_TABLES, SCHEMAS
 from rlphf.evaluate.scores import read_scores
 from rlphf.evaluate.table_files import as_csv, as_markdown, formatted, read_table
 from rlphf.evaluate.tables import ORACLE, all_tables, measured, tables_step
@@ -92,16 +92,14 @@ def test_tables_have_the_same_bytes_when_made_again(finished_run, tables, tmp_pa
     config, seed_folder, _ = finished_run
     tables_step(config, seed_folder, tmp_path)
     made = sorted(p.name for p in tmp_path.iterdir() if p.suffix in (".parquet", ".csv", ".md"))
-    assert len(made) == 3 * len(set(SCHEMAS) - set(USER_TABLES) - {"claims"})
+    assert len(made) == 3 * len(RUN_TABLES)
     for name in made:
         assert (tmp_path / name).read_bytes() == (tables / name).read_bytes(), name
 
 
 def test_no_combination_of_keys_occurs_twice(tables):
-    for name, schema in SCHEMAS.items():
-        if name == "claims" or name in USER_TABLES:
-            continue
-        keys = [f.name for f in schema if pa.types.is_string(f.type) or f.name in ("step", "weight")]
+    for name in RUN_TABLES:
+        keys = [f.name for f in SCHEMAS[name] if pa.types.is_string(f.type) or f.name in ("step", "weight")]
         found = [tuple(row[key] for key in keys) for row in read_table(tables, name)]
         assert len(found) == len(set(found)), name
 

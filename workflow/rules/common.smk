@@ -13,7 +13,7 @@ from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
-from rlphf.data.learned import RAW as RAW_MODEL
+from rlphf.data.learned import reward_names
 from rlphf.data.learned import sources as learned_from
 from rlphf.derived import PAPER_METHODS, shared_preferences, trained_together, users_alone, users_cold_started, users_judged
 from rlphf.errors import InputError
@@ -75,14 +75,8 @@ METHODS = EXPERIMENT.evaluation.methods
 # Responses that are no method's: of single policies, and of interpolated ones.
 OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
 JUDGES = EXPERIMENT.evaluation.judges
-REWARDS = [*PREFERENCES, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in METHODS)]
-REWARDS += [GOLD] if "gold" in JUDGES else []
-SELECTORS = [SELECTOR] if EXPERIMENT.ppo.keep_by == "gold" else []
-REWARDS += [*SELECTORS, *(f"{RAW_MODEL}{name}" for name in EXPERIMENT.data.reward_models)]
-TABLE_NAMES = (
-    "data reward_models adapters adapter_effects methods differences win_rates matrix averages agreement swaps front".split()
-)
-TABLE_NAMES += "merges budgets release_bugs timings curves".split()
+REWARDS = reward_names(EXPERIMENT)
+SELECTORS = [name for name in REWARDS if name == SELECTOR]
 FIGURE_NAMES = "curves adapters methods criteria win_rates judges adapter_effects tradeoff release_bugs front costs".split()
 
 # Steps that several processes can share name their GPUs in the command, so they have to declare them: those that the profile

@@ -1,4 +1,5 @@
 # Responses of every method, judged; tables, figures, and the summary that ends a run.
+from rlphf.evaluate.schemas import RUN_TABLES
 
 
 rule generate:
@@ -106,8 +107,8 @@ rule tables:
     input:
         unpack(measured),
     output:
-        expand(f"{TABLES}/{{table}}.parquet", table=TABLE_NAMES),
-        reported("Tables", TABLES, TABLE_NAMES, "csv", "md"),
+        expand(f"{TABLES}/{{table}}.parquet", table=RUN_TABLES),
+        reported("Tables", TABLES, RUN_TABLES, "csv", "md"),
     log:
         f"{OWN}/logs/tables.log",
     params:

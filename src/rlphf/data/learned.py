@@ -1,4 +1,4 @@
-"""Whose pairs each reward model learns from, and of which splits; the others measure it."""
+"""Which reward models an experiment has, whose pairs each learns from, and of which splits; the others measure it."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,19 @@ from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR, alone, known
 
 # Reward models of raw pairs are named after whom these speak for, behind this.
 RAW = "raw-"
+
+
+def policy_names(experiment: Experiment) -> list[str]:
+    """Return whom the experiment's policies speak for: its preferences, and everybody where a method is everybody's."""
+    methods = experiment.evaluation.methods
+    return [*experiment.preferences, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in methods)]
+
+
+def reward_names(experiment: Experiment) -> list[str]:
+    """Return the names of the experiment's reward models: its policies', judge and selector, and those of raw pairs."""
+    golden = [GOLD] if "gold" in experiment.evaluation.judges else []
+    golden += [SELECTOR] if experiment.ppo.keep_by == "gold" else []
+    return [*policy_names(experiment), *golden, *(f"{RAW}{name}" for name in experiment.data.reward_models)]
 
 
 def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:

@@ -10,14 +10,14 @@ import pyarrow as pa
 
 from rlphf.config import Experiment
 from rlphf.data.counts import COUNTS
-from rlphf.data.learned import RAW, sources
+from rlphf.data.learned import RAW, policy_names, reward_names, sources
 from rlphf.data.records import PAIR_SCORES, PAIRS, SPLITS, correctness
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_parquet
 from rlphf.layout import reward_scores
-from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR
+from rlphf.preferences import GENERAL, GOLD, MT, SELECTOR
 from rlphf.settings import PPO, Soup
 from rlphf.soup.recipe import rule_name
 from rlphf.tracking.record import read_metrics
@@ -35,14 +35,18 @@ def spoken_for(seed_folder: Path, kind: str, experiment: Experiment) -> list[str
     Beside the preferences these are, of what the experiment's methods and judges need, those that are there. What an earlier
     configuration left is passed over.
     """
-    methods, preferences = experiment.evaluation.methods, experiment.preferences
-    policies = [name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in methods]
-    golden = [GOLD] if "gold" in experiment.evaluation.judges else []
-    golden += [SELECTOR] if experiment.ppo.keep_by == "gold" else []
-    others: dict[str, list[str]] = {"reward": [*policies, *golden], "ppo": policies, "sft": [MT] if "mt" in methods else []}
-    others["pairs"] = [GENERAL] if any(GENERAL in sources(name, experiment)[0] for name in others["reward"]) else []
-    there = [name for name in others[kind] if (seed_folder / kind / name).exists()]
-    return there if kind == "sft" else [*preferences, *there]
+    preferences = experiment.preferences
+    rewards = [name for name in reward_names(experiment) if not name.startswith(RAW)]
+    wanted = {"reward": rewards, "ppo": policy_names(experiment), "sft": [MT] if "mt" in experiment.evaluation.methods else []}
+    asked = any(GENERAL in sources(name, experiment)[0] for name in rewards)
+    wanted["pairs"] = [*preferences, *([GENERAL] if asked else [])]
+    return [name for name in wanted[kind] if name in preferences or (seed_folder / kind / name).exists()]
+
+
+def measured_models(seed_folder: Path, experiment: Experiment) -> list[str]:
+    """Return the names of the reward models of table `reward_models`: with those of raw pairs, which reward no policy."""
+    named = spoken_for(seed_folder, "reward", experiment)
+    return [*named, *(name for name in reward_names(experiment) if name.startswith(RAW))]
 
 
 def pairs_file(seed_folder: Path, preference: str) -> Path:
@@ -61,8 +65,7 @@ def reward_models(seed_folder: Path, experiment: Experiment, bootstrap: Bootstra
     over prompts: pairs of one prompt are drawn together.
     """
     rows: list[Row] = []
-    raw_models = [f"{RAW}{name}" for name in experiment.data.reward_models]
-    for name in [*spoken_for(seed_folder, "reward", experiment), *raw_models]:
+    for name in measured_models(seed_folder, experiment):
         path = reward_scores(seed_folder, name)
         own, raw = sources(name, experiment)
         files = [pairs_file(seed_folder, preference) for preference in own]

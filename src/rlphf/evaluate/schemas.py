@@ -188,3 +188,5 @@ CAPTIONS = {
 }
 # The tables about users; the others are about preferences and their combinations.
 USER_TABLES = tuple(name for name in SCHEMAS if name.startswith("user") or name == "cold_start")
+# Those of a run; claims, which speak for all seeds, are another step's.
+RUN_TABLES = tuple(name for name in SCHEMAS if name not in USER_TABLES and name != "claims")

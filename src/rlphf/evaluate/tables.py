@@ -122,10 +122,9 @@ def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
         compared = [name for name in PAPER_METHODS if name in experiment.evaluation.methods]
         files = [seed_folder / PROMPTS, *_responses(compared, seed_folder)]
         found |= {path.relative_to(seed_folder).as_posix(): path for path in files}
-    raw = [f"{runs.RAW}{name}" for name in experiment.data.reward_models]
     names = [f"data/{name}.parquet" for name in ("data", "pairs")]
     names += [f"pairs/{name}/pairs.parquet" for name in runs.spoken_for(seed_folder, "pairs", experiment)]
-    names += [reward_scores(Path(), name).as_posix() for name in [*runs.spoken_for(seed_folder, "reward", experiment), *raw]]
+    names += [reward_scores(Path(), name).as_posix() for name in runs.measured_models(seed_folder, experiment)]
     for kind in runs.KINDS:
         names += [f"{kind}/{name}/{METRICS}" for name in runs.spoken_for(seed_folder, kind, experiment)]
     for mistake in experiment.priced:

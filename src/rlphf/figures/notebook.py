@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from rlphf.errors import InputError
-from rlphf.evaluate.schemas import SCHEMAS, USER_TABLES
+from rlphf.evaluate.schemas import RUN_TABLES, USER_TABLES
 from rlphf.files import write_text
 from rlphf.tracking.record import step
 
@@ -64,8 +64,7 @@ def figures_step(notebook: Path, tables: Path, out: Path) -> None:
     # The notebook draws with these modules: a step's digest counts what the step imports, and an error shows at once.
     from rlphf.figures import contests, plots, users  # noqa: F401
 
-    # Claims are a table of another step, and drawn by none.
-    drawn_from = USER_TABLES if notebook.stem == "users" else [name for name in SCHEMAS if name not in (*USER_TABLES, "claims")]
+    drawn_from = USER_TABLES if notebook.stem == "users" else RUN_TABLES
     inputs = {name: path for name in sorted(drawn_from) if (path := tables / f"{name}.parquet").exists()}
     if not inputs:
         raise InputError(f"{tables}: holds no tables; run the step that makes them")
