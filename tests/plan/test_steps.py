@@ -1,5 +1,6 @@
 """What steps need: more for more rows, less in 4 bits, and settings that make a step fit are named."""
 
+from inspect import signature
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from rlphf.config import Experiment, parse
 from rlphf.derived import users_alone
 from rlphf.errors import InputError
 from rlphf.plan.memory import Shape, shape_of
-from rlphf.plan.steps import Need, Place, changed, fitting, needs
+from rlphf.plan.steps import REFERRED, SCORED, Need, Place, changed, fitting, needs
+from rlphf.train import reward
+from rlphf.train import users as user_training
 
 GPU, CPU = Place(on_gpu=True, prompt=64), Place(on_gpu=False, prompt=64)
 RAW: dict[str, Any] = {"experiment": "test", "backbone": {"source": "path", "name": "some/model"}}
@@ -28,6 +31,10 @@ def experiment(**more: Any) -> Experiment:
 def need(experiment: Experiment, shape: Shape, place: Place, step: str) -> Need:
     (found,) = [one for one in needs(experiment, shape, place) if one.step == step]
     return found
+
+
+def test_texts_and_pairs_of_a_pass_are_those_of_the_steps() -> None:
+    assert (signature(reward.score).parameters["batch_size"].default, user_training.REFERRED) == (SCORED, REFERRED)
 
 
 def test_every_step_with_a_model_is_there(shape: Shape) -> None:

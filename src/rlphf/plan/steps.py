@@ -18,7 +18,8 @@ from rlphf.settings_users import UserTraining
 from rlphf.soup.wanted import combination_weights
 from rlphf.users.methods import METHODS, MODELS, PER_USER, POOLED, PRM
 
-# Texts that a reward model scores at a time, and pairs that a reference is computed for (`lm.reward_model`, `train.users`).
+# Texts that a reward model scores at a time, and pairs that a reference is computed for: those of `lm.reward_model` and
+# `train.users`, which import more than a plan needs.
 SCORED, REFERRED = 64, 8
 FULL = Precision(FLOAT32, FLOAT32, FLOAT32)
 HALF = Precision(BFLOAT16, BFLOAT16, BFLOAT16)

@@ -31,6 +31,9 @@ from rlphf.users.model import Gathered, UserModel, user_ids
 from rlphf.users.prompts import fit_told
 from rlphf.users.rows import RowAdam
 
+# Pairs of a pass without gradients, at least.
+REFERRED = 8
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -236,7 +239,7 @@ class PairTrainer(ABC):
     def alike(self, pairs: Sequence[Pair]) -> list[list[int]]:
         """Return the numbers of `pairs` in groups of like length, for passes without gradients."""
         order = sorted(range(len(pairs)), key=lambda i: pairs[i].length)
-        size = max(self.settings.micro_batch_size, 8)
+        size = max(self.settings.micro_batch_size, REFERRED)
         return [order[start : start + size] for start in range(0, len(order), size)]
 
     def checkpoint(self, folder: Path, number: int) -> None:
