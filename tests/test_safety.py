@@ -71,10 +71,14 @@ def test_models_bring_no_code_and_no_pickle(path):
 
 
 def test_yaml_is_read_by_loaders_that_make_plain_values():
-    for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yaml":
-                assert node.attr not in ("Loader", "FullLoader", "UnsafeLoader", "CLoader"), path
+    named = [
+        (node.attr, path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "yaml"
+    ]
+    assert named
+    assert not [one for one in named if one[0] in ("Loader", "FullLoader", "UnsafeLoader", "CLoader")]
 
 
 def test_every_word_that_a_rule_puts_into_a_shell_is_quoted():
@@ -86,6 +90,7 @@ def test_every_word_that_a_rule_puts_into_a_shell_is_quoted():
 
 
 def test_rules_run_no_python_of_their_own():
+    assert RULES
     for path in RULES:
         assert not re.search(r"^    (run|script|notebook):", path.read_text(encoding="utf-8"), re.MULTILINE), path
 

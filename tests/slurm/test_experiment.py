@@ -66,8 +66,9 @@ def test_steps_that_can_run_at_once_do(fanned):
 
 
 def test_what_trains_or_samples_has_a_gpu_and_what_reads_tables_has_none(fanned, cluster):
-    finished, gpus = cluster.finished(), cluster.gpus()
-    for name, record in records(fanned[0]).items():
+    finished, gpus, found = cluster.finished(), cluster.gpus(), records(fanned[0])
+    assert found
+    for name, record in found.items():
         job = record["slurm_job_id"]
         model = re.search(r"/(backbone|rollouts|pairs|reward|ppo|responses)(/|$)", name)
         assert (finished[job]["Partition"], gpus[job]) == (("gpu", "gres:gpu:1") if model else ("cpu", "N/A")), name
