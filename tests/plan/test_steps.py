@@ -11,7 +11,7 @@ from rlphf.derived import users_alone
 from rlphf.errors import InputError
 from rlphf.plan.memory import Shape, shape_of
 from rlphf.plan.steps import REFERRED, SCORED, Need, Place, changed, fitting, needs
-from rlphf.train import reward
+from rlphf.lm import reward_model
 from rlphf.train import users as user_training
 
 GPU, CPU = Place(on_gpu=True, prompt=64), Place(on_gpu=False, prompt=64)
@@ -34,7 +34,7 @@ def need(experiment: Experiment, shape: Shape, place: Place, step: str) -> Need:
 
 
 def test_texts_and_pairs_of_a_pass_are_those_of_the_steps() -> None:
-    assert (signature(reward.score).parameters["batch_size"].default, user_training.REFERRED) == (SCORED, REFERRED)
+    assert (signature(reward_model.score).parameters["batch_size"].default, user_training.REFERRED) == (SCORED, REFERRED)
 
 
 def test_every_step_with_a_model_is_there(shape: Shape) -> None:
