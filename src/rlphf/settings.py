@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from rlphf.address import checked
 from rlphf.derived import RLOO_GROUP
-from rlphf.soup_rules import SPARSE, SoupRule
+from rlphf.soup_rules import SoupRule
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Count = Annotated[int, Field(ge=0, lt=2**31)]

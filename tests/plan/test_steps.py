@@ -9,9 +9,9 @@ from transformers import LlamaConfig
 from rlphf.config import Experiment, parse
 from rlphf.derived import users_alone
 from rlphf.errors import InputError
+from rlphf.lm import reward_model
 from rlphf.plan.memory import Shape, shape_of
 from rlphf.plan.steps import REFERRED, SCORED, Need, Place, changed, fitting, needs
-from rlphf.lm import reward_model
 from rlphf.train import users as user_training
 
 GPU, CPU = Place(on_gpu=True, prompt=64), Place(on_gpu=False, prompt=64)
