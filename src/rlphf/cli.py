@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command of `arguments`, or of the process's own; return 0, 2 after one line about input that a person has to
     correct, 3 for lack of memory or disk, or 1, quietly, where the reader of a pipe has left.
 
-    The process's own ends at once for that lack: what libraries do as a process ends would fail for it, too.
+    When memory or disk ran out for the process's own command, it exits at once: libraries' exit handlers would fail too.
     """
     try:
         try:
@@ -111,7 +111,7 @@ def _run(given: list[str]) -> int:
             return _refused(InputError(lack), NOT_ENOUGH)
         # An error that names a file says what to put right; any other is a mistake of ours.
         if isinstance(error, OSError) and error.filename is not None:
-            # A file that is put in its place is named by that.
+            # A failed rename is reported by its destination.
             return _refused(InputError(f"{error.filename2 or error.filename}: {error.strerror}"))
         raise
     return 0

@@ -66,7 +66,7 @@ class UserModels(Section):
         "drawn", description="Users' own offsets are drawn, too, or every user starts as the generic one."
     )
     cluster_start: Literal["drawn", "generic"] = Field(
-        "drawn", description="The same of users' weights in the cluster model, which are N(0, 1) where they are drawn."
+        "drawn", description="Start of users' weights in the cluster model: drawn from N(0, 1), or the generic user's."
     )
     text_place: Literal["before", "behind"] = Field(
         "before", description="A user's text, where a method tells it, stands before the question, or behind it."

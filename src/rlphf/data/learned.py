@@ -25,9 +25,10 @@ def reward_names(experiment: Experiment) -> list[str]:
 def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:
     """Return (whose pairs of rollouts, whose raw pairs) the reward model `name` learns from and is measured on.
 
-    Most have one preference's. P-MORL's has those of all combined ones. The gold ones, judge and selector, have those of nobody
-    in particular and of all preferences by which they score: the selector and the first judge, which score single policies, of
-    every one, another judge of the combined ones. Raw pairs take the place of rollouts' where `evaluation.gold_raw` says so.
+    Most learn from the pairs of one preference, P-MORL's from those of all combined preferences. Judge and selector learn from
+    general pairs and from the pairs of every preference they score: the selector, and "gold" as the first judge, score single
+    policies and so all preferences; as a later judge "gold" scores the combined ones alone. Raw pairs replace those of rollouts
+    where `evaluation.gold_raw` says so.
     """
     combined = experiment.combination_preferences
     if name.startswith(RAW):

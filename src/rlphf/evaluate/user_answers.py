@@ -115,8 +115,9 @@ def answers_step(
 ) -> None:
     """Write a method's answers to `out`/answers.parquet, and what it makes of held-out pairs to `out`/scores.parquet.
 
-    `models` is the folder of the method's model, or of its soups by user; none for the backbone. What has made them has scored
-    the pairs already, unless the method tells of users otherwise. There are no answers of a reward model.
+    `models` is the folder of the method's model, or of its soups by user; none for the backbone. The step that made them has
+    already scored the held-out pairs; they are scored here only for the backbone, or if this method's prompt says something else
+    about the user than the training prompts did. Reward models give no answers.
     """
     experiment = load(config)
     settings = experiment.evaluation

@@ -53,7 +53,7 @@ def front(rows: Sequence[Row]) -> list[Row]:
     ]
     title = f"Weight of {preference_label(ends[1])} (the rest: {preference_label(ends[0])})"
     line = _lines(points, "weight", title, "Score", "criterion", order)
-    # Of its own legend, which is none, so that the one of the lines is not as pale as it is.
+    # The band hides its own legend; a shared one would show the lines at the band's opacity.
     colours = alt.Color("criterion:N", scale=alt.Scale(domain=order, range=list(COLOURS[: len(order)])), legend=None)
     band = alt.Chart(alt.Data(values=points)).mark_area(opacity=0.15).encode(x="weight:Q", y="low:Q", y2="high:Q", color=colours)
     said = f"Scores of soups of two policies, from {preference_label(ends[0])} alone to {preference_label(ends[1])} alone, 95 %."

@@ -44,9 +44,9 @@ class Model:
 def models(entry: Entry, record: Mapping[str, Any], experiment: str, problems: list[str]) -> list[Model]:
     """Return the adapters that a finished step made, as they are to be registered, by name.
 
-    One whose folder is no longer what the step wrote is left out, and `problems` gets a line about it; so is, without a line,
-    one that is gone, and those of a record that was set aside: what lies there now may be another step's. Nor has a step any that
-    finished after `record` was read: it is looked at again.
+    An adapter that has changed since its step wrote it is left out, with a line in `problems`. Left out silently: adapters that
+    are gone, adapters of superseded records (what lies there now may be another step's), and steps that finished after `record`
+    was read (the next pass takes these).
     """
     made = read_made(entry)
     if made is None or entry.earlier or made.id != record["id"] or record["outputs"].keys() != made.record["outputs"].keys():

@@ -92,7 +92,7 @@ class Store:
                 return
 
     def _add(self, record: str, run: str, active: bool) -> None:
-        """Note a run, maybe once more. Of two of a record, as a slow store makes after the first was given up, one is deleted."""
+        """Remember a run. If a retry created two runs for one record, delete the larger id."""
         known = self.runs.get(record)
         if not active:
             self.deleted.add(run)

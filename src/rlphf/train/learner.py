@@ -121,8 +121,9 @@ class Learner:
     def losses(self, rollout: Rollout, index: Tensor, hidden: Tensor, logprobs: Tensor, count: Tensor) -> dict[str, Tensor]:
         """Return the parts of the loss on the rollout's rows `index` (b,), scalars; two of them carry gradients.
 
-        `hidden` (b, T, H) and `logprobs` (b, T) are the rows' under the policy as it is, T what it may be for rows beside them.
-        `count` is the number of tokens of the mini-batch: over its micro-batches the parts add up.
+        `hidden` (b, T, H) and `logprobs` (b, T) are computed under the current policy; T may differ from the rollout's, because
+        rows of several policies share a batch. `count` is the number of tokens of the mini-batch: over its micro-batches the
+        parts add up.
         """
         settings = self.settings
         width = min(logprobs.shape[1], rollout.logprobs.shape[1])

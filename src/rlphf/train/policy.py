@@ -121,7 +121,7 @@ def policy_step(
         base, tokenizer = load_backbone(backbone, training_dtype(backbone))
         digest = backbone_sha256(backbone)
         check_rewards([*zip(preference, reward, strict=True), *choosing], digest)
-        # One initialisation of A for all preferences: soups of adapters that share it lose least (recorded below).
+        # All policies start from the same A, with which soups lose least; its digest goes into adapter.json.
         other_starts = experiment.mistakes.other_starts
         starts = [derive(experiment.seed, "lora", *([name] if other_starts else [])) for name in preference]
         abouts = [{"preference": name, "backbone_sha256": digest} for name in preference]

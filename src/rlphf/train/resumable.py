@@ -118,7 +118,8 @@ class Resumable(Trainer):
             group["lr"] = rate
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        # Within a pass this comes after its order was drawn anew; between two, before, and what is drawn is the next one's.
+        # Resuming mid-epoch, the order has already been redrawn here; between epochs it has not, and must be drawn from the
+        # restored state.
         if self.noted is not None:
             self.noted.again = False
         if checkpoint is not None:

@@ -86,7 +86,7 @@ def encode_pairs(
 
 @dataclass(frozen=True)
 class Term:
-    """What pairs are to one user each: their `margins` (B,), and `chosen` (B,), the worth of the chosen text per token of it."""
+    """For one user per pair: `margins` (B,), and `chosen` (B,), the chosen response's score per token."""
 
     margins: Tensor
     chosen: Tensor

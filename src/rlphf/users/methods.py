@@ -1,4 +1,4 @@
-"""The methods that serve users: what each of them answers with, and what its prompts tell of the user.
+"""The methods that serve users: which model each answers with, and what its prompts say about the user.
 
 P-DPO and its baselines (Li et al. 2024), one adapter per user (Tan et al. 2024, "Democratizing Large Language Models via
 Personalized Parameter-Efficient Fine-tuning"), and the soups of Personalized Soups, all on one backbone.
@@ -13,13 +13,13 @@ from rlphf.settings_users import UserModels, Users
 # Models that users' methods answer with, besides those of MODELS: no training, or one that knows no soft tokens.
 BACKBONE, POOLED, PER_USER, SOUPS = "backbone", "pooled", "per_user", "soups"
 PRM = "prm"
-# What the prompt tells of the user: nothing, what the user says, pairs of the user's own, or what the user's soup is asked for.
+# What the prompt says about the user: nothing, the user's own text, pairs of the user, or what the user's soup is asked for.
 Told = Literal["nothing", "said", "history", "asked"]
 
 
 @dataclass(frozen=True)
 class Method:
-    """`model` answers, whose prompts tell of the user what `told` says."""
+    """Which model answers, and what its prompt says about the user."""
 
     model: str
     told: Told = "nothing"
@@ -41,8 +41,8 @@ METHODS: dict[str, Method] = {
     "psoups_declared": Method(SOUPS, "asked"),
     "psoups_inferred": Method(SOUPS, "asked"),
 }
-# {model: (kind of the user model, what tells of the user)} of what is trained on users' pairs. P-DPO with text alone is
-# `dpo_text`: both of its terms read the text, and without soft tokens they are one.
+# {model: (kind of the user model, where the user is described)} of the models trained on users' pairs. P-DPO with text alone is
+# `dpo_text`: both of its terms read the text, and without soft tokens they are equal.
 MODELS: dict[str, tuple[Literal["uniform", "individual", "cluster"], Literal["implicit", "explicit", "both"]]] = {
     POOLED: ("uniform", "implicit"),
     PER_USER: ("uniform", "implicit"),
@@ -65,6 +65,6 @@ def user_model(settings: UserModels, model: str) -> Users:
 
 
 def as_trained(method: str) -> bool:
-    """Return whether what made the method's model has scored held-out pairs just as the method would."""
+    """Return whether the scores written by the step that made the method's model hold for this method too."""
     model, told = METHODS[method].model, METHODS[method].told
     return model == SOUPS or (model in MODELS and (told == "said") == (MODELS[model][1] != "implicit"))

@@ -33,7 +33,7 @@ DECLARED, INFERRED = "declared", "inferred"
 class Wanted:
     """What a user's soup is to be: {preference: weight} of its recipe, the ids that its prompts ask for, and weights for pairs.
 
-    `weights` (P,) say how the user is taken to weigh each preference; by them pairs are told.
+    `weights` (P,): the user's weight per preference, declared or inferred; held-out pairs are scored by them.
     """
 
     recipe: dict[str, float]

@@ -1,8 +1,8 @@
 """Users of PRISM: who people are and what they ask for (survey.jsonl), and what they chose in dialogues (conversations.jsonl).
 
 A dialogue's history is a list of {turn, role: "user" or "model", content, if_chosen}; at each turn one of two to four answers was
-chosen, with which the dialogue went on. A user's text is the block of P-RLHF's release; as it belongs to the user and not to a
-pair, the generic user is told of it as well, which in the release lost it.
+chosen, with which the dialogue went on. A user's text is the block of P-RLHF's release. The text belongs
+to the user, so the generic term sees it too; in the release it did not.
 """
 
 from collections import Counter

@@ -76,7 +76,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where the replies to a text led: to a verdict, to none in any attempt (None), or, not settled, nowhere yet."""
+    """Result of asking: `settled` with a verdict, settled without one (None), or not settled yet."""
 
     settled: bool
     verdict: int | None = None
