@@ -1,4 +1,4 @@
-"""Variations of what P-DPO is trained with: each value of a setting is a run of its own beside the seed's.
+"""Variations of the settings that P-DPO is trained with: each value is a run of its own beside the seed's.
 
 `ablations` in the configuration names settings and their values; a run lies in the seed's folder, `ablations/<setting>-<value>/`,
 has the steps that the setting changes, and takes everything else from the seed's. Table `user_ablations` shows them.
@@ -34,9 +34,9 @@ def runs(seed: int | str, varied: Mapping[str, Iterable[Value]]) -> dict[str, tu
 
 
 def run_of(run: str, step: str) -> str:
-    """Return the name of the run whose output of `step` the run `run` works with: its own, or the seed's.
+    """Return the name of the run from which `run` takes the output of `step`: `run` itself, or the seed's.
 
-    A variation trains models and orders pairs, and where it is one of the population it draws pairs; a mistake's run is like it.
+    A variation has its own models and answers, and one of the population also its own pairs; for a mistake's run see `mistakes`.
     """
     seed, name = split_run(run)
     if name is None:

@@ -20,7 +20,7 @@ from rlphf.tracking.record import Run
 
 LICENCE, UNKNOWN = "apache-2.0", "other"
 HERE = "path/to/this/folder"
-# What models are about that belong to no single preference, by what adapter.json says.
+# How cards describe models of no single preference, by the name that adapter.json has in place of one.
 ABOUT = {
     GENERAL: "responses that are better in general",
     PMORL: "all combined preferences, told apart by their prompts (P-MORL)",

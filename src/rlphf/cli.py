@@ -119,7 +119,7 @@ def _run(given: list[str]) -> int:
 
 def _refused(error: InputError, status: int = REFUSED) -> int:
     if not is_first():
-        # The first process says the same and is then waited for no longer; where it does not, this one says it.
+        # The first process prints the same line, and the launcher then ends all; if it does not, this one prints it.
         time.sleep(PATIENCE)
     print(f"rlphf: error: {error}", file=sys.stderr)
     return status

@@ -14,7 +14,7 @@ import yaml
 
 from rlphf.errors import InputError
 
-# How the name begins of what is not whole yet; `rlphf gc` knows by it what killed writers left.
+# Prefix of the names of unfinished files and folders; `rlphf gc` knows by it what killed writers left.
 UNFINISHED = ".rlphf-"
 LARGEST_YAML, MOST_NODES = 2**20, 10**5
 # The model card of a folder (`rlphf.cards`), as the hub calls it.

@@ -14,8 +14,8 @@ from rlphf.tracking.entries import entries, read_or_empty, settled
 from rlphf.tracking.record import RECORD, WORKFLOW
 
 CHECKPOINTS = "checkpoints"
-# How `files.atomic_file` and `atomic_folder` call what is not whole yet, and the folders in which figures and soups wait: with
-# eight characters of tempfile's at the end.
+# Names of unfinished files and folders of `files.atomic_file` and `atomic_folder`, and of the temporary folders of figures and
+# soups; tempfile ends each with eight characters.
 TEMPORARY = re.compile(rf"({re.escape(UNFINISHED)}.+|\.(figures|soup))\.[a-z0-9_]{{8}}")
 
 

@@ -1,6 +1,6 @@
-"""What a command may take of the machine's memory, and how it is said that memory or disk were not enough.
+"""How much memory a command may take, and the line that says that memory or disk ran out.
 
-A limit makes the allocation fail that goes beyond it, which libraries report, where the kernel would kill without a word.
+An allocation beyond the limit fails, which libraries report; without a limit the kernel would kill the process without a word.
 """
 
 import errno
@@ -14,22 +14,22 @@ from pathlib import Path
 NOT_ENOUGH = 3
 # Addresses that are set aside for the stacks of a thread of torch's and one of numpy's; they count, though hardly any is used.
 STACKS = 2 * 8
-# How libraries say it, besides Python's MemoryError: torch's allocator, C++, the loader of shared libraries, the kernel.
+# How libraries report it, besides Python's MemoryError: torch's allocator, C++, the loader of shared libraries, the kernel.
 NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "failed to map segment", "out of memory")
 NO_SPACE = ("no space left on device", "disk quota exceeded")
 
 
 # MiB that SLURM granted to a job: its own variable, and the one in which a workflow hands it on (`hand_on_grant`).
 GRANTED, HANDED_ON = "SLURM_MEM_PER_NODE", "RLPHF_GRANTED_MB"
-# MiB of a SLURM job's memory that the Snakemake takes which runs the step in it: 115 were measured.
+# MiB of a SLURM job's memory for the Snakemake process that runs the step in it; 115 were measured.
 SNAKEMAKE = 200
 
 
 def may_take(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
     """Return the MiB of memory that a process may take here: the machine's, or what SLURM or a control group grants of it.
 
-    Of what SLURM grants, Snakemake has its share, or SLURM would end the job before a limit is met. `cgroups` is where control
-    groups are mounted, `own` the file that names the process's.
+    Snakemake's share is taken off what SLURM grants, or SLURM would end the job before the limit is met. `cgroups` is where
+    control groups are mounted, `own` the file that names the process's.
     """
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20]
     granted = os.environ.get(GRANTED) or os.environ.get(HANDED_ON, "0")
@@ -83,7 +83,7 @@ def threads() -> int:
 def lacking(error: BaseException, megabytes: int) -> str | None:
     """Return one line about the memory or disk that was not enough, or None for any other error.
 
-    `megabytes` is the limit under which the command ran. An error that was raised while such a one was handled counts, too.
+    `megabytes` is the limit under which the command ran. Errors that were raised while such an error was handled count, too.
     """
     for found in _chain(error):
         text = f"{type(found).__name__}: {' '.join(str(found).split())}"[:300]

@@ -48,7 +48,7 @@ def split_run(run: str) -> tuple[str, Mistake | None]:
 
 
 def run_of(run: str, step: str) -> str:
-    """Return the name of the run whose output of `step` the run `run` works with: its own, or the seed's."""
+    """Return the name of the run from which `run` takes the output of `step`: `run` itself, or the seed's."""
     seed, mistake = split_run(run)
     return seed if mistake and step not in (*ARMS[mistake].steps, "generate", "judge") else run
 

@@ -43,13 +43,13 @@ PREFERENCES: dict[str, Preference] = {
     )
 }
 AXES: tuple[str, ...] = ("expertise", "informativeness", "style")
-# What labels of the "generally better" response go by in place of a preference's id.
+# Stands in place of a preference's id where the "generally better" response is labelled.
 GENERAL = "general"
 # The method that serves all preferences with one reward model and one policy; its models go by its name.
 PMORL = "pmorl"
 # The method that imitates the chosen responses of all preferences; its policy goes by its name.
 MT = "mt"
-# The judge that is a reward model; it goes by its name among them.
+# The judge that is a reward model; also the name of that model among reward models.
 GOLD = "gold"
 # The reward model that chooses checkpoints in place of each policy's own; it is no judge and shares no pair with one.
 SELECTOR = "selector"

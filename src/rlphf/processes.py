@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How long a further process that ends with a line waits for the first one to say it: the launcher ends all when one has ended.
+# Seconds that a further process waits before it prints its error, so that the first one can print the same: the launcher ends
+# all processes when one has ended.
 PATIENCE = 30.0
 
 
@@ -88,8 +89,9 @@ def keep_to_one_gpu() -> None:
 def launch(processes: int, arguments: list[str], told: Collection[int] = ()) -> int | None:
     """Run the same command in several processes by `accelerate launch`; return the status, None where there is nothing to do.
 
-    That is for fewer than two, and in a process that was launched so already. The status of a process that failed is returned
-    where it is one of `told`, which a line of that process explains; else torch's report of all processes is raised.
+    Nothing is to be done for fewer than two processes, and in a process that was itself launched like this. The status of a
+    process that failed is returned if it is in `told`, as the process has then printed why; otherwise torch's report of all
+    processes is raised.
     """
     if processes < 2 or "LOCAL_RANK" in os.environ:
         return None

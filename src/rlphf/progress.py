@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 # Work that is done sooner gets no bar.
 DELAY = 5.0
-# Whether a bar is shown already, or none is to be shown: work inside such work has none of its own.
+# Whether a bar is shown already, or bars are switched off: nested work then shows none.
 _taken = False
 
 

@@ -1,4 +1,4 @@
-"""Annotation: who chooses the better of two responses, and the pairs that come of it."""
+"""Annotation: the choice of the better of two responses, and the pairs that result."""
 
 import math
 from collections.abc import Callable
@@ -160,7 +160,7 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
 
 
 def _why_none(settings: Annotator, own: OwnPreference | None) -> str:
-    """Return why no pair came of an annotator's choices, and what to change."""
+    """Return why an annotator's choices gave no pair, and what to change."""
     if settings.kind != "rule":
         return "no two responses to a prompt differ; raise rollouts.decoding.temperature"
     if own is not None and own.rule is not None and own.rule.measure == "sentences_with":

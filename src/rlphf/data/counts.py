@@ -43,7 +43,7 @@ class Counts:
     def check(self, validation: float, test: float, section: str = "data") -> None:
         """Raise InputError if nothing was kept, or if a split with a share above zero stayed empty.
 
-        Pairs decide; prompts do where there are no pairs. `section` of the configuration is where the shares are set.
+        Pairs are counted, or prompts where there are no pairs. `section` is the part of the configuration with the shares.
         """
         pairs = sum((kept for key, kept in self._kept.items() if key[1] is not None), Counter())
         kept = pairs or sum(self._kept.values(), Counter())

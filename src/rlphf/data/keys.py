@@ -30,7 +30,7 @@ def fingerprint(*parts: object) -> int:
 
 
 class Alike(NamedTuple):
-    """Numbers of rows (n,), the `first` (n,) row with the fingerprint of each, and the tags of both (n,)."""
+    """Indices of rows (n,), the `first` (n,) row with the same fingerprint as each, and the tags of both (n,)."""
 
     rows: Numbers
     first: Numbers
@@ -41,8 +41,8 @@ class Alike(NamedTuple):
 class Keys:
     """Rows numbered 0, 1, 2, ...: a fingerprint, and a 2-bit tag that is ignored in comparison.
 
-    They lie in a temporary file in `folder` (that of the system if None), 8 bytes each, which goes with the context. Each part
-    is read out of the whole file, so time grows with the square of the rows: 31 readings for eight million.
+    They lie, 8 bytes each, in a temporary file in `folder` (that of the system if None), which is removed when the context ends.
+    Every part reads the whole file, so time grows with the square of the rows: 31 readings for eight million.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -64,7 +64,7 @@ class Keys:
             self._flush()
 
     def extend(self, others: "Keys") -> None:
-        """Add the rows of `others` behind the own ones."""
+        """Append the rows of `others`."""
         self._flush()
         for values in others._read():
             self.file.write(values.tobytes())

@@ -54,7 +54,7 @@ def learned_splits(name: str, experiment: Experiment) -> Sequence[str]:
 
 
 def unseen_split(name: str) -> str:
-    """Return the split whose pairs measure a reward model: test, and for the gold ones, which learn from others, train."""
+    """Return the split whose pairs measure a reward model: test; train for judge and selector, which learn from other splits."""
     return "train" if name.partition("/")[0] in (GOLD, SELECTOR) else "test"
 
 

@@ -35,9 +35,9 @@ def place(pairs: Iterable[tuple[int, Pair]], unseen: Set[int], seed: int, valida
 
     1. A pair whose source says "test" is a test pair, and one of "train" is for training or validation. For others the opening of
        the dialogue, or the prompt, and `seed` decide (`splits.assign`).
-    2. What only `unseen` users were asked is for tests. Pairs of theirs that are no test pairs are dropped.
+    2. Prompts that only `unseen` users were asked are for tests. Pairs of `unseen` users in other splits are dropped.
     3. A prompt in several splits, by its source or because dialogues were cut, is kept in the latest one.
-    4. Who has no training pair left is unseen as well, and loses validation pairs.
+    4. A user with no training pair left counts as unseen, too, and loses validation pairs.
     """
     placed = [Placed(pair, user, "test") for user, pair in pairs]
     by_seen = {_opening(row.pair) for row in placed if row.user not in unseen}

@@ -37,7 +37,7 @@ def agreement(judges: Sequence[Verdicts], methods: Sequence[str], combinations: 
 
 
 def swaps_of_scores(verdicts: Verdicts) -> Row:
-    """Return the row of table `swaps` of a judge that sees one response at a time: what is shown first does not exist."""
+    """Return the row of table `swaps` of a judge that scores one response at a time, so that no order matters."""
     n = sum(found.size for key, found in verdicts.found.items() if key[3] != "mean")
     row = {"judge": verdicts.judge, "criterion": ALL, "n": n, "consistent": 1.0, "ci_low": 1.0, "ci_high": 1.0}
     return row | {"prefers_first": None, "malformed": 0}

@@ -8,7 +8,7 @@ from rlphf.evaluate.scores import Floats
 from rlphf.seeds import derive
 
 COVERAGE = 0.95
-# Sets of users and prompts whose resamples are kept: those of a table's populations, which take turns.
+# Number of sets of users and prompts whose resamples are kept: a table's populations recur in turn.
 KEPT = 4
 
 
@@ -21,7 +21,7 @@ class Bootstrap:
         self._shares: dict[Hashable, Floats] = {}
 
     def counts(self, n: int, *stream: str) -> Floats:
-        """Return how often each of `n` prompts occurs in each resample, (resamples, n); of what `stream` names, drawn apart."""
+        """Return how often each of `n` prompts occurs in each resample, (resamples, n); each `stream` is drawn independently."""
         key: tuple[str | int, ...] = (*stream, n)
         if key not in self._counts:
             drawn = np.random.default_rng(derive(self.seed, "bootstrap", *key)).integers(n, size=(self.resamples, n))
@@ -33,15 +33,15 @@ class Bootstrap:
     def interval(self, values: Floats, weights: Floats | None = None) -> tuple[float, float]:
         """Return the 95 % interval of the mean of `values` (n,), one per prompt.
 
-        With `weights` (n,), of sum(values) / sum(weights): for prompts of unequal numbers of pairs, values are sums
-        over a prompt's pairs and weights say how many these are. A resample of no weight at all is left out.
+        With `weights` (n,), of sum(values) / sum(weights): where prompts have unequal numbers of pairs, values are
+        sums over a prompt's pairs and weights their numbers. Resamples whose weights sum to 0 are left out.
         Source: Efron and Tibshirani 1993, percentile method.
         """
         means = self.draws(values, weights)
         return self.quantiles(means[~np.isnan(means)])
 
     def draws(self, values: Floats, weights: Floats | None = None, *stream: str) -> Floats:
-        """Return the mean of `values` in each resample (resamples,), of a `stream` drawn apart; NaN in one of no weight."""
+        """Return the mean of `values` in each resample (resamples,), drawn for this `stream`; NaN where the weights sum to 0."""
         counts = self.counts(len(values), *stream)
         if weights is None:
             return counts @ values / len(values)
@@ -51,9 +51,9 @@ class Bootstrap:
     def crossed(self, values: Floats, users: Sequence[int], prompts: Sequence[str]) -> tuple[float, float]:
         """Return the 95 % interval of the mean of `values` (n,), each of a user and a prompt, where both are drawn.
 
-        Users and prompts are drawn apart, and a value counts as often as its user times as often as its prompt was drawn. Of one
-        user alone nothing is left to draw but prompts. The interval errs to the wide side: what neither the user nor the prompt
-        explains counts up to three times in its variance. Source: Owen 2007, the pigeonhole bootstrap.
+        Users and prompts are drawn independently; a value's weight is how often its user was drawn times how often its prompt
+        was. With a single user only prompts are drawn. The interval errs on the wide side: variance that neither the user nor the
+        prompt explains counts up to three times. Source: Owen 2007, the pigeonhole bootstrap.
         """
         return self.quantiles(self.shares(users, prompts) @ values)
 

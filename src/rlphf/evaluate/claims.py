@@ -1,8 +1,8 @@
 """The claims ledger: statements written down before a run, each with the number that decides it, and the verdicts.
 
-A claim names a row of a table, the column that holds its effect, and from where on it holds. With one seed the effect's
+A claim names a row of a table, the column with its effect, and the threshold that decides it. With one seed the effect's
 interval is the table's own, over prompts, in tables about users over users and prompts. With several it is the t interval over
-seeds, one effect each: topics, trainings and the testbed's users are each seed's own, so nothing else is drawn. Users of raw data
+seeds, one effect each: every seed has topics, trainings and testbed users of its own, so nothing else is drawn. Users of raw data
 are the same for all seeds, and the interval is for them. The verdict follows from the interval alone.
 """
 

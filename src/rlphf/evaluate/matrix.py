@@ -26,7 +26,7 @@ def matrix(verdicts: Verdicts, methods: Sequence[str], combinations: Sequence[st
     """Return the rows of table `matrix` for one judge: every ordered pair of `methods`, over all combinations.
 
     `rate` is wins / (wins + losses), `rate_half_ties` (wins + ties / 2) / all, with its interval over prompts. The paper's
-    head to head is known for 16 combinations, and stands beside those alone.
+    share is known for 16 combinations, and given only with as many.
     """
     rows: list[Row] = []
     for a, b in permutations(methods, 2):

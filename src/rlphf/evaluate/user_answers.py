@@ -1,4 +1,4 @@
-"""What each method answers users on held-out prompts, and which of their held-out pairs it orders correctly."""
+"""The answers of each method to users on held-out prompts, and which of their held-out pairs it orders correctly."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -113,7 +113,7 @@ def no_users(model: PreTrainedModel) -> UserModel:
 def answers_step(
     config: Path, method: str, prompts: Path, users: Path, pairs: Path, backbone: Path, models: Path | None, out: Path
 ) -> None:
-    """Write a method's answers to `out`/answers.parquet, and what it makes of held-out pairs to `out`/scores.parquet.
+    """Write a method's answers to `out`/answers.parquet, and the margins of held-out pairs to `out`/scores.parquet.
 
     `models` is the folder of the method's model, or of its soups by user; none for the backbone. The step that made them has
     already scored the held-out pairs; they are scored here only for the backbone, or if this method's prompt says something else
@@ -188,9 +188,9 @@ def margins(
     experiment: Experiment,
     models: Path | None,
 ) -> list[float]:
-    """Return log-ratios, chosen less rejected, of the pairs `rows`, told of users by `texts`, under a policy without soft tokens.
+    """Return log-ratios, chosen less rejected, of the pairs `rows` under a policy without soft tokens, its prompts with `texts`.
 
-    The policy is the adapter in the folder `models`, or the backbone; the reference is the backbone, told of no one.
+    The policy is the adapter in the folder `models`, or the backbone; the reference is the backbone, with bare prompts.
     """
     if models is None:
         policy = add_policy(base, experiment.dpo.lora, derive(experiment.seed, "lora"))
@@ -203,6 +203,6 @@ def margins(
     pairs = encode_pairs(tokenizer, rows, told, settings, context, texts)
     trainer = DPOTrainer(policy, tokenizer, no_users(base), [], settings, 0)
     found = trainer.evaluate(pairs)[0]
-    # Without an adapter and told of no one, policy and reference are one: what is left is rounding, and no choice.
+    # Without an adapter and with a bare prompt, policy and reference are equal: what is left is rounding, and no choice.
     same = [models is None and pair.prompt == pair.bare for pair in pairs]
     return [0.0 if alike else margin for margin, alike in zip(found, same, strict=True)]

@@ -36,7 +36,7 @@ def source(experiment: Experiment, folder: Path) -> Path:
 def scores(experiment: Experiment, folder: Path) -> dict[str, Path]:
     """Return the files of scores that the experiment has, by their folders in a run's folder `users`.
 
-    The configuration says which, and not what lies there: that may be an earlier configuration's.
+    The configuration decides which, not the files that are there: these may be an earlier configuration's.
     """
     had = {JUDGED: users_judged(experiment), COLD: users_cold_started(experiment)}
     return {name: folder / name / "scores.parquet" for name in SCORES_OF if had[name]}
@@ -88,7 +88,7 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
 
 
 def ceilings(pairs: list[Row]) -> dict[str, float | None]:
-    """Return {pair: what a method that knew the noise would order correctly of it, None where the noise is not known}."""
+    """Return {pair id: the chance that a method that knew the noise would order it correctly; None where it is unknown}."""
     return {row["id"]: p if (p := row["probability"]) is None else max(p, 1 - p) for row in pairs}
 
 

@@ -1,7 +1,7 @@
 """Methods that serve users, compared: how many held-out pairs they order correctly, how their answers score, and who wins.
 
-Intervals are for other users of the population and other prompts: both are drawn (`Bootstrap.crossed`). Lengths alone are of each
-user as they are, over prompts.
+Intervals are over users of the population and prompts: both are drawn (`Bootstrap.crossed`). Only those of lengths, which are
+reported user by user, are over prompts alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from rlphf.evaluate.winrate import verdicts, win_rate
 
 SEEN = "seen"
 SCORE, ACCURACY = "score", "accuracy"
-# Whose users a row speaks for: those who were trained on, of these the majority and the minority, and those who were not.
+# {population: groups of its users}: all users that were trained on, the majority and the minority among them, and the unseen.
 POPULATIONS: dict[str, tuple[str, ...]] = {
     SEEN: (MAJORITY, MINORITY),
     MAJORITY: (MAJORITY,),
@@ -29,7 +29,7 @@ POPULATIONS: dict[str, tuple[str, ...]] = {
 
 
 class OrderedPair(NamedTuple):
-    """What a method makes of a held-out pair: 1 where it orders it correctly, 0 where not, 0.5 for a tie; and whose it is."""
+    """How a method orders a held-out pair: `right` is 1 for correctly, 0 for not, 0.5 for a tie; and the pair's user."""
 
     right: float
     prompt: str
@@ -37,12 +37,12 @@ class OrderedPair(NamedTuple):
     group: str
 
 
-# {method: {pair: what it makes of it}}
+# {method: {pair id: how the method orders it}}
 Ordered = Mapping[str, Mapping[str, OrderedPair]]
 
 
 def ordered_correctly(scores: Sequence[Row], prompt_of: Mapping[str, str], group_of: Mapping[int, str]) -> dict[str, OrderedPair]:
-    """Return {pair: what a method makes of it} of its scored pairs.
+    """Return {pair id: how a method orders it} of its scored pairs.
 
     A pair of no known user is left out. Raises InputError for a pair that is not among the users' pairs.
     """

@@ -22,9 +22,9 @@ from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, nothing, reach, sty
 GROUPS = (MAJORITY, MINORITY, UNSEEN)
 # Methods whose lengths P-RLHF's figure shows.
 LENGTHS = ("sft", "dpo", "pdpo_individual", "pdpo_cluster")
-# Users beside each other in a figure at most; of more, so many are shown, spread evenly.
+# Most users side by side in a figure; of more, as many as this are shown, spread evenly.
 MOST_USERS = 40
-# Letters of a kind of users that are written at most.
+# Most letters of a kind of users that are written.
 LONGEST = 22
 DECLARED = "psoups_declared"
 NO_USERS = "No users: user_evaluation.methods is empty."

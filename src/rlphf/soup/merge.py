@@ -183,7 +183,7 @@ def merge_step(recipe: Path, out: Path) -> None:
 def replacing(out: Path) -> Iterator[Path]:
     """Yield a folder whose files replace those of `out` at the end, but for the record of the step that makes them.
 
-    PEFT's configuration, without which a folder is no adapter, goes first and comes last.
+    PEFT's configuration, without which a folder is no adapter, is removed first and written last.
     """
     with TemporaryDirectory(dir=out, prefix=".soup.") as temporary:
         folder = Path(temporary)

@@ -1,7 +1,7 @@
 """The testbed's users: tastes as weights over the preferences, shared in clusters, some against the majority; and their choices.
 
-Everything comes out of one seed. Who is of the minority and which taste a user has is dealt among all, so another number of users
-makes other people of them; what a user of a taste then says and chooses comes out of a stream of the user's own.
+Everything comes out of one seed. Minority and tastes are dealt among all users, so they change with the number of users; what a
+user of a taste says and chooses is drawn from a stream of the user's own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ from rlphf.settings_users import Population
 from rlphf.testbed import oracle
 from rlphf.tracking.record import step
 
-# What the axis weighs, on which the minority conflicts with the majority; the other axes share the rest.
+# Weight of the axis on which minority and majority conflict; the other axes share the rest.
 CONFLICT = 0.6
 # A user's weight on an axis is that of the taste times 1 +- this, before they are made to sum to 1.
 SPREAD = 0.25
-# Passes over the prompts, beyond those that are needed at least, in which a user may find choices that were not made before.
+# Passes over the prompts, beyond the least number needed, in which a user may find choices that were not made before.
 FURTHER = 10
 # The preferences in other words: how users may describe what they like.
 PARAPHRASES = {

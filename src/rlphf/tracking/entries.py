@@ -107,7 +107,7 @@ def _is_over(parent: str, workflow: Mapping[str, Any]) -> bool:
 
 
 def superseded(entry: Entry) -> bool:
-    """Whether a record that was set aside has served: until the step finishes, its next attempt may take metrics over."""
+    """Whether a record set aside is no longer needed: until the step finishes, its next attempt may take over metrics."""
     return entry.path.name == WORKFLOW or read_or_empty(entry.home / RECORD).get("status") == "finished"
 
 

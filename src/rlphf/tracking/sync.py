@@ -67,7 +67,7 @@ class Sender:
         self.refused = False
 
     def send(self) -> Counts:
-        """Send what has not been sent yet. A store that is away leaves records waiting, a broken record only itself out."""
+        """Send what has not been sent yet. If the store is away, records wait; a broken record is skipped."""
         counts = Counts()
         self.refused = False
         with locked(self.results / ".sync.lock"):

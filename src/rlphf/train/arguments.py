@@ -1,4 +1,4 @@
-"""What all of TRL's trainers that read a fixed data set are told alike, and what is put right in a model that they were given."""
+"""Arguments shared by the trainers of TRL that read a fixed data set, and the type of what they train."""
 
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def save_steps(steps: int) -> int:
 
 
 def train_in_float32(model: nn.Module) -> None:
-    """Put what is trained into float32, where TRL's trainers put it into bfloat16: they do on a backbone of 4 bits.
+    """Put what is trained into float32; on a backbone of 4 bits TRL's trainers put it into bfloat16.
 
     A step of AdamW is smaller than what bfloat16 resolves at weights such as a new head's, and our own trainers use float32, too.
     """

@@ -1,6 +1,6 @@
 """The formulas of preference losses with a user model, as pure functions; no model and no loop is in here.
 
-Tensors are (B,), one number per pair. `own` is what a pair's user makes of it, `generic` what user 0 does. Source: Li et al.
+Tensors are (B,), one number per pair. `own` is the term of a pair's user, `generic` that of user 0. Source: Li et al.
 2024, "Personalized Language Modeling from Personalized Human Feedback": P-DPO, and P-RM, its twin for reward models.
 """
 
@@ -38,7 +38,7 @@ def pair_loss(margins: Tensor, loss: Loss, beta: float) -> Tensor:
 
 
 def mixture(own: Tensor | None, generic: Tensor | None, alpha: float) -> Tensor:
-    """Return alpha x own + (1 - alpha) x generic (B,), of losses (B,); a term without weight is not needed and may be None."""
+    """Return alpha x own + (1 - alpha) x generic (B,), of losses (B,); a term of weight 0 may be None."""
     if alpha == 0 and generic is not None:
         return generic
     if alpha == 1 and own is not None:

@@ -1,4 +1,4 @@
-"""How reward models learn from leaking data, as in Personalized Soups' release, where `mistakes.duplicated_pairs` asks for it."""
+"""Leaking data for reward models, as in Personalized Soups' release, for the switch `mistakes.duplicated_pairs`."""
 
 from collections.abc import Sequence
 from random import Random

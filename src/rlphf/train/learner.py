@@ -1,4 +1,4 @@
-"""One policy while PPO trains it: what it learns from, its critic and optimizer, and what it makes of its own rows of a batch."""
+"""One policy while PPO trains it: its task, critic and optimizer, and the losses on its own rows of a batch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from rlphf.settings import PPO
 from rlphf.train import ppo_terms as terms
 from rlphf.train.checkpoint import optimizer_tensors, restore_optimizer
 
-# What a checkpoint's tensors are named after, besides the optimizer's.
+# Prefixes of the names of a checkpoint's tensors, besides the optimizer's.
 PARTS = ("policy/", "value/", "best/")
 
 
@@ -177,13 +177,13 @@ class Learner:
         return found | optimizer_tensors(self.optimizer, list(self.trained))
 
     def state(self) -> dict[str, Any]:
-        """Return the rest of it: moments of the scores, kappa, where it stopped, the best score."""
+        """Return the rest of what a resumed run needs: moments of the scores, kappa, the step it stopped at, the best score."""
         moments = {"mean": self.moments.mean, "variance": self.moments.variance, "count": self.moments.count}
         found: dict[str, Any] = {"moments": moments, "kl_coefficient": self.kl.coefficient, "stopped": self.stopped}
         return found | ({"best_score": self.best.score} if self.best.policy else {})
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Take up what `tensors` and `state` returned."""
+        """Restore what `tensors` and `state` returned."""
         part = {name: {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)} for name in PARTS}
         self.take(part["policy/"])
         self.value_head.load_state_dict(part["value/"])

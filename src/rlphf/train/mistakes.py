@@ -1,4 +1,4 @@
-"""How PPO makes the mistakes of Personalized Soups' release, where a switch under `mistakes` asks for one."""
+"""PPO with mistakes of Personalized Soups' release, for the switches under `mistakes`."""
 
 from collections.abc import Sequence
 

@@ -32,10 +32,10 @@ from rlphf.train.ppo import PPOTrainer
 def training_instructions(
     prompts: Sequence[str], preference: str, asked: Sequence[int], seed: int
 ) -> list[tuple[str, list[str]]]:
-    """Return (what the policy is asked, what the reward model is told was asked) for the training of a preference.
+    """Return (the policy's instruction, the reward model's instructions) for each training prompt of a preference.
 
-    Each prompt comes once for every unit of the weights `asked`: without a preference, with this one, and with this one among
-    one of every other axis, drawn by `seed`, in the order of the axes. The reward model always sees the one it knows. For
+    Each prompt comes once for every unit of the weights `asked`: asking for no preference, for this one, and for this one with
+    one of every other axis, drawn by `seed`, in the order of the axes. The reward model always sees the one that it knows. For
     "general" nothing is asked. Source: weights (0, 1, 0) are Personalized Soups' section 3.2; the others are ours.
     """
     rng = Random(seed)

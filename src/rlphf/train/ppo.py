@@ -38,8 +38,9 @@ T = TypeVar("T")
 class PPOTrainer:
     """Trains the adapters of `policies`, one for each of the `tasks`, against the reward models of the same order.
 
-    `policies` and `rewards` lie on the frozen backbone `model`. All tasks have the same `settings`. Of `keep: best`, the
-    checkpoint is kept whose answers to the prompts of its task's selection score best, by its reward model, or by the `selector`.
+    `policies` and `rewards` lie on the frozen backbone `model`. All tasks have the same `settings`. With
+    `keep: best` a policy keeps the checkpoint whose answers to its task's selection prompts score best, by its own reward model
+    or by the `selector`.
     """
 
     def __init__(
@@ -123,9 +124,9 @@ class PPOTrainer:
     def respond(
         self, prompts: Mapping[int, Sequence[list[int]]], seeds: Mapping[int, int], limits: Mapping[int, int]
     ) -> dict[int, list[list[int]]]:
-        """Sample a response of at most `limits` tokens to each of the policies' `prompts`, as many for each policy.
+        """Sample a response of at most `limits` tokens to each of the policies' `prompts`; all have equally many prompts.
 
-        At most as many at once as in a batch of training.
+        At most as many are sampled at once as a batch of training has.
         """
         asked, which = _together(prompts)
         longest, most = max(limits.values()), self.settings.batch_size * len(prompts)
@@ -235,7 +236,7 @@ class PPOTrainer:
         }
 
     def consider(self, considered: Sequence[int], runs: Sequence[Run], step: int | None) -> None:
-        """Score the answers of policies to the prompts of their selections, drawn alike at every step; each notes its best.
+        """Score policies' answers to their selection prompts, with the same random numbers at every step; each notes its best.
 
         In parts of the size of a batch, so that it needs no more memory than training does. With `max_kl`, a policy whose answers
         exceed it is passed over. `step` is None before the first one.
@@ -332,16 +333,16 @@ class PPOTrainer:
 
 
 def _together(parts: Mapping[int, Sequence[T]]) -> tuple[list[T], list[int]]:
-    """Return what the policies have in `parts` as one list, and whose each is."""
+    """Return the items of all policies in `parts` as one list, and the policy of each item."""
     return [one for own in parts.values() for one in own], [i for i, own in parts.items() for _ in own]
 
 
 def _part(parts: Mapping[int, Sequence[T]], start: int, size: int) -> dict[int, Sequence[T]]:
-    """Return at most `size` of what each policy has in `parts`, from `start` on."""
+    """Return at most `size` items of each policy in `parts`, from `start` on."""
     return {i: own[start : start + size] for i, own in parts.items()}
 
 
 def _rows(which: Sequence[int], device: torch.device) -> Iterator[tuple[int, Tensor]]:
-    """Yield (policy, its rows) of rows that are policy `which[i]`'s."""
+    """Yield each policy with the indices of its rows; row i belongs to policy `which[i]`."""
     for i in dict.fromkeys(which):
         yield i, torch.tensor([row for row, owner in enumerate(which) if owner == i], device=device)

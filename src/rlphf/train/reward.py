@@ -35,7 +35,8 @@ from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.leak import duplicated
 from rlphf.train.resumable import Resumable
 
-# Of pairs that there are many of, every fourth measures a model: those it has learned from, and for gold ones those it has not.
+# Where pairs are many, only every fourth is scored to measure a model: of those it learned from, and for judge and selector of
+# those it did not.
 MEASURED_EVERY = 4
 # Pairs that are encoded at a time, where not all may be needed.
 CHUNK = 256
@@ -137,8 +138,8 @@ def probed(model: PreTrainedModel, pairs: Sequence[Encoded], pad_id: int) -> tor
 def chosen_pairs(experiment: Experiment, preference: str, pairs: Sequence[Path], prompts: Path | None) -> list[dict]:
     """Return the rows of the files `pairs` that the reward model of `preference` is about.
 
-    Pairs count where they speak for whom the model learns from (`data.learned.sources`); raw ones in the place of rollouts only
-    if they ask none of the experiment's own `prompts`. Raises InputError where none is left.
+    A pair counts if it speaks for one that the model learns from (`data.learned.sources`); a raw pair in place of rollouts only
+    if it asks none of the experiment's own `prompts`. Raises InputError where none is left.
     """
     whose, raw = sources(preference, experiment)
     own = {group(p) for p in read_parquet(prompts, PROMPTS)["prompt"].to_pylist()} if prompts and raw else set()

@@ -29,8 +29,8 @@ class Scorer(TrainerCallback, ExportableState):
     """TRL's reward function, and what PPO does around scores: running moments, kappa, metrics under PPO's names.
 
     `judged` gives the forms in which the reward model is to see each instruction. One outer step is `steps` optimizer steps.
-    The moments of the scores and kappa are in the Trainer's checkpoints. `trainer`, whose weight of the KL penalty is moved,
-    needs the scorer to be made, and so is set afterwards.
+    The moments of the scores and kappa are in the Trainer's checkpoints. The scorer sets the KL weight of `trainer`, which is
+    assigned afterwards, because making the Trainer takes the scorer.
     """
 
     trainer: "_Trainer"

@@ -1,4 +1,4 @@
-"""The step that trains a model on users' pairs: each by its own method, all called alike."""
+"""The step that trains a model on users' pairs: one command for all methods."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def user_model_step(config: Path, model: str, pairs: Sequence[Path], backbone: P
     """Train `model` on the training pairs in the files `pairs` and write it to the folder `out`.
 
     `users` names a file with users' texts (columns id and text), which some models read. Raises InputError for an unknown model,
-    and where several processes share a training that is ours.
+    and where several processes share a step that only one can run.
     """
     if model != POOLED:
         in_one(f"the training of {model}")

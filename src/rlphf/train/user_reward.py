@@ -53,7 +53,7 @@ class UserRewardTrainer(PairTrainer):
         return (states.float() @ self.head.T).squeeze(-1)
 
     def reference_worth(self, pairs: Sequence[Pair]) -> Tensor:
-        """Return zeros (B, 2): a reward is measured from nothing."""
+        """Return zeros (B, 2): a reward has no reference."""
         return torch.zeros(len(pairs), 2)
 
     def term_losses(self, term: Term) -> Tensor:

@@ -1,10 +1,10 @@
 """What P-DPO and P-RM share: pairs that users chose, and the loop that trains an adapter and a user model on them together.
 
 L = alpha l(h(u)) + (1 - alpha) l(h(u_0)), where h is a pair's margin: what the chosen text is worth to the pair's user u, or to
-the generic user u_0, less what the rejected one is. The two methods differ in what a text is worth.
+the generic user u_0, less what the rejected text is worth to the same user. The two methods differ in what a text is worth.
 
-The loop is our own. TRL's trainers compute one term per row, from token ids alone, with one optimizer for all parameters: soft
-tokens by row, two terms of a pair in one step, and a table of which a step touches a few rows have no place in them.
+The loop is our own. TRL's trainers compute one term per row, from token ids alone, with one optimizer for all parameters: they
+have no place for soft tokens by row, two terms of a pair in one step, and a table of which a step touches a few rows.
 """
 
 from abc import ABC, abstractmethod
@@ -61,8 +61,8 @@ def encode_pairs(
 ) -> list[Pair]:
     """Return the pairs `rows` (of PAIRS) in token ids, cut to `max_prompt`, `max_length` and the model's `context`.
 
-    A pair that names no user is the generic one's. `texts` are users' texts; a user without one is told of by nothing. Raises
-    InputError where soft tokens leave no room for a text, or a user is no id.
+    A pair that names no user is the generic one's. `texts` are users' texts; the prompt of a user without one is the bare one.
+    Raises InputError where soft tokens leave no room for a text, or a user is no id.
     """
     if not rows:
         # Tokenizers refuse an empty batch.
@@ -134,7 +134,7 @@ class PairTrainer(ABC):
 
     @abstractmethod
     def reference_worth(self, pairs: Sequence[Pair]) -> Tensor:
-        """Return what the chosen and the rejected text (B, 2) of pairs are worth to no one in particular, once for all epochs."""
+        """Return what the chosen and the rejected text (B, 2) of pairs are worth without a user; computed once for all epochs."""
 
     @abstractmethod
     def term_losses(self, term: Term) -> Tensor:
@@ -194,10 +194,10 @@ class PairTrainer(ABC):
     def both_terms(
         self, pairs: Sequence[Pair], reference: Tensor, gathered: Gathered | None = None, both: bool = False
     ) -> tuple[Term | None, Term | None]:
-        """Return what `pairs` are to their own users and to the generic one; None for a term without weight.
+        """Return the terms of `pairs` for their own users and for the generic one; None for a term of weight 0.
 
-        `reference` (B, 2) is what `reference_worth` says of them. Where pair and user are those of another term, they are
-        computed once. `both` asks for both terms, whatever their weight.
+        `reference` (B, 2) is that of `reference_worth`. A pair whose own user is the generic one is computed once for both terms.
+        `both` asks for both terms, whatever their weight.
         """
         slots = self.users.slots([pair.user for pair in pairs]).tolist()
         users = [pair.user if slot >= 0 else 0 for pair, slot in zip(pairs, slots, strict=True)]
@@ -237,7 +237,7 @@ class PairTrainer(ABC):
         return own, generic
 
     def alike(self, pairs: Sequence[Pair]) -> list[list[int]]:
-        """Return the numbers of `pairs` in groups of like length, for passes without gradients."""
+        """Return the indices of `pairs` in groups of like length, for passes without gradients."""
         order = sorted(range(len(pairs)), key=lambda i: pairs[i].length)
         size = max(self.settings.micro_batch_size, REFERRED)
         return [order[start : start + size] for start in range(0, len(order), size)]

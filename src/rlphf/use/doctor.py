@@ -157,7 +157,7 @@ def profile_in(folder: Path) -> Finding:
 
 def tracking(experiment: Experiment) -> Finding:
     """Look whether the tracking store can be reached. Nothing waits for it, so it is no failure if not."""
-    # Whoever is asked gets no name and no password either: a port that cannot be read is part of what is said about it.
+    # Name and password are left out of the request, too: a port that cannot be read is quoted in the error.
     uri = without_userinfo(os.environ.get("MLFLOW_TRACKING_URI") or experiment.tracking.uri)
     waits = "runs go on, and `make ui` sends their records later"
     if not experiment.tracking.enabled:

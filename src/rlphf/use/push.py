@@ -15,7 +15,7 @@ TOKEN = "HF_TOKEN"
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 # What a backbone's folder has beside its configuration, and no other program's config.json has.
 WEIGHTS, TOKENIZER = "*.safetensors", "tokenizer*"
-# What a step leaves beside its outputs is about this machine.
+# A step's record is about this machine, and is not sent.
 KEPT_BACK = (RECORD, METRICS, SAMPLES)
 
 

@@ -1,7 +1,7 @@
 """The user model of P-RLHF: a map from a user's id to T soft tokens of the backbone's width; user 0 is the generic user.
 
-Source: Li et al. 2024, "Personalized Language Modeling from Personalized Human Feedback", examples 1 to 3. What is a user's own
-is a row of one table that is no parameter: a batch gathers its users' rows, and gradients reach these alone.
+Source: Li et al. 2024, "Personalized Language Modeling from Personalized Human Feedback", examples 1 to 3. A user's own part
+is a row of a table that is no parameter: a batch gathers the rows of its users, and only these get gradients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ LARGEST_ID = 2**63 - 1
 
 @dataclass(frozen=True)
 class Gathered:
-    """The rows of a batch's users: `slots` (m,) says which, ascending, and `values` (m, R) is a leaf that takes gradients."""
+    """The rows of a batch's users: their indices `slots` (m,), ascending, and `values` (m, R), a leaf that takes gradients."""
 
     slots: Tensor
     values: Tensor
@@ -158,8 +158,9 @@ def new_user_model(settings: Users, users: Sequence[int] | Tensor, vocabulary: T
     """Return a user model, not yet trained, with a row for each of `users` (0 and repetitions are left out).
 
     Soft tokens are drawn from the rows of `vocabulary` (V, H), the backbone's input embeddings, or evenly from [-0.5, 0.5];
-    a cluster's weights are N(0, 1). With `start: generic` offsets are zero, and weights those of the generic user. Where users
-    are told of by text alone, the model is uniform. Raises InputError where a user needs more tokens than the vocabulary has.
+    a cluster's weights are N(0, 1). With `start: generic` offsets are zero, and weights those of the generic user. Where
+    prompts describe users by text alone, the model is uniform. Raises InputError where a user needs more tokens than the
+    vocabulary has.
     """
     ids = user_ids(users).unique()
     ids = ids[ids > 0]

@@ -46,7 +46,7 @@ _JUDGED = [
     pa.field("helpfulness", pa.float64(), nullable=False),
 ]
 USER_SCORES = pa.schema([*_KEYS, *_JUDGED])
-# `pairs` are how many of the user's own the method has seen.
+# `pairs` is the number of the user's own pairs that the method has seen.
 COLD_SCORES = pa.schema([*_KEYS, pa.field("pairs", pa.int64(), nullable=False), *_JUDGED])
 
 

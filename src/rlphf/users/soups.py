@@ -85,7 +85,7 @@ def write_user_soup(folder: Path, wanted: Wanted, experiment: Experiment, models
 
 
 def by_user(rows: Sequence[dict], people: Sequence[dict], where: str) -> dict[int, list[dict]]:
-    """Return {user: pairs} of all `people`, in order; raise InputError, naming the pair in `where`, for one of anybody else."""
+    """Return {user: pairs} of all `people`, in order; raise InputError, naming the pair in `where`, for another user's pair."""
     found: dict[int, list[dict]] = {row["id"]: [] for row in people}
     for row in rows:
         if row["user"] not in found:
@@ -97,8 +97,8 @@ def by_user(rows: Sequence[dict], people: Sequence[dict], where: str) -> dict[in
 def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, models: Path, out: Path) -> None:
     """Write a soup per user to `out`/declared/<user> and `out`/inferred/<user>, from the policies in the seed's folder `models`.
 
-    Beside the soups of a kind lie asked.parquet, what each user's prompts ask for, and scores.parquet, what the weights make of
-    held-out pairs: the weighted differences of the reward models. Weights are inferred from the first pairs of a user's own
+    Beside the soups of a kind lie asked.parquet, what each user's prompts ask for, and scores.parquet, the margins of held-out
+    pairs: the reward models' differences, weighted by the user's weights. Weights are inferred from the first of a user's own
     training pairs; an unseen user has none, and gets the even soup.
     """
     experiment = load(config)

@@ -29,7 +29,7 @@ class Pair:
     user: int | None = None
     probability: float | None = None
     split: str | None = None  # The source's own, "train" or "test"; read where pairs are users' (user_import.py).
-    opening: str | None = None  # First question of the dialogue that the prompt is the end of; read there, too.
+    opening: str | None = None  # First question of the dialogue that the prompt continues; read there, too.
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""How well the answers of all others tell a user's: by this measure users are of the majority or of the minority."""
+"""How well the answers of all other users predict a user's: this decides who is of the majority and who of the minority."""
 
 import math
 import re
@@ -21,13 +21,13 @@ class _Tally:
 
 
 def told_by_others(pairs: Iterable[tuple[int, str, str, str]]) -> dict[int, float]:
-    """Return {user: share of the user's pairs that the others tell}, of pairs (user, question, chosen, rejected).
+    """Return {user: share of the user's pairs that the others predict}, of pairs (user, question, chosen, rejected).
 
-    Answers are few and recur, such as Yes and No. The others tell a pair if by naive Bayes over the words w of its question,
-    learned from the choices of all other users, the chosen answer a is the likelier one: the sum over w of
-    log (n(w, a) + 1) / (n(a) + 2), where n(a) of their questions got the answer and n(w, a) of these hold the word; all answers
-    are as likely beforehand. Half is chance, and less means that the user wants what others do not. Pairs with an answer that no
-    other user gave are left out, and so are users without any other pair.
+    Answers are few and recur, such as Yes and No. A pair is predicted if the chosen answer a is the likelier one by naive Bayes
+    over the words w of its question, learned from the choices of all other users: the sum over w of
+    log (n(w, a) + 1) / (n(a) + 2), where n(a) of their questions got the answer and n(w, a) of these hold the word; the prior is
+    even over answers. A share of 1/2 is chance, and less means that the user wants what others do not. Pairs with an answer that
+    no other user gave are left out, and so are users with no other pairs.
     """
     asked: dict[int, list[tuple[list[str], str, str]]] = defaultdict(list)
     all_users = _Tally()

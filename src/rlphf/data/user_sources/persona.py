@@ -24,8 +24,8 @@ _TRAITS = ("ness", "sion", "ism")
 def read(path: Path) -> tuple[list[Person], Iterator[Raw]]:
     """Return the users, with ids 1, 2, ... in the order of their files' names, and their pairs.
 
-    The minority are the users whose answers those of all others tell wrongly more often than not (`minority.told_by_others`): one
-    model for everybody serves them worse than chance. It is decided among all users of the folder. Of the published files of the
+    The minority are the users whose answers the other users predict wrongly more often than not (`minority.told_by_others`): one
+    model for everybody serves them worse than chance. All users of the folder take part in this. Of the published files of the
     20 personas in the tests these are neuroticism (41 %), subscribes-to-deontology (42 %) and risk-averse (43 %);
     politically-conservative, with 51 %, is on the edge. Only seven statements are in two files, too few to count who disagrees.
     """

@@ -30,9 +30,9 @@ COMPARISONS = pa.schema(
         pa.field("malformed", pa.bool_(), nullable=False),  # No verdict was found in any reply; counts as a tie.
     ]
 )
-# What comes back from people, who are asked once for all: `shown` says which texts they saw, `Question.texts`.
+# Ratings by people, which are not asked for again: `shown` is the digest of the texts that they saw, `Question.texts`.
 RATED = COMPARISONS.append(pa.field("shown", pa.string(), nullable=False))
-# What is asked; the other columns are what came of it.
+# The columns that identify a question; the others hold the answer.
 ASKED = tuple(COMPARISONS.names[:7])
 SORTED = ("combination", "criterion", "prompt_id", "sample", "method_a", "method_b", "first")
 
