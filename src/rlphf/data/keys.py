@@ -89,11 +89,11 @@ class Keys:
         rows = [np.zeros(0, dtype=np.int64)]
         at = 0
         for values in self._read():
-            chosen = values // _TAGS % parts == part
+            selected = values // _TAGS % parts == part
             if without is not None:
-                chosen &= ~without[at : at + len(values)]
-            found.append(values[chosen])
-            rows.append(at + np.flatnonzero(chosen))
+                selected &= ~without[at : at + len(values)]
+            found.append(values[selected])
+            rows.append(at + np.flatnonzero(selected))
             at += len(values)
         return np.concatenate(found), np.concatenate(rows)
 

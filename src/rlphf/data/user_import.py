@@ -150,8 +150,8 @@ def _drawn(people: list[Person], known: set[int], settings: UserData, seed: int)
     """Return who takes part, by id: of those with pairs at most `settings.users`, of whom a share is held out as unseen."""
     some = [person for person in people if person.id in known]
     if settings.source not in ("tldr", "hh_rlhf") and settings.users is not None and settings.users < len(some):
-        chosen = set(Random(derive(seed, "taking part")).sample(range(len(some)), settings.users))
-        some = [person for number, person in enumerate(some) if number in chosen]
+        drawn = set(Random(derive(seed, "taking part")).sample(range(len(some)), settings.users))
+        some = [person for number, person in enumerate(some) if number in drawn]
     held_out = set(Random(derive(seed, "unseen")).sample(range(len(some)), round(settings.unseen * len(some))))
     return {p.id: replace(p, group=UNSEEN) if number in held_out else p for number, p in enumerate(some)}
 

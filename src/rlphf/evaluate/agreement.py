@@ -52,20 +52,20 @@ def swaps(judge: str, comparisons: pa.Table, bootstrap: Bootstrap) -> list[Row]:
     rows: list[Row] = []
     table = comparisons.to_pylist()
     for criterion in (*dict.fromkeys(row["criterion"] for row in table), ALL):
-        chosen = [row for row in table if criterion in (ALL, row["criterion"])]
+        selected = [row for row in table if criterion in (ALL, row["criterion"])]
         orders: dict[tuple, list[int]] = {}
-        for row in chosen:
+        for row in selected:
             key = (row["prompt_id"], *(row[name] for name in ("combination", "sample", "method_a", "method_b", "criterion")))
             orders.setdefault(key, []).append(row["verdict"])
         both = {key: found for key, found in orders.items() if len(found) == 2}
-        first = [row["verdict"] == (1 if row["first"] == "a" else -1) for row in chosen if row["verdict"]]
+        first = [row["verdict"] == (1 if row["first"] == "a" else -1) for row in selected if row["verdict"]]
         row = {"judge": judge, "criterion": criterion, "n": len(both), "consistent": None, "ci_low": None, "ci_high": None}
         if both:
             stays = np.array([float(found[0] == found[1]) for found in both.values()])
             low, high = bootstrap.interval(*by_group(stays, [key[0] for key in both]))
             row |= {"consistent": mean(stays), "ci_low": low, "ci_high": high}
         share = mean(np.array(first, dtype=np.float64)) if first else None
-        rows.append(row | {"prefers_first": share, "malformed": sum(row["malformed"] for row in chosen)})
+        rows.append(row | {"prefers_first": share, "malformed": sum(row["malformed"] for row in selected)})
     return rows
 
 

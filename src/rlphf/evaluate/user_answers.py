@@ -134,13 +134,13 @@ def answers_step(
         rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == settings.split]
         if not rows:
             raise InputError(f"{prompts}: the split {settings.split!r} is empty; nothing to evaluate on")
-        chosen = read_parquet(pairs, PAIRS).to_pylist()
+        pair_rows = read_parquet(pairs, PAIRS).to_pylist()
         texts: Mapping[int, str | None] = {row["id"]: row["text"] for row in people} if spec.told == "said" else {}
         if spec.told == "history":
-            texts = histories(chosen, experiment.user_evaluation.history)
+            texts = histories(pair_rows, experiment.user_evaluation.history)
         if spec.told == "asked" and models is not None:
             texts = {row["id"]: row["text"] for row in read_parquet(models / ASKED, TEXTS).to_pylist()}
-        held = [row for row in chosen if row["split"] == settings.split]
+        held = [row for row in pair_rows if row["split"] == settings.split]
         known = scored(held, pairs, models / "scores.parquet") if models is not None and as_trained(method) else None
         digest = backbone_sha256(backbone)
         wanted = servings(method, ids, models or backbone)

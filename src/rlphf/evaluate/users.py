@@ -62,15 +62,15 @@ def accuracies(ordered: Ordered, ceilings: Mapping[str, float | None], seed: int
     rows: list[Row] = []
     for method, pairs in ordered.items():
         for population, groups in POPULATIONS.items():
-            chosen = {name: pair for name, pair in pairs.items() if pair.group in groups}
-            if not chosen:
+            selected = {name: pair for name, pair in pairs.items() if pair.group in groups}
+            if not selected:
                 continue
-            right = np.array([pair.right for pair in chosen.values()], dtype=np.float64)
-            low, high = _over_pairs(right, list(chosen.values()), bootstrap)
-            known = [value for name in chosen if (value := ceilings.get(name)) is not None]
+            right = np.array([pair.right for pair in selected.values()], dtype=np.float64)
+            low, high = _over_pairs(right, list(selected.values()), bootstrap)
+            known = [value for name in selected if (value := ceilings.get(name)) is not None]
             rows.append(
-                {"method": method, "population": population, "n_pairs": len(chosen), "accuracy": mean(right)}
-                | {"ceiling": mean(np.array(known)) if len(known) == len(chosen) else None}
+                {"method": method, "population": population, "n_pairs": len(selected), "accuracy": mean(right)}
+                | {"ceiling": mean(np.array(known)) if len(known) == len(selected) else None}
                 | {"ci_low": low, "ci_high": high, "seed": seed}
             )
     return rows

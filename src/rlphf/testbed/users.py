@@ -125,10 +125,10 @@ def population(settings: Population, preferences: Sequence[str], seed: int) -> l
     made: list[User] = []
     for first, count, seen in ((1, settings.users, True), (settings.users + 1, settings.unseen, False)):
         few = minority_of(count, settings.minority) if count > 1 else 0
-        chosen = Random(derive(seed, "minority", seen)).sample(range(count), few)
+        drawn = Random(derive(seed, "minority", seen)).sample(range(count), few)
         turns = [0, 0]
         for number in range(count):
-            minority = number in chosen
+            minority = number in drawn
             cluster = sides[minority][turns[minority] % len(sides[minority])]
             turns[minority] += 1
             group = (MINORITY if minority else MAJORITY) if seen else UNSEEN

@@ -112,10 +112,10 @@ def policy_step(
                 return joint_instructions(texts, combinations_of(experiment))
             return training_instructions(texts, name, settings.asked, derive(seed, "asked"))
 
-        chosen = "test" if experiment.mistakes.test_selection else "validation"
+        selection = "test" if experiment.mistakes.test_selection else "validation"
         wanted = [instructions(name, seed, "train") for name, seed in zip(preference, seeds, strict=True)]
         held = [
-            instructions(name, seed, chosen) if settings.keep == "best" else []
+            instructions(name, seed, selection) if settings.keep == "best" else []
             for name, seed in zip(preference, seeds, strict=True)
         ]
         base, tokenizer = load_backbone(backbone, training_dtype(backbone))

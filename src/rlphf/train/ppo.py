@@ -184,10 +184,10 @@ class PPOTrainer:
                 break
             orders = {i: torch.randperm(len(rollouts[i].scores), generator=generators[i]) for i in rollouts}
             for start in range(0, settings.batch_size, settings.mini_batch_size):
-                chosen = {
+                selected = {
                     i: o[start : start + settings.mini_batch_size].to(self.device) for i, o in orders.items() if not early[i]
                 }
-                for i, parts in self.gradients(rollouts, chosen).items():
+                for i, parts in self.gradients(rollouts, selected).items():
                     if settings.early_stop_kl is not None and parts["policy_kl"] > 1.5 * settings.early_stop_kl:
                         early[i] = 1.0
                         continue
@@ -200,15 +200,15 @@ class PPOTrainer:
             for i in rollouts
         }
 
-    def gradients(self, rollouts: Mapping[int, Rollout], chosen: Mapping[int, Tensor]) -> dict[int, dict[str, float]]:
-        """Set the gradients of the policies' losses on the rows `chosen` of their rollouts; return the parts of the losses."""
-        found: dict[int, dict[str, float]] = {i: {} for i in chosen}
-        if not chosen:
+    def gradients(self, rollouts: Mapping[int, Rollout], selected: Mapping[int, Tensor]) -> dict[int, dict[str, float]]:
+        """Set the gradients of the policies' losses on the rows `selected` of their rollouts; return the parts of the losses."""
+        found: dict[int, dict[str, float]] = {i: {} for i in selected}
+        if not selected:
             return found
-        counts = {i: rollouts[i].batch.mask[index].sum() for i, index in chosen.items()}
-        for i in chosen:
+        counts = {i: rollouts[i].batch.mask[index].sum() for i, index in selected.items()}
+        for i in selected:
             self.learners[i].optimizer.zero_grad(set_to_none=True)
-        for micro in self._micro_batches(rollouts, chosen):
+        for micro in self._micro_batches(rollouts, selected):
             loss = torch.zeros((), device=self.device)
             for i, parts in self.losses(rollouts, micro, counts).items():
                 loss = loss + parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
@@ -218,20 +218,20 @@ class PPOTrainer:
         return found
 
     def losses(
-        self, rollouts: Mapping[int, Rollout], chosen: Mapping[int, Tensor], counts: Mapping[int, Tensor]
+        self, rollouts: Mapping[int, Rollout], selected: Mapping[int, Tensor], counts: Mapping[int, Tensor]
     ) -> dict[int, dict[str, Tensor]]:
-        """Return the parts of the losses on the rows `chosen` of the rollouts, in one forward pass.
+        """Return the parts of the losses on the rows `selected` of the rollouts, in one forward pass.
 
         `counts` are the numbers of tokens of the mini-batches.
         """
-        which = [i for i, index in chosen.items() for _ in index]
-        batch = Batch.of([rollouts[i].batch.rows(index) for i, index in chosen.items()], self.tokenizer.pad_token_id)
+        which = [i for i, index in selected.items() for _ in index]
+        batch = Batch.of([rollouts[i].batch.rows(index) for i, index in selected.items()], self.tokenizer.pad_token_id)
         hidden = self._policy_states(batch, which)
         keep = batch.mask.bool()
         flat = token_logprobs(self.head, hidden[keep], batch.responses[keep], self.settings.temperature)
         logprobs = torch.zeros_like(batch.mask).masked_scatter(keep, flat)
         return {
-            i: self.learners[i].losses(rollouts[i], chosen[i], hidden[index], logprobs[index], counts[i])
+            i: self.learners[i].losses(rollouts[i], selected[i], hidden[index], logprobs[index], counts[i])
             for i, index in _rows(which, self.device)
         }
 
@@ -304,14 +304,14 @@ class PPOTrainer:
         logprobs, entropy = logprobs_and_entropies(self.head, hidden[keep], batch.responses[keep], self.settings.temperature)
         return torch.zeros_like(batch.mask).masked_scatter(keep, logprobs), float(entropy.mean())
 
-    def _micro_batches(self, rollouts: Mapping[int, Rollout], chosen: Mapping[int, Tensor]) -> Iterator[dict[int, Tensor]]:
-        """Yield the rows `chosen` in parts of at most `micro_batch_tokens` tokens with padding, or of one row; or all at once."""
+    def _micro_batches(self, rollouts: Mapping[int, Rollout], selected: Mapping[int, Tensor]) -> Iterator[dict[int, Tensor]]:
+        """Yield the rows `selected` in parts of at most `micro_batch_tokens` tokens with padding, or one row; or all at once."""
         budget = self.settings.micro_batch_tokens
         if budget is None:
-            yield dict(chosen)
+            yield dict(selected)
             return
-        lengths = {i: rollouts[i].batch.attention.sum(1).tolist() for i in chosen}
-        ordered = sorted((lengths[i][row], i, row) for i, index in chosen.items() for row in index.tolist())
+        lengths = {i: rollouts[i].batch.attention.sum(1).tolist() for i in selected}
+        ordered = sorted((lengths[i][row], i, row) for i, index in selected.items() for row in index.tolist())
         part: dict[int, list[int]] = {}
         for length, i, row in ordered:
             if part and length * (sum(map(len, part.values())) + 1) > budget:

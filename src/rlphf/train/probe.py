@@ -34,12 +34,12 @@ def last_states(model: PreTrainedModel, texts: Sequence[list[int]], pad_id: int,
     found = np.zeros((len(texts), model.config.hidden_size), np.float32)
     with bar(len(texts), "texts read") as done:
         for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            tokens, mask = pad([texts[i] for i in chosen], pad_id, model.device)
+            batch = order[start : start + batch_size]
+            tokens, mask = pad([texts[i] for i in batch], pad_id, model.device)
             states = model.base_model(input_ids=tokens, attention_mask=mask, use_cache=False).last_hidden_state
-            ends = torch.tensor([len(texts[i]) - 1 for i in chosen], device=states.device)
-            found[chosen] = states[torch.arange(len(chosen), device=states.device), ends].float().cpu().numpy()
-            done(len(chosen))
+            ends = torch.tensor([len(texts[i]) - 1 for i in batch], device=states.device)
+            found[batch] = states[torch.arange(len(batch), device=states.device), ends].float().cpu().numpy()
+            done(len(batch))
     return found
 
 

@@ -160,24 +160,24 @@ class PairTrainer(ABC):
 
     def update(self, number: int) -> dict[str, float]:
         """Do step `number`; return its metrics."""
-        chosen, size = self.order[number], self.settings.micro_batch_size
+        batch, size = self.order[number], self.settings.micro_batch_size
         share = terms.rate(number, len(self.order), self.settings.warmup_steps)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * share
         self.optimizer.zero_grad(set_to_none=True)
-        gathered = self.users.gather([self.pairs[i].user for i in chosen] if self.alpha > 0 else [])
+        gathered = self.users.gather([self.pairs[i].user for i in batch] if self.alpha > 0 else [])
         metrics: dict[str, float] = {}
-        for start in range(0, len(chosen), size):
-            part = chosen[start : start + size]
+        for start in range(0, len(batch), size):
+            part = batch[start : start + size]
             own, generic = self.both_terms([self.pairs[i] for i in part], self.reference[part], gathered)
             losses = self.losses(own, generic)
-            (losses.sum() / len(chosen)).backward()
+            (losses.sum() / len(batch)).backward()
             found = {"loss": losses}
             for name, term in (("own", own), ("generic", generic)):
                 if term is not None:
                     found |= {f"{name}_margin": term.margins, f"{name}_accuracy": (term.margins > 0).float()}
             for name, values in found.items():
-                metrics[name] = metrics.get(name, 0.0) + float(values.detach().sum()) / len(chosen)
+                metrics[name] = metrics.get(name, 0.0) + float(values.detach().sum()) / len(batch)
         touched = [gathered.values] if gathered.values.grad is not None else []
         limit = self.settings.max_grad_norm or float("inf")
         norm = torch.nn.utils.clip_grad_norm_([*self.trained.values(), *touched], limit)

@@ -64,8 +64,8 @@ def response_logprobs(
     keep = found.mask.bool()
     # Logits of response tokens alone: the rest is padding, and the vocabulary is large.
     logits = whole.get_output_embeddings()(found.states[keep]).float()
-    chosen = -torch.nn.functional.cross_entropy(logits, found.tokens[keep], reduction="none")
-    return torch.zeros_like(found.mask, dtype=chosen.dtype).masked_scatter(keep, chosen).sum(1).view(len(prompts), -1)
+    logprobs = -torch.nn.functional.cross_entropy(logits, found.tokens[keep], reduction="none")
+    return torch.zeros_like(found.mask, dtype=logprobs.dtype).masked_scatter(keep, logprobs).sum(1).view(len(prompts), -1)
 
 
 def last_states(

@@ -193,8 +193,8 @@ def soft_tokens(count: int, settings: Users, vocabulary: Tensor, generator: torc
     # Whole sets are cut out of one permutation after the other.
     whole = len(vocabulary) // size * size
     passes = [torch.randperm(len(vocabulary), generator=generator)[:whole] for _ in range(-(-count * size // whole))]
-    chosen = torch.cat(passes)[: count * size]
-    return vocabulary.detach().cpu().float()[chosen].view(count, size, width)
+    index = torch.cat(passes)[: count * size]
+    return vocabulary.detach().cpu().float()[index].view(count, size, width)
 
 
 def save_user_model(users: UserModel, folder: Path | str, about: Mapping[str, str | int]) -> None:

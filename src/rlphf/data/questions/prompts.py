@@ -87,8 +87,8 @@ def divide(prompts: Sequence[str], held_out: Sequence[str] | None, settings: Pro
         raise InputError(
             f"{where}: {len(known)} different prompts, and none is left to train on; lower prompts.validation or prompts.test"
         )
-    chosen = {"train": _cut(train, settings.train)[0], "validation": validation, "test": _cut(tested, settings.test)[0]}
-    split_of = {prompt: split for split in SPLITS for prompt in chosen[split].values()}
+    parts = {"train": _cut(train, settings.train)[0], "validation": validation, "test": _cut(tested, settings.test)[0]}
+    split_of = {prompt: split for split in SPLITS for prompt in parts[split].values()}
     order = dict.fromkeys([*prompts, *(held_out or [])])
     table = [
         {"id": prompt_id(prompt), "prompt": prompt, "topic": None, "source": settings.source, "split": split_of[prompt]}
