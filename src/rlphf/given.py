@@ -35,12 +35,12 @@ def check_files(experiment: Experiment) -> None:
 
 def named_files(experiment: Experiment) -> dict[str, str]:
     """Return {key: path} of the files and folders of a user's own that the settings name and a workflow reads."""
-    backbone, people = experiment.backbone, experiment.user_data.source != "testbed" and experiment.user_evaluation.methods
+    backbone, raw_users = experiment.backbone, experiment.user_data.source != "testbed" and experiment.user_evaluation.methods
     named = {f"data.sources.{i}.path": source.path for i, source in enumerate(experiment.data.sources) if source.kind != "hub"}
     more = {
         "prompts.path": experiment.prompts.path,
         "prompts.test_path": experiment.prompts.test_path,
-        "user_data.path": experiment.user_data.path if people else None,
+        "user_data.path": experiment.user_data.path if raw_users else None,
         "backbone.name": backbone.name if backbone.source in ("path", "package") else None,
         "annotator.model": experiment.annotator.model if experiment.annotator.kind == "reward_model" else None,
         "evaluation.ratings": experiment.evaluation.ratings if "people" in experiment.evaluation.judges else None,

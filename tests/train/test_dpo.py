@@ -76,7 +76,7 @@ def plain_logprob(model, prompt: list[int], response: list[int], soft: Tensor | 
 def plain_margin(trainer: DPOTrainer, pair: Pair, user: int) -> Tensor:
     """h(u) of a pair by the formula, four passes on one text each."""
     ratios = []
-    soft = trainer.users([user])[0] if trainer.users.tokens_per_user else None
+    soft = trainer.user_model([user])[0] if trainer.user_model.tokens_per_user else None
     for response in (pair.chosen, pair.rejected):
         policy = plain_logprob(trainer.model, pair.prompt, response, soft)
         with torch.no_grad(), active(trainer.model, None):
@@ -93,7 +93,7 @@ def batch_loss(trainer: DPOTrainer, index: list[int], gathered: Any = None) -> T
 def weights(trainer: DPOTrainer) -> dict[str, Tensor]:
     """All that training changes."""
     state = {k: v.detach().clone() for k, v in trainer.trained.items()}
-    return state | {"rows": trainer.users.rows.clone()}
+    return state | {"rows": trainer.user_model.rows.clone()}
 
 
 def trained(trainer: DPOTrainer, folder: Path) -> dict[str, Tensor]:
@@ -127,7 +127,7 @@ def test_the_chosen_responses_cross_entropy_per_token_is_part_of_both_terms(make
     total = 0.0
     for user, pair in zip(OWNERS, trainer.pairs, strict=True):
         for share, reader in ((0.3, user), (0.7, 0)):
-            found = plain_logprob(trainer.model, pair.prompt, pair.chosen, trainer.users([reader])[0])
+            found = plain_logprob(trainer.model, pair.prompt, pair.chosen, trainer.user_model([reader])[0])
             total -= share * float(found.detach()) / len(pair.chosen)
     losses = [float(batch_loss(each, list(range(6))).detach()) for each in (without, trainer)]
     assert losses[1] - losses[0] == pytest.approx(0.7 * total / 6, abs=1e-5)
@@ -143,8 +143,8 @@ def test_the_reference_moves_with_nothing_that_is_trained(make, tiny_backbone: P
     trainer = make()
     before = trainer.reference.clone()
     with torch.no_grad():
-        trainer.users.generic.add_(3.0)
-        trainer.users.rows.add_(3.0)
+        trainer.user_model.generic.add_(3.0)
+        trainer.user_model.rows.add_(3.0)
         for parameter in trainer.trained.values():
             parameter.add_(0.1)
     assert torch.equal(trainer.reference_worth(trainer.pairs), before)
@@ -240,19 +240,19 @@ def test_alpha_1_computes_and_moves_individual_terms_alone(make) -> None:
     own, generic = trainer.margins(trainer.pairs, trainer.reference)
     assert generic is None
     index = [0, 1, 3, 5]
-    gathered = trainer.users.gather([OWNERS[i] for i in index])
+    gathered = trainer.user_model.gather([OWNERS[i] for i in index])
     loss = batch_loss(trainer, index, gathered)
     loss.backward()
     plain = [torch.nn.functional.logsigmoid(plain_margin(trainer, trainer.pairs[i], OWNERS[i]).detach()) for i in index]
     assert float(loss.detach()) == pytest.approx(-float(torch.stack(plain).mean()), abs=1e-5)
     # The generic user's weights are in no term of known users.
-    assert trainer.users.generic.grad is None or not trainer.users.generic.grad.any()
+    assert trainer.user_model.generic.grad is None or not trainer.user_model.generic.grad.any()
     assert gathered.values.grad.abs().sum(1).min() > 0
 
 
 def test_alpha_0_moves_no_user(make, tmp_path: Path) -> None:
     trainer = make(alpha=0.0, epochs=1)
-    before = trainer.users.rows.clone()
+    before = trainer.user_model.rows.clone()
     after = trained(trainer, tmp_path / "run")
     assert torch.equal(after["rows"], before) and not trainer.rows.steps.any()
     assert trainer.margins(trainer.pairs, trainer.reference)[0] is None

@@ -17,7 +17,7 @@ from rlphf.train.dpo import DPOTrainer
 from rlphf.train.learner import Task
 from rlphf.train.ppo import PPOTrainer
 from rlphf.train.users import Pair
-from rlphf.users.methods import user_model
+from rlphf.users.methods import settings_of
 from rlphf.users.model import new_user_model
 
 CONFIG = Path(__file__).parent.parent.parent / "config"
@@ -73,7 +73,7 @@ def test_a_policy_and_a_user_model_of_p_rlhf_take_a_step(name: str, tiny_backbon
     chosen, tokenizer = experiment(name), load_backbone(tiny_backbone)[1]
     settings = chosen.dpo.model_copy(update={"batch_size": 2, "epochs": 1, "warmup_steps": 0})
     base = frozen(random_model(name, len(tokenizer)))
-    users = new_user_model(user_model(chosen.users, "individual"), [1, 2], base.get_input_embeddings().weight, seed=0)
+    users = new_user_model(settings_of(chosen.users, "individual"), [1, 2], base.get_input_embeddings().weight, seed=0)
     model = add_policy(base, settings.lora, seed=1)
     pairs = [Pair(prompt, prompt, [20, 21, 1], [22, 1], user) for prompt, user in zip(PROMPTS, (1, 2), strict=True)]
     trainer = DPOTrainer(model, tokenizer, users, pairs, settings, seed=0)

@@ -44,7 +44,7 @@ def make(backbone: Path, kind: str = "individual", **settings) -> UserRewardTrai
 def reward(trainer: UserRewardTrainer, text: list[int], user: int) -> Tensor:
     """The reward of a text by one forward pass on it alone."""
     table = trainer.model.get_input_embeddings().weight
-    soft = trainer.users([user])[0]
+    soft = trainer.user_model([user])[0]
     states = trainer.model(inputs_embeds=torch.cat([soft, table[text]])[None], output_hidden_states=True).hidden_states
     return (states[-1][0, -1] * trainer.head[0]).sum()
 
@@ -71,7 +71,7 @@ def test_with_uniform_users_it_is_a_reward_model_that_knows_none(tiny_backbone: 
 
 def test_a_resumed_training_ends_as_an_undisturbed_one_to_the_bit(tiny_backbone: Path, tmp_path: Path) -> None:
     def state(trainer: UserRewardTrainer) -> dict[str, Tensor]:
-        return {k: v.detach().clone() for k, v in trainer.trained.items()} | {"rows": trainer.users.rows.clone()}
+        return {k: v.detach().clone() for k, v in trainer.trained.items()} | {"rows": trainer.user_model.rows.clone()}
 
     whole, stopped, resumed = (make(tiny_backbone, epochs=3) for _ in range(3))
     with step("prm", tmp_path / "whole") as run:

@@ -51,20 +51,20 @@ def chosen(trainer: DPOTrainer, user: int, count: int = 6, no: bool = True) -> l
     for i, topic in enumerate((TOPICS * 2)[:count]):
         good, bad = GOOD[i % 3], BAD[i % 3]
         rows.append(row(i, f"Do you like {topic}?", *((bad, good) if no else (good, bad)), user))
-    told = Users(model=trainer.users.kind, tokens=2, clusters=2)
+    told = Users(model=trainer.user_model.kind, tokens=2, clusters=2)
     return encode_pairs(trainer.tokenizer, rows, told, trainer.settings, 512)
 
 
 def fit_user(trainer: DPOTrainer, user: int, pairs: Sequence[Pair], settings: ColdStart) -> UserModel:
     """The trainer's user model with one more row."""
-    return trainer.users.with_row(user, fit_row(trainer, pairs, settings))
+    return trainer.user_model.with_row(user, fit_row(trainer, pairs, settings))
 
 
 def everything(trainer: DPOTrainer) -> dict[str, Tensor]:
     """All tensors of policy, backbone and user model."""
     found = {f"model/{name}": value.clone() for name, value in trainer.model.state_dict().items()}
-    found |= {f"users/{name}": value.detach().clone() for name, value in trainer.users.named_parameters()}
-    return found | {"rows": trainer.users.rows.clone(), "ids": trainer.users.ids.clone()}
+    found |= {f"users/{name}": value.detach().clone() for name, value in trainer.user_model.named_parameters()}
+    return found | {"rows": trainer.user_model.rows.clone(), "ids": trainer.user_model.ids.clone()}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,7 +72,7 @@ def test_without_pairs_a_new_user_is_the_generic_one_to_the_bit(trained, kind: s
     trainer = trained(kind)
     users = fit_user(trainer, 7, [], SETTINGS)
     assert users.ids.tolist() == [1, 2, 7]
-    assert torch.equal(users([7]), trainer.users([0])) and torch.equal(users([7]), users([0]))
+    assert torch.equal(users([7]), trainer.user_model([0])) and torch.equal(users([7]), users([0]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,7 +80,7 @@ def test_the_users_own_margins_rise_on_these_pairs_and_on_others(trained, kind: 
     trainer = trained(kind)
     pairs, others = chosen(trainer, 7), chosen(trainer, 7, 8)[6:]
     before = trainer.evaluate(pairs + others)
-    trainer.users = fit_user(trainer, 7, pairs, SETTINGS)
+    trainer.user_model = fit_user(trainer, 7, pairs, SETTINGS)
     after = trainer.evaluate(pairs + others)
     own = [torch.tensor(margins[0]) for margins in (before, after)]
     assert own[1][:6].mean() > own[0][:6].mean() + 0.01 and own[1][6:].mean() > own[0][6:].mean()
@@ -92,10 +92,10 @@ def test_the_users_own_margins_rise_on_these_pairs_and_on_others(trained, kind: 
 def test_users_who_choose_opposite_things_get_opposite_margins(trained, kind: str) -> None:
     trainer = trained(kind)
     pairs = chosen(trainer, 7)
-    found = [trainer.users.with_row(7, fit_row(trainer, chosen(trainer, 7, no=no), SETTINGS)) for no in (True, False)]
+    found = [trainer.user_model.with_row(7, fit_row(trainer, chosen(trainer, 7, no=no), SETTINGS)) for no in (True, False)]
     margins = []
     for users in found:
-        trainer.users = users
+        trainer.user_model = users
         margins.append(torch.tensor(trainer.evaluate(pairs)[0]).mean())
     assert margins[0] > margins[1] + 0.1
 
@@ -108,9 +108,9 @@ def test_nothing_but_the_new_row_changes_or_gets_a_gradient(trained, kind: str) 
     users = fit_user(trainer, 7, chosen(trainer, 7), SETTINGS)
     after = everything(trainer)
     assert before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
-    assert all(p.grad is None for p in [*trainer.model.parameters(), *trainer.users.parameters(), *users.parameters()])
+    assert all(p.grad is None for p in [*trainer.model.parameters(), *trainer.user_model.parameters(), *users.parameters()])
     assert flags == [parameter.requires_grad for parameter in trainer.model.parameters()]
-    assert torch.equal(users.rows[:2], before["rows"]) and torch.equal(users([0, 1, 2]), trainer.users([0, 1, 2]))
+    assert torch.equal(users.rows[:2], before["rows"]) and torch.equal(users([0, 1, 2]), trainer.user_model([0, 1, 2]))
     assert not torch.equal(users([7]), users([0])) and not trainer.rows.steps.any()
 
 
@@ -122,7 +122,7 @@ def test_the_first_step_is_adams_down_the_plain_loss_of_the_users_own_term(train
     direction = one / 0.1
     losses = []
     for sign in (1, -1):
-        trainer.users = trained("individual").users.with_row(7, sign * 0.01 * direction)
+        trainer.user_model = trained("individual").user_model.with_row(7, sign * 0.01 * direction)
         margins = torch.tensor(trainer.evaluate(pairs)[0], dtype=torch.float64)
         losses.append(-torch.nn.functional.logsigmoid(margins).mean())
     assert losses[0] < losses[1]
@@ -156,13 +156,13 @@ def test_micro_batches_do_not_change_the_row(trained) -> None:
 def test_pairs_may_name_any_user_and_the_model_may_refuse_unknown_ones(trained) -> None:
     trainer = trained("individual")
     wanted = fit_row(trainer, chosen(trainer, 7), SETTINGS)
-    trainer.users.unknown = "error"
+    trainer.user_model.unknown = "error"
     for user in (0, 1, 99):
         assert torch.equal(fit_row(trainer, chosen(trainer, user), SETTINGS), wanted)
 
 
 def test_rows_are_put_in_the_order_of_their_ids(trained) -> None:
-    users = trained("individual").users
+    users = trained("individual").user_model
     row = torch.full_like(users.generic_row(), 2.0)
     more = users.with_row(9, row).with_row(5, row + 1)
     assert more.ids.tolist() == [1, 2, 5, 9]

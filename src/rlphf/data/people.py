@@ -30,9 +30,9 @@ class Person:
     text: str = ""
 
 
-def people_table(people: Sequence[Person]) -> pa.Table:
+def people_table(users: Sequence[Person]) -> pa.Table:
     """Return users as a PEOPLE table, in the order given."""
-    return pa.Table.from_pylist([asdict(person) for person in people], PEOPLE)
+    return pa.Table.from_pylist([asdict(person) for person in users], PEOPLE)
 
 
 def check_people(table: pa.Table, where: str) -> None:

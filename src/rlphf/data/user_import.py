@@ -71,12 +71,12 @@ def import_users(settings: UserData, seed: int, on_bad_record: str) -> Imported:
     Dropped are empty and identical answers, exact repeats, and what `user_splits.place` drops. Users without a pair are left out.
     Raises InputError for a source that cannot be read, a bad record (unless set aside), a split that stays empty, a leak.
     """
-    people, records = _read(settings, seed)
+    users, records = _read(settings, seed)
     name = settings.source
     counts = Counts()
     bad: list[tuple] = []
     pairs = _collect(records, name, counts, bad if on_bad_record == "quarantine" else None)
-    taking_part = _drawn(people, {user for user, _ in pairs}, settings, seed)
+    taking_part = _drawn(users, {user for user, _ in pairs}, settings, seed)
     for user, pair in pairs:
         if user not in taking_part:
             counts.drop((name, pair.preference), BEYOND)
@@ -146,9 +146,9 @@ def _collect(records: Iterable[Raw], name: str, counts: Counts, aside: list[tupl
     return pairs
 
 
-def _drawn(people: list[Person], known: set[int], settings: UserData, seed: int) -> dict[int, Person]:
+def _drawn(users: list[Person], known: set[int], settings: UserData, seed: int) -> dict[int, Person]:
     """Return who takes part, by id: of those with pairs at most `settings.users`, of whom a share is held out as unseen."""
-    some = [person for person in people if person.id in known]
+    some = [person for person in users if person.id in known]
     if settings.source not in ("tldr", "hh_rlhf") and settings.users is not None and settings.users < len(some):
         drawn = set(Random(derive(seed, "taking part")).sample(range(len(some)), settings.users))
         some = [person for number, person in enumerate(some) if number in drawn]

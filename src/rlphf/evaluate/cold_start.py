@@ -25,7 +25,7 @@ from rlphf.tracking.record import Run, step
 from rlphf.train.users import encode_pairs
 from rlphf.users.differences import differences
 from rlphf.users.fewshot import fit_row, load_trained
-from rlphf.users.methods import METHODS, user_model
+from rlphf.users.methods import METHODS, settings_of
 from rlphf.users.records import ANSWERS, COLD_SCORES
 from rlphf.users.soups import by_user, declared, inferred, read_policies, reward_folders, write_user_soup
 
@@ -82,13 +82,15 @@ def by_rows(cold: Cold, trained: Path, run: Run) -> Iterator[Found]:
     """Yield answers by the trained policy in the folder `trained`, with a row fitted on so many pairs of each user."""
     experiment = cold.experiment
     trainer = load_trained(trained, cold.backbone, experiment.dpo)
-    told = user_model(experiment.users, METHODS[FITTED].model)
-    generic, seconds = trainer.users, 0.0
+    user_settings = settings_of(experiment.users, METHODS[FITTED].model)
+    generic, seconds = trainer.user_model, 0.0
     for count in cold.counts:
         fitted, began = generic, time.perf_counter()
         for user in cold.users:
             rows = cold.pairs[user["id"]][:count]
-            pairs = encode_pairs(trainer.tokenizer, rows, told, experiment.dpo, trainer.model.config.max_position_embeddings)
+            pairs = encode_pairs(
+                trainer.tokenizer, rows, user_settings, experiment.dpo, trainer.model.config.max_position_embeddings
+            )
             seed = derive(experiment.seed, "cold start row", user["id"])
             fitted = fitted.with_row(user["id"], fit_row(trainer, pairs, experiment.cold_start, seed))
         seconds = (time.perf_counter() - began) / len(cold.users)
@@ -112,8 +114,8 @@ def cold_start_step(config: Path, prompts: Path, users: Path, pairs: Path, backb
     inputs |= {f"reward/{name}": path for name, path in rewards.items()}
     inputs |= {f"ppo/{name}": policy(models, name) for name in rewards}
     with step("cold start", out, experiment, experiment.cold_start, inputs) as run:
-        people, asked = read_parquet(users, USERS), read_parquet(prompts, PROMPTS)
-        unseen = [row for row in people.to_pylist() if row["group"] == UNSEEN]
+        user_table, asked = read_parquet(users, USERS), read_parquet(prompts, PROMPTS)
+        unseen = [row for row in user_table.to_pylist() if row["group"] == UNSEEN]
         if not unseen:
             raise InputError(f"{users}: has no unseen user, who could be new; set population.unseen")
         own = by_user(read_parquet(pairs, PAIRS).to_pylist(), unseen, str(pairs))
@@ -121,7 +123,7 @@ def cold_start_step(config: Path, prompts: Path, users: Path, pairs: Path, backb
         cold = Cold(experiment, unseen, own, spread(answered, experiment.user_evaluation.prompts), backbone, models)
         judged: list[dict] = []
         for method, count, rows in (*by_soups(cold, run), *by_rows(cold, trained, run)):
-            scores = user_scores(asked, people, pa.Table.from_pylist(rows, ANSWERS))
+            scores = user_scores(asked, user_table, pa.Table.from_pylist(rows, ANSWERS))
             judged += [{**row, "method": method, "pairs": count} for row in scores]
         table = pa.Table.from_pylist(judged, COLD_SCORES)
         order = ("method", "pairs", "user", "prompt_id", "sample")

@@ -24,8 +24,7 @@ from rlphf.tracking.record import step
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.users import encode_pairs
 from rlphf.users.embed import answer_users
-from rlphf.users.methods import BACKBONE, METHODS, PER_USER, POOLED, PRM, SOUPS, as_trained
-from rlphf.users.methods import user_model as settings_of
+from rlphf.users.methods import BACKBONE, METHODS, PER_USER, POOLED, PRM, SOUPS, as_trained, settings_of
 from rlphf.users.model import UserModel, load_user_model, user_ids
 from rlphf.users.records import ANSWERS, ASKED, SCORED, TEXTS, write_margins
 
@@ -73,7 +72,7 @@ def histories(pairs: Sequence[dict], count: int) -> dict[int, str]:
 
 def answers(
     model: PreTrainedModel | PeftModel,
-    users: UserModel,
+    user_model: UserModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[dict],
     ids: Sequence[int],
@@ -88,7 +87,7 @@ def answers(
     wanted = [(user, row, sample) for user in ids for row in prompts for sample in range(experiment.evaluation.samples)]
     found = answer_users(
         model,
-        users,
+        user_model,
         tokenizer,
         [row["prompt"] for _, row, _ in wanted],
         [user for user, _, _ in wanted],
@@ -129,13 +128,13 @@ def answers_step(
     inputs = {"prompts": prompts, "users": users, "pairs": pairs, "backbone": backbone}
     inputs |= {"models": models} if models is not None else {}
     with step(f"answers {method}", out, experiment, experiment.user_evaluation, inputs, {"method": method}) as run:
-        people = read_parquet(users, TEXTS).to_pylist()
-        ids = user_ids([row["id"] for row in people], str(users)).tolist()
+        user_rows = read_parquet(users, TEXTS).to_pylist()
+        ids = user_ids([row["id"] for row in user_rows], str(users)).tolist()
         rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == settings.split]
         if not rows:
             raise InputError(f"{prompts}: the split {settings.split!r} is empty; nothing to evaluate on")
         pair_rows = read_parquet(pairs, PAIRS).to_pylist()
-        texts: Mapping[int, str | None] = {row["id"]: row["text"] for row in people} if spec.told == "said" else {}
+        texts: Mapping[int, str | None] = {row["id"]: row["text"] for row in user_rows} if spec.told == "said" else {}
         if spec.told == "history":
             texts = histories(pair_rows, experiment.user_evaluation.history)
         if spec.told == "asked" and models is not None:

@@ -65,12 +65,12 @@ def _fitted(folder: Path) -> dict[str, float]:
     return {name.removesuffix("_seconds"): float(value) for name, value in tags.items() if name.endswith("_seconds")}
 
 
-def learned(folder: Path, methods: Sequence[str], people: Sequence[Row]) -> list[Row]:
+def learned(folder: Path, methods: Sequence[str], user_rows: Sequence[Row]) -> list[Row]:
     """Return the rows of table `users_map`: each trained user's own part of the user model on its two principal axes.
 
-    Of a cluster model that part are the weights of the mixture. Raises InputError for a user who is not among `people`.
+    Of a cluster model that part are the weights of the mixture. Raises InputError for a user who is not among `user_rows`.
     """
-    about = {row["id"]: row for row in people}
+    about = {row["id"]: row for row in user_rows}
     rows: list[Row] = []
     for method in (name for name in LEARNED if name in methods):
         tensors = load_file(folder / "models" / METHODS[method].model / TENSORS)

@@ -61,8 +61,8 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
     timed = timings(seed_folder, trained_together(experiment))
     own = source(experiment, folder)
-    people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
-    group_of = {row["id"]: row["group"] for row in people}
+    user_rows = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
+    group_of = {row["id"]: row["group"] for row in user_rows}
     pairs = read_parquet(own / "pairs.parquet", PAIRS).to_pylist()
     answered = [
         row for name in methods for row in read_parquet(folder / "answers" / name / "answers.parquet", ANSWERS).to_pylist()
@@ -78,10 +78,10 @@ def user_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row
         "users_scores": users.scores(answers, bootstrap) if answers else [],
         "users_differences": users.differences(found, answers, bootstrap),
         "users_win_rates": users.win_rates(answers, bootstrap) if answers else [],
-        "users_length": users.lengths(answered, people, bootstrap),
+        "users_length": users.lengths(answered, user_rows, bootstrap),
         "users_cost": cost,
         "users_timings": [row for row in timed if row["step"].startswith(USERS)],
-        "users_map": learned(folder, methods, people),
+        "users_map": learned(folder, methods, user_rows),
         "cold_start": users.cold_start(scored[COLD], bootstrap) if COLD in scored else [],
         "user_ablations": ablations(experiment, seed_folder, bootstrap),
     }
@@ -99,9 +99,9 @@ def ablations(experiment: Experiment, seed_folder: Path, bootstrap: Bootstrap) -
         folder = seed_folder.parent / f"seed-{name}"
         drawn = run_of(name, "user_pairs") == name
         own = source(experiment, (folder if drawn else seed_folder) / FOLDER)
-        people = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
+        user_rows = read_parquet(own / "users.parquet", PEOPLE).to_pylist()
         pairs = read_parquet(own / "pairs.parquet", PAIRS).to_pylist()
-        found = told(ABLATIONS[setting], folder / FOLDER, pairs, {row["id"]: row["group"] for row in people})
+        found = told(ABLATIONS[setting], folder / FOLDER, pairs, {row["id"]: row["group"] for row in user_rows})
         which = {"setting": setting, "value": str(value)}
         for row in users.accuracies(found, {}, experiment.seed, bootstrap):
             shared = {key: row[key] for key in ("method", "population", "ci_low", "ci_high", "n_pairs")}

@@ -110,15 +110,15 @@ class Answers:
 
     def of(self, method: str, criterion: str, population: str) -> Floats:
         """Return the scores (prompts, users of the population, samples) of a method."""
-        return self.values[method, criterion][:, self._chosen(population)]
+        return self.values[method, criterion][:, self._index(population)]
 
     def interval(self, values: Floats, population: str, bootstrap: Bootstrap) -> tuple[float, float]:
         """Return the 95 % interval of the mean of `values` (prompts, users of the population, samples)."""
-        users = [self.users[i] for i in self._chosen(population)]
+        users = [self.users[i] for i in self._index(population)]
         prompts = [prompt for prompt in self.prompts for _ in users]
         return bootstrap.crossed(values.mean(axis=2).ravel(), users * len(self.prompts), prompts)
 
-    def _chosen(self, population: str) -> list[int]:
+    def _index(self, population: str) -> list[int]:
         return [i for i, group in enumerate(self.groups) if group in POPULATIONS[population]]
 
     def populations(self) -> list[str]:
@@ -191,15 +191,15 @@ def _difference(a: str, b: str, population: str, criterion: str, gaps: Floats, i
     }
 
 
-def lengths(answers: Sequence[Row], people: Sequence[Row], bootstrap: Bootstrap) -> list[Row]:
+def lengths(answers: Sequence[Row], user_rows: Sequence[Row], bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `users_length`: tokens of each method's answers to each user, with intervals over prompts.
 
-    Raises InputError for an answer to nobody of `people`.
+    Raises InputError for an answer to nobody of `user_rows`.
     """
     found: dict[tuple[str, int], dict[str, list[int]]] = {}
     for row in answers:
         found.setdefault((row["method"], row["user"]), {}).setdefault(row["prompt_id"], []).append(row["tokens"])
-    about = {row["id"]: row for row in people}
+    about = {row["id"]: row for row in user_rows}
     rows: list[Row] = []
     for (method, user), by_prompt in found.items():
         if user not in about:

@@ -90,7 +90,7 @@ def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False
     texts = Texts(row for path in (seed_folder / "prompts" / "prompts.parquet", raw) if path.exists() for row in _prompts(path))
     methods = [] if users_alone else experiment.evaluation.methods
     cells = [] if users_alone else _cells(experiment, seed_folder, texts)
-    people, user_cells = _users(experiment, seed_folder, texts) if experiment.user_evaluation.methods else ([], [])
+    user_rows, user_cells = _users(experiment, seed_folder, texts) if experiment.user_evaluation.methods else ([], [])
     if users_alone and not user_cells:
         raise InputError(f"{folder}: no user was answered; set user_evaluation.methods and user_evaluation.prompts")
     serving = list(dict.fromkeys(cell["method"] for cell in user_cells))
@@ -111,7 +111,7 @@ def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False
         "user_methods": serving,
         "labels": {name: method_label(name) for name in names if name in METHOD_LABELS},
         "cells": cells,
-        "users": people,
+        "users": user_rows,
         "user_cells": user_cells,
         "recipes": _recipes(experiment, folder, cells, user_cells),
         "prompts": texts.asked(),
@@ -190,10 +190,10 @@ def _users(experiment: Experiment, seed_folder: Path, texts: Texts) -> tuple[lis
     """Return the users, with their weights where the testbed drew them, and the cells of their answers."""
     folder = seed_folder / FOLDER
     table = read_parquet(source(experiment, folder) / "users.parquet")
-    people = read_parquet(source(experiment, folder) / "users.parquet", PEOPLE).to_pylist()
-    for row, drawn in zip(people, table.to_pylist(), strict=True):
+    user_rows = read_parquet(source(experiment, folder) / "users.parquet", PEOPLE).to_pylist()
+    for row, drawn in zip(user_rows, table.to_pylist(), strict=True):
         row["weights"] = {name: round(drawn[name], DECIMALS) for name in PREFERENCES if drawn.get(name)}
-    ids = {row["id"] for row in people}
+    ids = {row["id"] for row in user_rows}
     path = user_scores_of(experiment, seed_folder)
     scored = _grouped(read_parquet(path, USER_SCORES).to_pylist(), "user") if path else {}
     cells = []
@@ -204,7 +204,7 @@ def _users(experiment: Experiment, seed_folder: Path, texts: Texts) -> tuple[lis
             own = scored.get((name, user), [])
             by = {c: {(row["prompt_id"], row["sample"]): row[c] for row in own} for c in (SCORE, HELPFULNESS)} if own else {}
             cells.append({"method": name, "user": user, **cell(rows, texts, by, f"{where}: user {user}")})
-    return people, cells
+    return user_rows, cells
 
 
 def _recipes(experiment: Experiment, folder: Path, cells: Sequence[Row], user_cells: Sequence[Row]) -> list[Row]:

@@ -239,9 +239,9 @@ def users_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path
         table = pa.concat_tables([trained, user_pairs(unseen, asked, rows, held_out, experiment.annotator, seed)])
         known_by = user_pairs(unseen, asked, rows, {"train": max(experiment.cold_start.pairs)}, experiment.annotator, seed)
         check_pairs(table, str(out / "pairs.parquet"))
-        people = users_table(users)
-        check_people(people, str(out / "users.parquet"))
-        write_parquet(out / "users.parquet", people)
+        user_table = users_table(users)
+        check_people(user_table, str(out / "users.parquet"))
+        write_parquet(out / "users.parquet", user_table)
         write_parquet(out / "pairs.parquet", table)
         write_parquet(out / "new_pairs.parquet", known_by)
         groups = [user.group for user in users]

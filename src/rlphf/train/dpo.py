@@ -26,7 +26,7 @@ from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.user_files import read_material, training_inputs, write_results
 from rlphf.train.users import Pair, PairTrainer, Term
 from rlphf.users.embed import response_logprobs
-from rlphf.users.methods import user_model
+from rlphf.users.methods import settings_of
 
 
 class DPOTrainer(PairTrainer):
@@ -59,27 +59,27 @@ class DPOTrainer(PairTrainer):
         return losses - self.settings.sft_weight * term.chosen if self.settings.sft_weight else losses
 
 
-def dpo_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
+def dpo_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, users_path: Path | None, out: Path) -> None:
     """Train policy and user model on the training pairs in the files `pairs`; write `out`/adapter and the user model beside it.
 
-    `model` says which user model it is (`users.methods`). `people` names a file of users' texts (columns id and text), which a
+    `model` says which user model it is (`users.methods`). `users_path` is a file of users' texts (columns id and text), which a
     model that reads them needs. The margins of the pairs of other splits go to `out`/scores.parquet. Goes on from the newest
     checkpoint in `out`/checkpoints.
     """
     experiment = load(config)
-    settings, users, seed = experiment.dpo, user_model(experiment.users, model), derive(experiment.seed, "dpo")
-    inputs = training_inputs(backbone, pairs, people, users)
-    params = {"dpo": settings.model_dump(mode="json"), "users": users.model_dump(mode="json")}
+    settings, user_settings, seed = experiment.dpo, settings_of(experiment.users, model), derive(experiment.seed, "dpo")
+    inputs = training_inputs(backbone, pairs, users_path, user_settings)
+    params = {"dpo": settings.model_dump(mode="json"), "users": user_settings.model_dump(mode="json")}
     with (
         step("dpo", out, experiment, params, inputs, {"model": model}) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        material = read_material(users, settings, pairs, backbone, people, seed)
+        material = read_material(user_settings, settings, pairs, backbone, users_path, seed)
         policy = add_policy(material.base, settings.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(policy)
-        trainer = DPOTrainer(policy, material.tokenizer, material.users, material.train, settings, seed)
+        trainer = DPOTrainer(policy, material.tokenizer, material.user_model, material.train, settings, seed)
         trainer.train(run, folder)
         digest = backbone_sha256(backbone)
         about = {"preference": "users", "backbone_sha256": digest, "lora_a_sha256": initial}
         write_policy(policy, out / "adapter", str(backbone), about, adapter_card(run, experiment, about, backbone))
-        run.output(out / "adapter", *write_results(trainer, material, users, digest, out, run))
+        run.output(out / "adapter", *write_results(trainer, material, user_settings, digest, out, run))

@@ -2,7 +2,7 @@
 
 One adapter per user is the idea of Tan et al. 2024, "Democratizing Large Language Models via Personalized Parameter-Efficient
 Fine-tuning", here trained by DPO; a user who was not trained is answered by the backbone. The pooled one is fine-tuned on what
-all users chose, told of no one: the control that PRISM-X asks for.
+all users chose, with bare prompts: the control that PRISM-X asks for.
 """
 
 import shutil
@@ -27,27 +27,27 @@ from rlphf.train.checkpoint import is_whole, own_checkpoints, seal
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.sft import imitated, train_sft
 from rlphf.train.user_files import read_material, training_inputs
-from rlphf.users.methods import user_model
+from rlphf.users.methods import settings_of
 from rlphf.users.records import write_margins
 
 # What is kept of a user until all are trained.
 ADAPTER, RESULT = "adapter", "result.json"
 
 
-def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
+def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, users_path: Path | None, out: Path) -> None:
     """Train a policy per user by DPO on the user's own training pairs in the files `pairs`; write `out`/adapters/<user>.
 
     All start from one initialisation. The margins of the pairs of other splits go to `out`/scores.parquet, those of users who
     were not trained as 0: the backbone prefers neither. A step that was stopped goes on with the user that it was at.
     """
     experiment = load(config)
-    settings, users, seed = experiment.dpo, user_model(experiment.users, model), derive(experiment.seed, "dpo")
-    inputs = training_inputs(backbone, pairs, people, users)
+    settings, user_settings, seed = experiment.dpo, settings_of(experiment.users, model), derive(experiment.seed, "dpo")
+    inputs = training_inputs(backbone, pairs, users_path, user_settings)
     with (
         step("dpo per user", out, experiment, settings, inputs, {"model": model}) as run,
         own_checkpoints(out / "checkpoints", run) as done,
     ):
-        material = read_material(users, settings, pairs, backbone, people, seed)
+        material = read_material(user_settings, settings, pairs, backbone, users_path, seed)
         policy = add_policy(material.base, settings.lora, derive(experiment.seed, "lora"))
         start = {name: value.clone() for name, value in get_peft_model_state_dict(policy, adapter_name=POLICY).items()}
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial_a_digest(policy)}
@@ -62,7 +62,7 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
             for user in trained[len(ready) :]:
                 set_peft_model_state_dict(policy, start, adapter_name=POLICY)
                 own = [pair for pair in material.train if pair.user == user]
-                trainer = DPOTrainer(policy, material.tokenizer, material.users, own, warmed_up(settings, len(own)), seed)
+                trainer = DPOTrainer(policy, material.tokenizer, material.user_model, own, warmed_up(settings, len(own)), seed)
                 trainer.reference = trainer.reference_worth(own)
                 for number in range(len(trainer.order)):
                     run.log(trainer.update(number), step=updates + number)
@@ -92,22 +92,22 @@ def warmed_up(settings: DPO, pairs: int) -> DPO:
     return settings.model_copy(update={"warmup_steps": min(settings.warmup_steps, steps // 2)})
 
 
-def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
+def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, users_path: Path | None, out: Path) -> None:
     """Train one policy on what users chose in the training pairs of the files `pairs`, as MT is; write `out`/adapter.
 
-    Texts are cut as those that the model `dpo` reads. `model` and `people` are there as for every model of users; a policy that
-    is told of no one needs no texts. The margins of the pairs of other splits, log-ratios to the backbone, go to
+    Texts are cut as those that the model `dpo` reads. `model` and `users_path` are there as for every model of users; this one
+    needs no users' texts, as its prompts are bare. The margins of the pairs of other splits, log-ratios to the backbone, go to
     `out`/scores.parquet.
     """
     experiment = load(config)
-    users = user_model(experiment.users, model)
-    inputs = training_inputs(backbone, pairs, people, users)
+    user_settings = settings_of(experiment.users, model)
+    inputs = training_inputs(backbone, pairs, users_path, user_settings)
     with (
         step("pooled", out, experiment, experiment.mt, inputs, {"model": model}) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
         seed = derive(experiment.seed, "pooled")
-        material = read_material(users, experiment.dpo, pairs, backbone, people, seed)
+        material = read_material(user_settings, experiment.dpo, pairs, backbone, users_path, seed)
         policy = add_policy(material.base, experiment.mt.lora, derive(experiment.seed, "lora"))
         initial = initial_a_digest(policy)
         data = imitated([pair.bare for pair in material.train], [pair.chosen for pair in material.train])
@@ -118,7 +118,7 @@ def pooled_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path,
         write_policy(policy, out / "adapter", str(backbone), about, adapter_card(run, experiment, about, backbone))
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         plain = experiment.dpo.model_copy(update={"beta": 1.0})
-        scorer = DPOTrainer(policy.eval(), material.tokenizer, material.users, [], plain, seed)
+        scorer = DPOTrainer(policy.eval(), material.tokenizer, material.user_model, [], plain, seed)
         own, generic = scorer.evaluate([pair for _, pair in held])
         scores = write_margins(out / "scores.parquet", [row for row, _ in held], own, generic, run)
         run.tag(updates=steps, pairs=len(data))

@@ -24,7 +24,7 @@ class Material:
 
     base: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    users: UserModel
+    user_model: UserModel
     rows: list[dict]
     pairs: list[Pair]
 
@@ -34,9 +34,9 @@ class Material:
         return [pair for row, pair in zip(self.rows, self.pairs, strict=True) if row["split"] == "train"]
 
 
-def read_texts(users: Users, path: Path | None) -> dict[int, str | None]:
+def read_texts(settings: Users, path: Path | None) -> dict[int, str | None]:
     """Return users' texts by id from `path` (columns id and text); raise InputError where texts are needed and none are given."""
-    if users.text == "implicit":
+    if settings.text == "implicit":
         return {}
     if path is None:
         raise InputError("the model reads users' texts; give a file with columns id and text (--users)")
@@ -45,30 +45,30 @@ def read_texts(users: Users, path: Path | None) -> dict[int, str | None]:
     return {i: row["text"] for i, row in zip(ids, rows, strict=True)}
 
 
-def training_inputs(backbone: Path, pairs: Sequence[Path], people: Path | None, users: Users) -> dict[str, Path]:
+def training_inputs(backbone: Path, pairs: Sequence[Path], users_path: Path | None, settings: Users) -> dict[str, Path]:
     """Return the inputs by name, for the step's record; users' texts are one where they are read."""
     named = {"backbone": backbone, **{"/".join(path.parts[-2:]): path for path in pairs}}
-    return named | ({"users": people} if people is not None and users.text != "implicit" else {})
+    return named | ({"users": users_path} if users_path is not None and settings.text != "implicit" else {})
 
 
 def read_material(
-    users: Users, settings: UserTraining, pairs: Sequence[Path], backbone: Path, people: Path | None, seed: int
+    user_settings: Users, settings: UserTraining, pairs: Sequence[Path], backbone: Path, users_path: Path | None, seed: int
 ) -> Material:
     """Read what a training needs, and make its user model by `seed`, with a row for every user of a training pair.
 
     Raises InputError where there is no training pair, none that names its user, or an id that is none; and for pairs of users
     who are not trained where `users.unknown` is an error.
     """
-    texts = read_texts(users, people)
+    texts = read_texts(user_settings, users_path)
     rows = read_pairs(pairs)
     where = ", ".join(map(str, pairs))
     if not any(row["split"] == "train" for row in rows):
         raise InputError(f"{where}: the split 'train' is empty; nothing to train on")
     base, tokenizer = load_backbone(backbone, training_dtype(backbone))
-    encoded = encode_pairs(tokenizer, rows, users, settings, base.config.max_position_embeddings, texts)
+    encoded = encode_pairs(tokenizer, rows, user_settings, settings, base.config.max_position_embeddings, texts)
     known = [pair.user for row, pair in zip(rows, encoded, strict=True) if row["split"] == "train" and pair.user]
     vocabulary: Any = base.get_input_embeddings().weight
-    user_model = new_user_model(users, known, vocabulary, seed)
+    user_model = new_user_model(user_settings, known, vocabulary, seed)
     if user_model.kind != "uniform" and not known:
         raise InputError(f"{where}: no training pair names its user; fill the column user, or train the model dpo")
     # Held-out pairs may be of users who are not trained; where that is an error it is one before the training.
@@ -77,13 +77,13 @@ def read_material(
 
 
 def write_results(
-    trainer: PairTrainer, material: Material, users: Users, backbone_sha256: str, out: Path, run: Run
+    trainer: PairTrainer, material: Material, user_settings: Users, backbone_sha256: str, out: Path, run: Run
 ) -> list[Path]:
     """Write the user model and the margins of all pairs that were not trained on to `out`; return the files."""
-    told = {"text": users.text, "text_place": users.text_place, "max_prompt": trainer.settings.max_prompt}
-    save_user_model(material.users, out, {"backbone_sha256": backbone_sha256, **told})
+    told = {"text": user_settings.text, "text_place": user_settings.text_place, "max_prompt": trainer.settings.max_prompt}
+    save_user_model(material.user_model, out, {"backbone_sha256": backbone_sha256, **told})
     held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
     own, generic = trainer.evaluate([pair for _, pair in held])
     scores = write_margins(out / "scores.parquet", [row for row, _ in held], own, generic, run)
-    run.tag(pairs=len(trainer.pairs), users=len(material.users.ids), updates=len(trainer.order))
+    run.tag(pairs=len(trainer.pairs), users=len(material.user_model.ids), updates=len(trainer.order))
     return [out / "user_model.safetensors", out / "user_model.json", scores]

@@ -26,7 +26,7 @@ from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.user_files import read_material, training_inputs, write_results
 from rlphf.train.users import Pair, PairTrainer, Term
 from rlphf.users.embed import last_states
-from rlphf.users.methods import user_model
+from rlphf.users.methods import settings_of
 from rlphf.users.model import UserModel
 
 
@@ -37,15 +37,15 @@ class UserRewardTrainer(PairTrainer):
         self,
         model: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
-        users: UserModel,
+        user_model: UserModel,
         pairs: Sequence[Pair],
         settings: PRM,
         seed: int,
     ):
         # The head starts as TRL's reward models do here: N(0, 0.02).
-        start = torch.randn(1, users.width, generator=torch.Generator().manual_seed(derive(seed, "head"))) * 0.02
+        start = torch.randn(1, user_model.width, generator=torch.Generator().manual_seed(derive(seed, "head"))) * 0.02
         self.head = nn.Parameter(start.to(model.device))
-        super().__init__(model, tokenizer, users, pairs, settings, seed, {"score.weight": self.head})
+        super().__init__(model, tokenizer, user_model, pairs, settings, seed, {"score.weight": self.head})
 
     def worth(self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], soft: Tensor | None) -> Tensor:
         """Return the rewards (B, 2) of whole texts."""
@@ -61,27 +61,27 @@ class UserRewardTrainer(PairTrainer):
         return terms.pair_loss(term.margins, "sigmoid", 1.0)
 
 
-def prm_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, people: Path | None, out: Path) -> None:
+def prm_step(config: Path, model: str, pairs: Sequence[Path], backbone: Path, users_path: Path | None, out: Path) -> None:
     """Train a reward model that knows its users on the training pairs in the files `pairs`; write `out`/adapter.
 
-    The adapter is one of a sequence classifier, as other reward models' are; the user model lies beside it. `model` and `people`
-    are as for P-DPO. The margins of the pairs of other splits go to `out`/scores.parquet.
+    The adapter is one of a sequence classifier, as other reward models' are; the user model lies beside it. `model` and
+    `users_path` are as for P-DPO. The margins of the pairs of other splits go to `out`/scores.parquet.
     """
     experiment = load(config)
-    settings, users, seed = experiment.prm, user_model(experiment.users, model), derive(experiment.seed, "prm")
-    inputs = training_inputs(backbone, pairs, people, users)
-    params = {"prm": settings.model_dump(mode="json"), "users": users.model_dump(mode="json")}
+    settings, user_settings, seed = experiment.prm, settings_of(experiment.users, model), derive(experiment.seed, "prm")
+    inputs = training_inputs(backbone, pairs, users_path, user_settings)
+    params = {"prm": settings.model_dump(mode="json"), "users": user_settings.model_dump(mode="json")}
     with (
         step("prm", out, experiment, params, inputs, {"model": model}) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        material = read_material(users, settings, pairs, backbone, people, seed)
+        material = read_material(user_settings, settings, pairs, backbone, users_path, seed)
         adapted = add_policy(material.base, settings.lora, derive(seed, "lora"))
-        trainer = UserRewardTrainer(adapted, material.tokenizer, material.users, material.train, settings, seed)
+        trainer = UserRewardTrainer(adapted, material.tokenizer, material.user_model, material.train, settings, seed)
         trainer.train(run, folder)
         digest = backbone_sha256(backbone)
         state = get_peft_model_state_dict(adapted, adapter_name=POLICY) | {"base_model.model.score.weight": trainer.head}
         described = lora_config(settings.lora, task_type="SEQ_CLS").to_dict() | {"modules_to_save": ["classifier", "score"]}
         about = {"kind": "reward", "preference": "users", "backbone_sha256": digest}
         write_adapter(out / "adapter", state, described, str(backbone), about, adapter_card(run, experiment, about, backbone))
-        run.output(out / "adapter", *write_results(trainer, material, users, digest, out, run))
+        run.output(out / "adapter", *write_results(trainer, material, user_settings, digest, out, run))

@@ -54,7 +54,7 @@ class Pair:
 def encode_pairs(
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[dict],
-    users: Users,
+    user_settings: Users,
     settings: UserTraining,
     context: int,
     texts: Mapping[int, str | None] | None = None,
@@ -68,17 +68,19 @@ def encode_pairs(
         # Tokenizers refuse an empty batch.
         return []
     total = min(context, settings.max_length)
-    total -= users.tokens if users.model != "uniform" and users.text != "explicit" else 0
+    total -= user_settings.tokens if user_settings.model != "uniform" and user_settings.text != "explicit" else 0
     if total < 2:
-        raise InputError(f"users.tokens: {users.tokens} soft tokens leave no room in {settings.max_length} tokens; lower them")
+        raise InputError(
+            f"users.tokens: {user_settings.tokens} soft tokens leave no room in {settings.max_length} tokens; lower them"
+        )
     owners = user_ids([0 if row["user"] is None else row["user"] for row in rows], "pairs").tolist()
-    spoken = {} if users.text == "implicit" else texts or {}
+    spoken = {} if user_settings.text == "implicit" else texts or {}
     answers = [encode_responses(tokenizer, [row[name] for row in rows]) for name in ("chosen", "rejected")]
     pairs = []
     for row, user, chosen, rejected in zip(rows, owners, *answers, strict=True):
         limit = min(settings.max_prompt, prompt_limit(total, max(len(chosen), len(rejected))))
         bare = fit_prompt(tokenizer, row["prompt"], limit)
-        prompt = fit_told(tokenizer, row["prompt"], spoken[user], users.text_place, limit) if spoken.get(user) else bare
+        prompt = fit_told(tokenizer, row["prompt"], spoken[user], user_settings.text_place, limit) if spoken.get(user) else bare
         room = total - max(len(prompt), len(bare))
         pairs.append(Pair(prompt, bare, chosen[:room], rejected[:room], user))
     return pairs
@@ -93,7 +95,7 @@ class Term:
 
 
 class PairTrainer(ABC):
-    """Trains the adapter of `model`, the user model `users` and further parameters `others` on `pairs`.
+    """Trains the adapter of `model`, the `user_model` and further parameters `others` on `pairs`.
 
     Every pair brings both of its terms, so a step's loss and gradient do not depend on how its pairs are laid out in passes
     through the model. A step draws its pairs from (seed, epoch), so a resumed run goes on as if undisturbed. Dropout is off
@@ -104,20 +106,21 @@ class PairTrainer(ABC):
         self,
         model: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
-        users: UserModel,
+        user_model: UserModel,
         pairs: Sequence[Pair],
         settings: UserTraining,
         seed: int,
         others: Mapping[str, nn.Parameter] | None = None,
     ):
-        self.model, self.tokenizer, self.users, self.pairs, self.settings = model.eval(), tokenizer, users, pairs, settings
+        self.model, self.tokenizer, self.user_model = model.eval(), tokenizer, user_model
+        self.pairs, self.settings = pairs, settings
         # Without soft tokens a user's own term is the generic user's: one of them is the whole loss, to the bit.
-        self.alpha = settings.alpha if users.tokens_per_user else 0.0
+        self.alpha = settings.alpha if user_model.tokens_per_user else 0.0
         self.order = list(terms.batches([pair.length for pair in pairs], settings.batch_size, settings.epochs, seed))
         self.reference = torch.zeros(0, 2)
         self.others = dict(others or {})
         adapter = {name: p for name, p in model.named_parameters() if p.requires_grad} | self.others
-        shared = {f"users.{name}": p for name, p in users.named_parameters()}
+        shared = {f"users.{name}": p for name, p in user_model.named_parameters()}
         self.trained = adapter | shared
         self.optimizer = torch.optim.AdamW(
             [
@@ -126,7 +129,7 @@ class PairTrainer(ABC):
             ]
         )
         self.peaks = (settings.learning_rate, settings.user_learning_rate)
-        self.rows = RowAdam(users.rows)
+        self.rows = RowAdam(user_model.rows)
 
     @abstractmethod
     def worth(self, prompts: Sequence[list[int]], responses: Sequence[Sequence[list[int]]], soft: Tensor | None) -> Tensor:
@@ -145,7 +148,7 @@ class PairTrainer(ABC):
     def train(self, run: Run, folder: Path) -> int:
         """Make all passes over the pairs, from the newest checkpoint in `folder` on; log every step, and return their number."""
         # No more rows are moved than there are pairs.
-        check_room(folder, [*self.trained.values(), self.users.rows[: len(self.pairs)]])
+        check_room(folder, [*self.trained.values(), self.user_model.rows[: len(self.pairs)]])
         start = self.restore(folder)
         run.resume(start)
         if not len(self.reference):
@@ -165,7 +168,7 @@ class PairTrainer(ABC):
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * share
         self.optimizer.zero_grad(set_to_none=True)
-        gathered = self.users.gather([self.pairs[i].user for i in batch] if self.alpha > 0 else [])
+        gathered = self.user_model.gather([self.pairs[i].user for i in batch] if self.alpha > 0 else [])
         metrics: dict[str, float] = {}
         for start in range(0, len(batch), size):
             part = batch[start : start + size]
@@ -199,14 +202,14 @@ class PairTrainer(ABC):
         `reference` (B, 2) is that of `reference_worth`. A pair whose own user is the generic one is computed once for both terms.
         `both` asks for both terms, whatever their weight.
         """
-        slots = self.users.slots([pair.user for pair in pairs]).tolist()
+        slots = self.user_model.slots([pair.user for pair in pairs]).tolist()
         users = [pair.user if slot >= 0 else 0 for pair, slot in zip(pairs, slots, strict=True)]
         own = [(i, user) for i, user in enumerate(users)] if both or self.alpha > 0 else []
         generic = [(i, 0) for i in range(len(pairs))] if both or self.alpha < 1 else []
         forms = list(dict.fromkeys(own + generic))
         prompts = [pairs[i].prompt for i, _ in forms]
         responses = [(pairs[i].chosen, pairs[i].rejected) for i, _ in forms]
-        soft = self.users([user for _, user in forms], gathered)
+        soft = self.user_model([user for _, user in forms], gathered)
         with active(self.model, POLICY):
             found = self.worth(prompts, responses, soft)
         base = reference[[i for i, _ in forms]].to(found.device)
@@ -246,7 +249,7 @@ class PairTrainer(ABC):
         """Write all that a resumed run needs: adapter, user model, the rows that were moved, optimizers, reference."""
         tensors = {f"policy/{k}": v for k, v in get_peft_model_state_dict(self.model, adapter_name=POLICY).items()}
         tensors |= {f"others/{k}": v for k, v in self.others.items()}
-        tensors |= {f"users/{k}": v for k, v in self.users.named_parameters()}
+        tensors |= {f"users/{k}": v for k, v in self.user_model.named_parameters()}
         tensors |= {f"rows/{k}": v for k, v in self.rows.tensors().items()}
         tensors |= optimizer_tensors(self.optimizer, list(self.trained)) | {"reference": self.reference}
         save_checkpoint(folder, number, tensors, {})
@@ -265,7 +268,7 @@ class PairTrainer(ABC):
         set_peft_model_state_dict(self.model, part("policy/"), adapter_name=POLICY)
         for name, value in part("others/").items():
             self.others[name].copy_(value)
-        self.users.load_state_dict(part("users/"))
+        self.user_model.load_state_dict(part("users/"))
         self.rows.restore(part("rows/"))
         self.reference = tensors["reference"]
         restore_optimizer(self.optimizer, list(self.trained), tensors)

@@ -95,7 +95,7 @@ def _read(
 @torch.no_grad()
 def answer_users(
     model: Model,
-    users: UserModel,
+    user_model: UserModel,
     tokenizer: PreTrainedTokenizerBase,
     questions: Sequence[str],
     ids: Sequence[int],
@@ -110,7 +110,7 @@ def answer_users(
     `fit_told` says, and where the longest response would take more than half of the context, it may have what prompts leave.
     """
     whole: Any = model
-    total = whole.config.max_position_embeddings - users.tokens_per_user
+    total = whole.config.max_position_embeddings - user_model.tokens_per_user
     limit = prompt_limit(total, decoding.max_new_tokens)
     prompts = [
         fit_told(tokenizer, question, text, place, limit)
@@ -118,7 +118,7 @@ def answer_users(
     ]
     most = min(decoding.max_new_tokens, total - max(map(len, prompts), default=0))
     decoding = decoding.model_copy(update={"max_new_tokens": most})
-    placed = SoftPrompts(model, prompts, users(ids), tokenizer)
-    embed = placed.embed if users.tokens_per_user else None
+    placed = SoftPrompts(model, prompts, user_model(ids), tokenizer)
+    embed = placed.embed if user_model.tokens_per_user else None
     sampled = sample(model, placed.prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, embed)
     return [(text, len(row), done) for row in sampled for text, done in [decode_response(tokenizer, row)]]

@@ -31,9 +31,9 @@ def load_trained(folder: Path, backbone: Path, settings: DPO) -> DPOTrainer:
     digest = backbone_sha256(backbone)
     check_backbone(folder / "adapter", digest)
     base, tokenizer = load_backbone(backbone)
-    users = load_user_model(folder, digest, device=base.device)
+    user_model = load_user_model(folder, digest, device=base.device)
     policy = PeftModel.from_pretrained(base, folder / "adapter", use_safetensors=True)
-    return DPOTrainer(policy, tokenizer, users, [], settings, seed=0)
+    return DPOTrainer(policy, tokenizer, user_model, [], settings, seed=0)
 
 
 def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart, seed: int = 0) -> Tensor:
@@ -42,13 +42,13 @@ def fit_row(trainer: DPOTrainer, pairs: Sequence[Pair], settings: ColdStart, see
     Batches are drawn by `seed`. `trainer` has policy, tokenizer, user model and settings, and nothing of it changes, so that
     users can be fitted on it one after the other; its own pairs play no part. Raises InputError for a uniform user model.
     """
-    users = trainer.users
-    row = users.generic_row()
+    user_model = trainer.user_model
+    row = user_model.generic_row()
     if not pairs:
         return row
     pairs = [replace(pair, user=NEW) for pair in pairs]
-    clusters = users.clusters if users.kind == "cluster" else torch.zeros(0)
-    alone = UserModel(users.kind, torch.tensor([NEW]), row[None].clone(), users.generic, clusters, users.width)
+    clusters = user_model.clusters if user_model.kind == "cluster" else torch.zeros(0)
+    alone = UserModel(user_model.kind, torch.tensor([NEW]), row[None].clone(), user_model.generic, clusters, user_model.width)
     # With alpha 1 the user's own term is the whole loss.
     own = trainer.settings.model_copy(update={"alpha": 1.0})
     fitter = DPOTrainer(trainer.model, trainer.tokenizer, alone, pairs, own, seed=0)

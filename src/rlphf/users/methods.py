@@ -55,8 +55,8 @@ MODELS: dict[str, tuple[Literal["uniform", "individual", "cluster"], Literal["im
 }
 
 
-def user_model(settings: UserModels, model: str) -> Users:
-    """Return the whole settings of a trained model's user model; raise InputError for an unknown `model`."""
+def settings_of(settings: UserModels, model: str) -> Users:
+    """Return the settings of the user model of `model`, one of MODELS; raise InputError for an unknown `model`."""
     if model not in MODELS:
         raise InputError(f"model {model!r} is unknown; choose from {', '.join(MODELS)}")
     kind, text = MODELS[model]

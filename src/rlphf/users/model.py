@@ -197,20 +197,20 @@ def soft_tokens(count: int, settings: Users, vocabulary: Tensor, generator: torc
     return vocabulary.detach().cpu().float()[index].view(count, size, width)
 
 
-def save_user_model(users: UserModel, folder: Path | str, about: Mapping[str, str | int]) -> None:
+def save_user_model(user_model: UserModel, folder: Path | str, about: Mapping[str, str | int]) -> None:
     """Write user_model.safetensors, and user_model.json with its digest and `about` (such as backbone_sha256)."""
     folder = Path(folder)
-    tensors = {"ids": users.ids, "rows": users.rows}
-    tensors |= {name: value.detach().cpu() for name, value in users.named_parameters()}
+    tensors = {"ids": user_model.ids, "rows": user_model.rows}
+    tensors |= {name: value.detach().cpu() for name, value in user_model.named_parameters()}
     with atomic_file(folder / TENSORS) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary)
         described = {
-            "kind": users.kind,
-            "tokens": users.tokens_per_user,
-            "clusters": len(users.clusters) if users.kind == "cluster" else 0,
-            "users": len(users.ids),
-            "width": users.width,
-            "bytes_per_user": users.bytes_per_user if users.kind != "uniform" else 0,
+            "kind": user_model.kind,
+            "tokens": user_model.tokens_per_user,
+            "clusters": len(user_model.clusters) if user_model.kind == "cluster" else 0,
+            "users": len(user_model.ids),
+            "width": user_model.width,
+            "bytes_per_user": user_model.bytes_per_user if user_model.kind != "uniform" else 0,
             "sha256": sha256(temporary),
         }
     write_json(folder / ABOUT, {**about, **described})

@@ -1,4 +1,4 @@
-"""The tables that steps about users exchange, besides people and pairs; no model is needed to read or write them."""
+"""The tables that steps about users exchange, besides users and pairs; no model is needed to read or write them."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -84,9 +84,9 @@ def write_user_soup(folder: Path, wanted: Wanted, experiment: Experiment, models
         write_soup(temporary, soup)
 
 
-def by_user(rows: Sequence[dict], people: Sequence[dict], where: str) -> dict[int, list[dict]]:
-    """Return {user: pairs} of all `people`, in order; raise InputError, naming the pair in `where`, for another user's pair."""
-    found: dict[int, list[dict]] = {row["id"]: [] for row in people}
+def by_user(rows: Sequence[dict], users: Sequence[dict], where: str) -> dict[int, list[dict]]:
+    """Return {user: pairs} of all `users`, in order; raise InputError, naming the pair in `where`, for another user's pair."""
+    found: dict[int, list[dict]] = {row["id"]: [] for row in users}
     for row in rows:
         if row["user"] not in found:
             raise InputError(f"{where}: pair {row['id']}: user {row['user']} is not among the users; draw pairs and users again")
@@ -108,16 +108,16 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
     inputs |= {f"reward/{name}": path for name, path in rewards.items()}
     inputs |= {f"ppo/{name}": policy(models, name) for name in names}
     with step("user soups", out, experiment, experiment.user_evaluation, inputs) as run:
-        people = read_parquet(users, USERS).to_pylist()
+        user_rows = read_parquet(users, USERS).to_pylist()
         rows = read_parquet(pairs, PAIRS).to_pylist()
         wanted: dict[str, dict[int, Wanted]] = {
-            DECLARED: {row["id"]: declared(row["kind"], experiment) for row in people},
+            DECLARED: {row["id"]: declared(row["kind"], experiment) for row in user_rows},
             INFERRED: {},
         }
         most = experiment.user_evaluation.inferred_from
         own = {
             user: [row for row in found if row["split"] == "train"][:most]
-            for user, found in by_user(rows, people, str(pairs)).items()
+            for user, found in by_user(rows, user_rows, str(pairs)).items()
         }
         held = [row for row in rows if row["split"] == experiment.evaluation.split]
         known = [row for found in own.values() for row in found]
@@ -137,7 +137,7 @@ def user_soups_step(config: Path, users: Path, pairs: Path, backbone: Path, mode
                 told = pa.table({"id": list(soups), "text": [soup.text for soup in soups.values()]}, TEXTS)
                 write_parquet(folder / ASKED, told)
                 own_margins = [float(soups[row["user"]].weights @ d) for row, d in zip(held, of_held, strict=True)]
-                everyone = np.mean([soups[row["id"]].weights for row in people if row["group"] != UNSEEN], axis=0)
+                everyone = np.mean([soups[row["id"]].weights for row in user_rows if row["group"] != UNSEEN], axis=0)
                 generic = [float(everyone @ d) for d in of_held]
                 write_margins(folder / "scores.parquet", held, own_margins, generic, run, f"{kind}_")
         run.output(*(out / kind for kind in wanted))

@@ -27,12 +27,12 @@ def read(path: Path, users: int | None, seed: int) -> tuple[list[Person], Iterat
         raise InputError(f"user_data.users: {count} is too few for users of two kinds; set 2 or more")
     kinds = [HELPFUL if number % 2 else HARMLESS for number in range(1, count + 1)]
     groups = {HELPFUL: MAJORITY, HARMLESS: MINORITY}
-    people = [Person(number, groups[kind], kind, TEXTS[kind]) for number, kind in enumerate(kinds, 1)]
-    return people, _dealt(hh_rlhf.read(path, None), people, seed)
+    persons = [Person(number, groups[kind], kind, TEXTS[kind]) for number, kind in enumerate(kinds, 1)]
+    return persons, _dealt(hh_rlhf.read(path, None), persons, seed)
 
 
-def _dealt(records: Iterator[Raw], people: list[Person], seed: int) -> Iterator[Raw]:
-    ids = {kind: [person.id for person in people if person.kind == kind] for kind in TEXTS}
+def _dealt(records: Iterator[Raw], persons: list[Person], seed: int) -> Iterator[Raw]:
+    ids = {kind: [person.id for person in persons if person.kind == kind] for kind in TEXTS}
     for record in records:
         if isinstance(record, Pair):
             if record.preference not in ids:

@@ -33,11 +33,11 @@ def read(path: Path) -> tuple[list[Person], Iterator[Raw]]:
     records = {number: list(_answers(file, number)) for number, file in named.items()}
     pairs = [(r.user, r.prompt, r.chosen, r.rejected) for r in chain(*records.values()) if isinstance(r, Pair) and r.user]
     told = told_by_others(pairs)
-    people = []
+    users = []
     for number, file in named.items():
         group = MINORITY if told.get(number, 1.0) < 0.5 else MAJORITY
-        people.append(Person(number, group, stem(file), sentence(stem(file))))
-    return people, chain.from_iterable(records.values())
+        users.append(Person(number, group, stem(file), sentence(stem(file))))
+    return users, chain.from_iterable(records.values())
 
 
 def sentence(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Users of PRISM: who people are and what they ask for (survey.jsonl), and what they chose in dialogues (conversations.jsonl).
+"""Users of PRISM: who they are and what they ask for (survey.jsonl), and what they chose in dialogues (conversations.jsonl).
 
 A dialogue's history is a list of {turn, role: "user" or "model", content, if_chosen}; at each turn one of two to four answers was
 chosen, with which the dialogue went on. A user's text is the block of P-RLHF's release. The text belongs
@@ -41,16 +41,16 @@ def read(path: Path) -> tuple[list[Person], Iterator[Raw]]:
     attribute of an assistant that they rank first. Who has pairs from a single dialogue is unseen; nobody is the minority.
     """
     records: list[Raw] = []
-    people: dict[str, Person] = {}
-    for item in convert(rows(_file(path, "survey")), lambda place, record: _person(place, record, people)):
+    users: dict[str, Person] = {}
+    for item in convert(rows(_file(path, "survey")), lambda place, record: _person(place, record, users)):
         if not isinstance(item, Person):
             records.append(item)
     dialogues: Counter[int] = Counter()
-    for found in convert(rows(_file(path, "conversations")), lambda place, record: _dialogue(place, record, people)):
+    for found in convert(rows(_file(path, "conversations")), lambda place, record: _dialogue(place, record, users)):
         made = [found] if isinstance(found, Bad) else found
         dialogues.update({pair.user for pair in made if isinstance(pair, Pair) and pair.user})
         records += made
-    return [_seen(person, dialogues[person.id]) for person in people.values()], iter(records)
+    return [_seen(person, dialogues[person.id]) for person in users.values()], iter(records)
 
 
 def dialogue(turns: Sequence[tuple[str, str]], message: str, limit: int) -> str:
@@ -74,12 +74,12 @@ def _file(path: Path, name: str) -> Path:
     return found[0]
 
 
-def _person(place: Place, record: dict[str, Any], people: dict[str, Person]) -> Person | Dropped:
-    """Add a row of the survey to `people`, by the survey's own name of the user."""
+def _person(place: Place, record: dict[str, Any], users: dict[str, Person]) -> Person | Dropped:
+    """Add a row of the survey to `users`, under the survey's name of the user."""
     name = text(record, "user_id", blank=False)
     if not number(record, "num_completed_conversations"):
         return Dropped(place, None, NO_CONVERSATION)
-    if name in people:
+    if name in users:
         raise BadField("user_id", f"{name} has been in the survey before")
     ranks = record.get("order_stated_prefs")
     if not isinstance(ranks, dict):
@@ -88,17 +88,17 @@ def _person(place: Place, record: dict[str, Any], people: dict[str, Person]) -> 
     said = "".join(f"{shown}: {text(record, field)}; " for shown, field in FIELDS.items())
     block = f"User textual information: preference: {', '.join(ranked)}; {said}".strip()
     first = next((attribute for attribute in ranked if ranks[attribute] == 1), UNSTATED)
-    people[name] = Person(len(people) + 1, MAJORITY, first, block)
-    return people[name]
+    users[name] = Person(len(users) + 1, MAJORITY, first, block)
+    return users[name]
 
 
 def _seen(person: Person, dialogues: int) -> Person:
     return person if dialogues > 1 else Person(person.id, UNSEEN, person.kind, person.text)
 
 
-def _dialogue(place: Place, record: dict[str, Any], people: dict[str, Person]) -> list[Raw]:
+def _dialogue(place: Place, record: dict[str, Any], users: dict[str, Person]) -> list[Raw]:
     """Return the pairs of a conversation: at each turn the chosen answer and each rejected one."""
-    person = people.get(text(record, "user_id", blank=False))
+    person = users.get(text(record, "user_id", blank=False))
     utterances = record.get("conversation_history")
     if not isinstance(utterances, list) or not all(isinstance(item, dict) for item in utterances):
         raise BadField("conversation_history", "expected a list of utterances, each with turn, role and content")

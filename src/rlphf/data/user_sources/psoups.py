@@ -18,8 +18,8 @@ def read(path: Path) -> tuple[list[Person], Iterator[Raw]]:
 
     Preferences of one axis oppose each other one to one, so nobody is the minority.
     """
-    people = [Person(number, MAJORITY, name, PREFERENCES[name].prompt) for number, name in enumerate(PREFERENCES, 1)]
-    return people, _owned(psoups.read(path, None), {person.kind: person.id for person in people})
+    users = [Person(number, MAJORITY, name, PREFERENCES[name].prompt) for number, name in enumerate(PREFERENCES, 1)]
+    return users, _owned(psoups.read(path, None), {person.kind: person.id for person in users})
 
 
 def _owned(records: Iterator[Raw], ids: dict[str, int]) -> Iterator[Raw]:

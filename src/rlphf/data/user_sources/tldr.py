@@ -52,13 +52,13 @@ def read(path: Path, users: int | None, shorter: float) -> tuple[list[Person], I
     ranked = sorted({*train, *tested}, key=lambda worker: (-train[worker], worker))
     top = [worker for worker in ranked if train[worker]][:users]
     likes = preferences(len(ranked), shorter)
-    people: dict[str, Person] = {}
+    by_worker: dict[str, Person] = {}
     for worker, like in zip(ranked, likes, strict=True):
         if worker in top or worker in tested:
             group = MINORITY if like == SHORTER else MAJORITY
-            people[worker] = Person(len(people) + 1, group if worker in top else UNSEEN, like)
+            by_worker[worker] = Person(len(by_worker) + 1, group if worker in top else UNSEEN, like)
     kinds = dict(zip(ranked, likes, strict=True))
-    return list(people.values()), (_pair(item, people, kinds) if isinstance(item, _Comparison) else item for item in found)
+    return list(by_worker.values()), (_pair(item, by_worker, kinds) if isinstance(item, _Comparison) else item for item in found)
 
 
 def preferences(workers: int, shorter: float) -> list[str]:
@@ -94,11 +94,11 @@ def _comparisons(file: Path) -> Iterator[_Comparison | Dropped | Bad]:
     return convert(rows(file), make)
 
 
-def _pair(compared: _Comparison, people: dict[str, Person], kinds: dict[str, str]) -> Pair | Dropped:
+def _pair(compared: _Comparison, by_worker: dict[str, Person], kinds: dict[str, str]) -> Pair | Dropped:
     """Return the pair of a comparison: of equally long summaries the first is chosen, whatever the user prefers."""
     first, second = compared.summaries
     kind = kinds[compared.worker]
-    person = people.get(compared.worker)
+    person = by_worker.get(compared.worker)
     if person is None or (compared.split == "train" and person.group == UNSEEN):
         return Dropped(compared.place, kind, NOT_AMONG_TOP)
     if first == second:

@@ -42,8 +42,8 @@ def judge_users_step(config: Path, prompts: Path, users: Path, answers: Sequence
     experiment = load(config)
     inputs = {"prompts": prompts, "users": users, **{"/".join(path.parts[-2:]): path for path in answers}}
     with step("judge users", out.parent, experiment, experiment.evaluation, inputs, {"judge": "oracle"}) as run:
-        asked, people = read_parquet(prompts, PROMPTS), read_parquet(users, USERS)
-        rows = [row for path in answers for row in user_scores(asked, people, read_parquet(path, ANSWERS), str(path))]
+        asked, user_table = read_parquet(prompts, PROMPTS), read_parquet(users, USERS)
+        rows = [row for path in answers for row in user_scores(asked, user_table, read_parquet(path, ANSWERS), str(path))]
         table = pa.Table.from_pylist(rows, USER_SCORES)
         write_parquet(out, table.sort_by([(name, "ascending") for name in ("method", "user", "prompt_id", "sample")]))
         run.output(out)
