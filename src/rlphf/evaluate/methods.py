@@ -24,8 +24,8 @@ def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], b
             known = {} if combination == ALL else scores.cell(name, combination).values
             others = [p for p in known_preferences() if p in known and p not in asked]
             for criterion in (*asked, MEAN, HELPFULNESS, *others):
-                found = [scores.cell(name, c).score(criterion, c) for c in pooled(combination, criterion, combinations)]
-                values = np.concatenate(found, axis=1).mean(axis=1)
+                cells = [scores.cell(name, c).score(criterion, c) for c in pooled(combination, criterion, combinations)]
+                values = np.concatenate(cells, axis=1).mean(axis=1)
                 low, high = bootstrap.interval(values)
                 rows.append(
                     {"method": name, "combination": combination, "criterion": criterion}

@@ -85,7 +85,7 @@ def answers(
     What a soup is asked for stands where its policies learned to read it: behind the question.
     """
     wanted = [(user, row, sample) for user in ids for row in prompts for sample in range(experiment.evaluation.samples)]
-    found = answer_users(
+    sampled = answer_users(
         model,
         user_model,
         tokenizer,
@@ -99,7 +99,7 @@ def answers(
     return [
         {"prompt_id": row["id"], "method": method, "user": user, "sample": sample}
         | {"response": text, "tokens": tokens, "finished": finished}
-        for (user, row, sample), (text, tokens, finished) in zip(wanted, found, strict=True)
+        for (user, row, sample), (text, tokens, finished) in zip(wanted, sampled, strict=True)
     ]
 
 
@@ -173,10 +173,10 @@ def scored(rows: Sequence[dict], pairs: Path, path: Path) -> tuple[list[float], 
 
     Raises InputError where a pair is not scored.
     """
-    found = {row["id"]: row for row in read_parquet(path, SCORED).to_pylist()}
-    if missing := [row["id"] for row in rows if row["id"] not in found]:
+    scores = {row["id"]: row for row in read_parquet(path, SCORED).to_pylist()}
+    if missing := [row["id"] for row in rows if row["id"] not in scores]:
         raise InputError(f"{path}: pair {missing[0]} of {pairs} is not scored; train again")
-    return [found[row["id"]]["own"] for row in rows], [found[row["id"]]["generic"] for row in rows]
+    return [scores[row["id"]]["own"] for row in rows], [scores[row["id"]]["generic"] for row in rows]
 
 
 def margins(
@@ -198,10 +198,10 @@ def margins(
     context = base.config.max_position_embeddings
     # Histories are longer than what users say of themselves; only the model's context cuts them.
     settings = experiment.dpo.model_copy(update={"beta": 1.0, "max_prompt": context, "max_length": context})
-    told = settings_of(experiment.users, "dpo_text")
-    pairs = encode_pairs(tokenizer, rows, told, settings, context, texts)
+    user_settings = settings_of(experiment.users, "dpo_text")
+    pairs = encode_pairs(tokenizer, rows, user_settings, settings, context, texts)
     trainer = DPOTrainer(policy, tokenizer, no_users(base), [], settings, 0)
-    found = trainer.evaluate(pairs)[0]
+    log_ratios = trainer.evaluate(pairs)[0]
     # Without an adapter and with a bare prompt, policy and reference are equal: what is left is rounding, and no choice.
     same = [models is None and pair.prompt == pair.bare for pair in pairs]
-    return [0.0 if alike else margin for margin, alike in zip(found, same, strict=True)]
+    return [0.0 if alike else margin for margin, alike in zip(log_ratios, same, strict=True)]

@@ -135,11 +135,11 @@ class PPOTrainer:
         with sampled_in_float32(self.model):
             if len(self.policies) == 1 and self.model.dtype == torch.float32:
                 with self.policies.merged(0):
-                    found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()))
+                    sampled = sample(self.model, asked, decoding, eos, padding, list(seeds.values()))
             else:
                 with self.policies.mixing(one_each(which, len(self.policies), self.device)) as select_rows:
-                    found = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), select_rows=select_rows)
-        return {i: [row[: limits[i]] for row, owner in zip(found, which, strict=True) if owner == i] for i in prompts}
+                    sampled = sample(self.model, asked, decoding, eos, padding, list(seeds.values()), select_rows=select_rows)
+        return {i: [row[: limits[i]] for row, owner in zip(sampled, which, strict=True) if owner == i] for i in prompts}
 
     @torch.no_grad()
     def evaluate(
@@ -202,9 +202,9 @@ class PPOTrainer:
 
     def gradients(self, rollouts: Mapping[int, Rollout], selected: Mapping[int, Tensor]) -> dict[int, dict[str, float]]:
         """Set the gradients of the policies' losses on the rows `selected` of their rollouts; return the parts of the losses."""
-        found: dict[int, dict[str, float]] = {i: {} for i in selected}
+        totals: dict[int, dict[str, float]] = {i: {} for i in selected}
         if not selected:
-            return found
+            return totals
         counts = {i: rollouts[i].batch.mask[index].sum() for i, index in selected.items()}
         for i in selected:
             self.learners[i].optimizer.zero_grad(set_to_none=True)
@@ -213,9 +213,9 @@ class PPOTrainer:
             for i, parts in self.losses(rollouts, micro, counts).items():
                 loss = loss + parts["policy_loss"] + self.settings.value_coefficient * parts["value_loss"]
                 for name, value in parts.items():
-                    found[i][name] = found[i].get(name, 0.0) + float(value.detach())
+                    totals[i][name] = totals[i].get(name, 0.0) + float(value.detach())
             loss.backward()
-        return found
+        return totals
 
     def losses(
         self, rollouts: Mapping[int, Rollout], selected: Mapping[int, Tensor], counts: Mapping[int, Tensor]
@@ -254,10 +254,10 @@ class PPOTrainer:
             forms, _ = _together(_part(judged, start, size))
             answers, which = _together(given)
             if self.selector is None:
-                found = self.score(forms, answers, which)
+                scores = self.score(forms, answers, which)
             else:
-                found = self.selector.score(forms, answers, [0] * len(answers), self.tokenizer.pad_token_id)
-            parts = {"score": found} | ({} if limit is None else {"kl": self.log_ratios(asked, given)})
+                scores = self.selector.score(forms, answers, [0] * len(answers), self.tokenizer.pad_token_id)
+            parts = {"score": scores} | ({} if limit is None else {"kl": self.log_ratios(asked, given)})
             for i, index in _rows(which, self.device):
                 for name, values in parts.items():
                     measured[i].setdefault(name, []).append(values[index])
@@ -284,10 +284,10 @@ class PPOTrainer:
 
     def restore(self, folder: Path) -> int:
         """Take up the newest checkpoint in `folder`; return the outer step to go on from, 0 without one."""
-        found = newest_checkpoint(folder)
-        if found is None:
+        saved = newest_checkpoint(folder)
+        if saved is None:
             return 0
-        tensors, state = found
+        tensors, state = saved
         for i, learner in enumerate(self.learners):
             own = {name.removeprefix(f"{i}/"): value for name, value in tensors.items() if name.startswith(f"{i}/")}
             learner.restore(own, state["policies"][i])

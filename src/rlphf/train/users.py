@@ -175,11 +175,11 @@ class PairTrainer(ABC):
             own, generic = self.both_terms([self.pairs[i] for i in part], self.reference[part], gathered)
             losses = self.losses(own, generic)
             (losses.sum() / len(batch)).backward()
-            found = {"loss": losses}
+            measured = {"loss": losses}
             for name, term in (("own", own), ("generic", generic)):
                 if term is not None:
-                    found |= {f"{name}_margin": term.margins, f"{name}_accuracy": (term.margins > 0).float()}
-            for name, values in found.items():
+                    measured |= {f"{name}_margin": term.margins, f"{name}_accuracy": (term.margins > 0).float()}
+            for name, values in measured.items():
                 metrics[name] = metrics.get(name, 0.0) + float(values.detach().sum()) / len(batch)
         touched = [gathered.values] if gathered.values.grad is not None else []
         limit = self.settings.max_grad_norm or float("inf")
@@ -211,10 +211,10 @@ class PairTrainer(ABC):
         responses = [(pairs[i].chosen, pairs[i].rejected) for i, _ in forms]
         soft = self.user_model([user for _, user in forms], gathered)
         with active(self.model, POLICY):
-            found = self.worth(prompts, responses, soft)
-        base = reference[[i for i, _ in forms]].to(found.device)
-        margins = terms.margin(found[:, 0], found[:, 1], base[:, 0], base[:, 1], self.scale)
-        chosen = found[:, 0] / torch.tensor([len(first) for first, _ in responses], device=found.device)
+            worth = self.worth(prompts, responses, soft)
+        base = reference[[i for i, _ in forms]].to(worth.device)
+        margins = terms.margin(worth[:, 0], worth[:, 1], base[:, 0], base[:, 1], self.scale)
+        chosen = worth[:, 0] / torch.tensor([len(first) for first, _ in responses], device=worth.device)
         place = {form: k for k, form in enumerate(forms)}
         rows = [[place[form] for form in wanted] for wanted in (own, generic)]
         first, second = (Term(margins[index], chosen[index]) if index else None for index in rows)
@@ -257,10 +257,10 @@ class PairTrainer(ABC):
     @torch.no_grad()
     def restore(self, folder: Path) -> int:
         """Take up the newest checkpoint in `folder`; return the step to go on from, 0 without one."""
-        found = newest_checkpoint(folder)
-        if found is None:
+        saved = newest_checkpoint(folder)
+        if saved is None:
             return 0
-        tensors, state = found
+        tensors, state = saved
 
         def part(name: str) -> dict[str, Tensor]:
             return {key.removeprefix(name): value for key, value in tensors.items() if key.startswith(name)}

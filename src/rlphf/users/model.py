@@ -96,17 +96,17 @@ class UserModel(nn.Module):
         """Return the row (B,) of each user, -1 for the generic one; raise InputError for what is no id (`user_ids`)."""
         wanted = user_ids(users)
         if not len(self.ids):
-            found = torch.zeros_like(wanted, dtype=torch.bool)
+            known = torch.zeros_like(wanted, dtype=torch.bool)
             place = wanted
         else:
             place = torch.searchsorted(self.ids, wanted).clamp(max=len(self.ids) - 1)
-            found = self.ids[place] == wanted
-        strange = wanted[~found & (wanted > 0)]
+            known = self.ids[place] == wanted
+        strange = wanted[~known & (wanted > 0)]
         if self.unknown == "error" and self.kind != "uniform" and len(strange):
             raise InputError(
                 f"user {int(strange[0])} was not trained; train on pairs of this user, or set users.unknown: generic"
             )
-        return torch.where(found, place, -1)
+        return torch.where(known, place, -1)
 
     def gather(self, users: Tensor | Sequence[int]) -> Gathered:
         """Return the rows of the users of a batch, for `forward` to take in place of the table."""
@@ -224,30 +224,32 @@ def load_user_model(
 ) -> UserModel:
     """Load a saved user model; raise InputError if it is of another backbone, damaged, or not what its JSON says."""
     folder = Path(folder)
-    about = read_json(folder / ABOUT)
+    described = read_json(folder / ABOUT)
     path = folder / TENSORS
     check_file(path)
-    if not isinstance(about, dict) or about.get("backbone_sha256") != backbone_sha256:
+    if not isinstance(described, dict) or described.get("backbone_sha256") != backbone_sha256:
         raise InputError(f"{folder}: user model of another backbone; train it again on this one")
     try:
-        if sha256(path) != about.get("sha256"):
+        if sha256(path) != described.get("sha256"):
             raise InputError(f"{path}: is not the file that {ABOUT} describes; train the user model again")
-        found = load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors ({error}); pickled user models are not accepted") from None
-    shapes = _shapes(about, folder)
-    for name in sorted(shapes.keys() | found.keys()):
-        shape = list(found[name].shape) if name in found else "none"
+    shapes = _shapes(described, folder)
+    for name in sorted(shapes.keys() | tensors.keys()):
+        shape = list(tensors[name].shape) if name in tensors else "none"
         if shape != shapes.get(name):
             raise InputError(f"{path}: tensor {name}: found {shape}, {ABOUT} says {shapes.get(name, 'none')}; train it again")
     nothing = torch.zeros(0)
-    generic, clusters = (found.get(name, nothing).to(device) for name in ("generic", "clusters"))
-    return UserModel(cast(Kind, about["kind"]), found["ids"], found["rows"], generic, clusters, about["width"], unknown)
+    generic, clusters = (tensors.get(name, nothing).to(device) for name in ("generic", "clusters"))
+    return UserModel(
+        cast(Kind, described["kind"]), tensors["ids"], tensors["rows"], generic, clusters, described["width"], unknown
+    )
 
 
-def _shapes(about: dict, folder: Path) -> dict[str, list[int]]:
+def _shapes(described: dict, folder: Path) -> dict[str, list[int]]:
     try:
-        kind, size, count, clusters, width = (about[key] for key in ("kind", "tokens", "users", "clusters", "width"))
+        kind, size, count, clusters, width = (described[key] for key in ("kind", "tokens", "users", "clusters", "width"))
         each = {"uniform": 0, "individual": size * width, "cluster": clusters}[kind]
     except (KeyError, TypeError):
         raise InputError(f"{folder / ABOUT}: says no kind and sizes of a user model; train it again") from None

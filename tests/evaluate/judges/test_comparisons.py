@@ -27,7 +27,7 @@ def test_all_pairs_of_the_papers_methods_are_compared_by_all_criteria_in_both_or
     assert by_combination == {c: {*c.split("-"), "helpfulness"} for c in ("P1A-P2A-P3A", "P1A-P2B-P3A")}
     assert len(found) == 3 * 2 * 4 * 2 * 2
     assert Counter(q.first for q in found) == {"a": 48, "b": 48}
-    assert len({tuple(q.about.values()) for q in found}) == len(found)
+    assert len({tuple(q.columns.values()) for q in found}) == len(found)
     assert found == asked(inputs)
 
 

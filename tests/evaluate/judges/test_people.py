@@ -56,7 +56,7 @@ def back(folder):
 def test_people_are_asked_what_the_language_model_is_asked_in_one_order_each(inputs, sheet):
     key = read(sheet / "key.csv")
     found = questions(inputs.experiment, *read_inputs(inputs.prompts, inputs.responses))
-    asked = {tuple(str(value) for name, value in q.about.items() if name != "first") for q in found}
+    asked = {tuple(str(value) for name, value in q.columns.items() if name != "first") for q in found}
     assert Counter(tuple(row[name] for name in KEY[1:-2]) for row in key) == dict.fromkeys(asked, 1)
     assert len(key) == ITEMS
     # Both orders are drawn, and about equally often.

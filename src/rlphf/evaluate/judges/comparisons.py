@@ -66,15 +66,15 @@ class Question:
         return shown_digest(self.prompt, self.response_a, self.response_b)
 
     @property
-    def about(self) -> dict[str, Any]:
+    def columns(self) -> dict[str, Any]:
         """The columns of COMPARISONS that a question fills."""
         return {name: getattr(self, name) for name in ASKED}
 
 
-def row(about: Mapping[str, Any], shown: int | None) -> dict[str, Any]:
+def row(columns: Mapping[str, Any], shown: int | None) -> dict[str, Any]:
     """Return the row of COMPARISONS for a verdict about what was shown first (1) against second (-1); None is malformed."""
     verdict = shown or 0
-    return {**about, "verdict": verdict if about["first"] == "a" else -verdict, "malformed": shown is None}
+    return {**columns, "verdict": verdict if columns["first"] == "a" else -verdict, "malformed": shown is None}
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
@@ -171,8 +171,8 @@ def check_shown(
         for method in pair:
             if (method, combination) not in arms:
                 arms[method, combination] = _arm(answers, method, combination, texts)
-        found = [arms[method, combination].get(name, "") for method in pair]
-        if name not in texts or row["shown"] != shown_digest(texts[name], *found):
+        shown = [arms[method, combination].get(name, "") for method in pair]
+        if name not in texts or row["shown"] != shown_digest(texts[name], *shown):
             raise InputError(
                 f"{where}: row {number}: people saw other responses of {' and '.join(pair)} to prompt {name} (combination"
                 f" {combination}) than this run has; export its own sheet, or take its own ratings"
@@ -195,16 +195,16 @@ def questions(
     )
     methods = compared(experiment)
     answers = _answers(responses, methods)
-    found = []
+    asked_questions = []
     for combination in combinations_of(experiment):
         arms = {method: _arm(answers, method, combination, texts) for method in methods}
         for criterion in criteria(combination):
             for name in asked:
                 for a, b in combinations(methods, 2):
                     for first in ORDERS:
-                        about = (name, combination, 0, a, b, criterion, first)
-                        found.append(Question(*about, texts[name], arms[a][name], arms[b][name]))
-    return found
+                        identity = (name, combination, 0, a, b, criterion, first)
+                        asked_questions.append(Question(*identity, texts[name], arms[a][name], arms[b][name]))
+    return asked_questions
 
 
 def _evaluated(experiment: Experiment, prompts: pa.Table) -> dict[str, str]:
@@ -229,8 +229,8 @@ def _answers(responses: Mapping[str, pa.Table], methods: Sequence[str]) -> Answe
                 continue
             arm = answers.setdefault((row["method"], row["combination"]), {})
             if row["prompt_id"] in arm:
-                about = f"method {row['method']}, combination {row['combination'] or 'none'}, prompt {row['prompt_id']}"
-                raise InputError(f"{where}: {about}: occurs twice; name each file of responses once")
+                answer = f"method {row['method']}, combination {row['combination'] or 'none'}, prompt {row['prompt_id']}"
+                raise InputError(f"{where}: {answer}: occurs twice; name each file of responses once")
             arm[row["prompt_id"]] = row["response"]
     return answers
 

@@ -165,7 +165,7 @@ def judge(settings: LLMJudge, asked: Sequence[Question], tally: Tally, log: Log 
     """Return the COMPARISONS table of all questions; raises InputError as `outcomes` does, and when too many are malformed."""
     texts = [comparison(question.prompt, question.criterion, *question.shown) for question in asked]
     found = outcomes(settings, texts, tally, log)
-    rows = [row(question.about, outcome.verdict) for question, outcome in zip(asked, found, strict=True)]
+    rows = [row(question.columns, outcome.verdict) for question, outcome in zip(asked, found, strict=True)]
     malformed = sum(made["malformed"] for made in rows)
     if malformed > settings.max_malformed * len(rows):
         about = f"{malformed} of {len(rows)} comparisons have no verdict after {settings.attempts} attempts"

@@ -37,7 +37,7 @@ def sheets(found: Sequence[Question], seed: int) -> tuple[list[dict[str, Any]], 
     rng = Random(derive(seed, "judge", "people"))
     pairs: dict[tuple, dict[str, Question]] = {}
     for question in found:
-        about = tuple(value for name, value in question.about.items() if name != "first")
+        about = tuple(value for name, value in question.columns.items() if name != "first")
         pairs.setdefault(about, {})[question.first] = question
     drawn = [orders[rng.choice(ORDERS)] for orders in pairs.values()]
     rng.shuffle(drawn)
@@ -46,7 +46,7 @@ def sheets(found: Sequence[Question], seed: int) -> tuple[list[dict[str, Any]], 
         item, (first, second) = f"item-{number:0{len(str(len(drawn)))}d}", question.shown
         texts = map(as_text, (question.prompt, criterion(question.criterion), first, second))
         ratings.append(dict(zip(RATINGS, (item, *texts, ""), strict=True)))
-        cells = question.about | {"shown": question.texts}
+        cells = question.columns | {"shown": question.texts}
         key.append({"item": item} | {name: as_text(str(value)) for name, value in cells.items()})
     return ratings, key
 
@@ -78,7 +78,7 @@ def comparisons(key: Path, ratings: Path) -> pa.Table:
     missing = [item for item in items if item not in rated]
     if missing:
         raise InputError(f"{ratings}: item: {missing[0]!r} is missing ({len(missing)} of {len(items)} are); rate all items")
-    rows = [row(about, rated[item]) for item, about in items.items()]
+    rows = [row(columns, rated[item]) for item, columns in items.items()]
     table = pa.Table.from_pylist(rows, RATED)
     check_comparisons(table.drop_columns("shown"), str(key))
     return table.sort_by([(name, "ascending") for name in SORTED])
