@@ -62,7 +62,7 @@ def adapter_card(run: Run, experiment: Experiment, about: Mapping[str, str], bac
     kind, name = about.get("kind", "policy"), about["preference"]
     base = experiment.backbone.name if experiment.backbone.source == "hub" else None
     base = base or relative(str(backbone))
-    # A trained one comes out of the experiment itself, under the project's licence as all that the testbed generates.
+    # A trained backbone comes out of the experiment itself, so what is made of it has the project's licence.
     own = experiment.backbone.source == "train"
     own = own and not experiment.data.sources and experiment.user_data.source == "testbed" and experiment.prompts.path is None
     what = "A reward model: a LoRA with a scalar head" if kind == "reward" else "A policy: a LoRA"

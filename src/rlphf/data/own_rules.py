@@ -1,4 +1,4 @@
-"""The text rules of an experiment's own preferences: one function, for whoever labels pairs and whoever judges."""
+"""The text rules of an experiment's own preferences: one function for the annotator and for the judges."""
 
 import re
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ PAIRS = pa.schema(
     ]
 )
 
-# What a reward model makes of pairs, whose order and texts are those of their files.
+# A reward model's scores of pairs; the pairs' order and texts are in their own files.
 PAIR_SCORES = pa.schema(
     [
         ("id", pa.string()),

@@ -114,7 +114,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
 def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     """Return {name: file} of all that the tables of a run are made from, times in `benchmarks/` left out, for their record.
 
-    Of what only some experiments have, it names what is there.
+    Files that only some experiments have are named where they exist.
     """
     found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, runs.MERGES_FILE)}
     found |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}

@@ -31,7 +31,7 @@ from rlphf.users.records import ANSWERS, ASKED, SCORED, TEXTS, write_margins
 
 @dataclass(frozen=True)
 class Served:
-    """What answers some `users`: the backbone with the adapter in a folder, or alone, and a user model, or none."""
+    """The model that answers `users`: the backbone with the adapter in a folder, or alone; and a user model, or none."""
 
     users: list[int]
     adapter: Path | None
@@ -39,7 +39,7 @@ class Served:
 
 
 def servings(method: str, users: Sequence[int], models: Path) -> list[Served]:
-    """Return what answers each of the `users` in a method whose models lie in the folder `models`; each user occurs once.
+    """Return which model answers each of the `users` by a method with models in the folder `models`; each user occurs once.
 
     Where a method trains an adapter per user, a user without one is answered by the backbone. Everyone has a soup.
     """
@@ -82,7 +82,7 @@ def answers(
 ) -> list[dict]:
     """Return `evaluation.samples` answers of the model to every prompt for each user, as rows of ANSWERS.
 
-    What a soup is asked for stands where its policies learned to read it: behind the question.
+    A soup's preferences are asked for behind the question, as in the training of its policies.
     """
     wanted = [(user, row, sample) for user in ids for row in prompts for sample in range(experiment.evaluation.samples)]
     sampled = answer_users(

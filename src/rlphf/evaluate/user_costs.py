@@ -1,4 +1,4 @@
-"""What methods that serve users cost per user, and where users came to lie in a learned user model."""
+"""The cost per user of methods that serve users, and the users' positions in a learned user model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,12 @@ from rlphf.tracking.record import RECORD
 from rlphf.users.methods import METHODS, MODELS, PER_USER, SOUPS
 from rlphf.users.records import ABOUT, TENSORS
 
-# Methods whose users have a place in a learned user model.
+# Methods whose users have a position in a learned user model.
 LEARNED = ("pdpo_individual", "pdpo_cluster")
 
 
 def model_folder(folder: Path, method: str) -> Path | None:
-    """Return the folder, in a run's folder `users`, of what a method answers with; None for the backbone."""
+    """Return the folder of a method's model within a run's folder `users`; None for the backbone."""
     model = METHODS[method].model
     if model == SOUPS:
         return folder / "soups" / method.removeprefix("psoups_")

@@ -99,7 +99,7 @@ def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False
         "experiment": experiment.experiment,
         "seed": experiment.seed,
         "split": experiment.evaluation.split,
-        # Users are judged by the one who knows their tastes.
+        # Answers to users are judged by the oracle alone, which knows their tastes.
         "judge": experiment.evaluation.judges[0] if cells else None,
         "user_judge": "oracle" if any(cell["scores"] for cell in user_cells) else None,
         "preferences": {

@@ -1,4 +1,4 @@
-"""Figures about users: what methods tell of their choices, how they answer them, what was learned, and what it depends on."""
+"""Figures about users: accuracy on their choices, scores of answers, the learned user models, and what these depend on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +86,7 @@ def users_length(tables: Path) -> Figure:
 
 @styled
 def users_map(tables: Path) -> Figure:
-    """Draw where trained users came to lie in each learned user model: coloured by what they are, marked by their group."""
+    """Draw the positions of trained users in each learned user model, coloured by kind and marked by group."""
     rows = read_table(tables, "users_map")
     names = list(dict.fromkeys(row["method"] for row in rows))
     if not names:

@@ -16,7 +16,7 @@ Weight = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Results(BaseModel):
-    """What a merge found out about its soup; written with the recipe, and of no influence on a later merge."""
+    """What a merge measured of its soup; written with the recipe, and ignored by later merges."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -88,9 +88,9 @@ def minority_of(count: int, share: float) -> int:
 def tastes(settings: Population, preferences: Sequence[str], seed: int) -> list[Taste]:
     """Return the tastes of the clusters, the minority's last.
 
-    One axis is drawn on which majority and minority want opposing preferences, and on which each cares most; on the others every
-    taste wants one of the preferences that there are. Tastes of one group differ while there are enough combinations. Raises
-    InputError when no axis has two preferences.
+    On one axis, which is drawn and weighs most, majority and minority want opposing preferences; on every other axis a taste
+    wants one of `preferences`. Tastes of one group differ while there are enough combinations. Raises InputError when no axis
+    has two preferences.
     """
     rng = Random(derive(seed, "tastes"))
     by_axis = {axis: [p for p in preferences if PREFERENCES[p].axis == axis] for axis in AXES}
@@ -167,8 +167,8 @@ def user_pairs(
 
     `counts` are the choices of each user by split. A user goes through the prompts of a split in random order, again and again,
     and at each chooses between two responses of different text, drawn from all that there are, by Bradley-Terry on the user's
-    weighted oracle scores. A choice that was made before counts no second time. Raises InputError when a split that pairs are
-    wanted of has no prompt with two responses or too few choices, or a prompt is none of the testbed's.
+    weighted oracle scores. A choice that was made before does not count again. Raises InputError when a split that is to have
+    pairs has no prompt with two responses or too few choices, or a prompt is none of the testbed's.
     """
     simulated = annotator.model_copy(update={"kind": "simulated"})
     texts: dict[str, dict[str, None]] = {}

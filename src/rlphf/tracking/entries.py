@@ -1,4 +1,4 @@
-"""What there is to send of the records under an experiment's folder; reads files and knows nothing of MLflow."""
+"""The records under an experiment's folder, and what is to be sent of them; reads files and knows nothing of MLflow."""
 
 import json
 import os

@@ -1,7 +1,7 @@
 """How soft tokens enter the backbone: as input embeddings in the prompt, behind its BOS and before all text.
 
-A prompt gets room for its user's T soft tokens, as so many padding ids that are never read: their places are known by number.
-So lengths, masks and positions count them like any token, padding to either side is as ever, and sampling caches them.
+A prompt gets T padding ids as placeholders for its user's soft tokens, which replace their embeddings. So lengths, masks and
+positions count them like any token, padding works on either side, and sampling caches them.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class SoftPrompts:
         embedded = self.table(tokens)
         if not self.soft.shape[1]:
             return embedded
-        # The first token that is no padding.
+        # Position of the first token that is no padding.
         begins = mask.argmax(1)
         places = (begins + self.starts[rows])[:, None] + torch.arange(self.soft.shape[1], device=tokens.device)
         index = places.unsqueeze(-1).expand(-1, -1, embedded.shape[-1])

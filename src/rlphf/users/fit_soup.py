@@ -52,7 +52,7 @@ def recipe_of(experiment: Experiment, models: Path, weights: dict[str, float]) -
 
 
 def fit_soup_step(pairs: Path, config: Path, backbone: Path, models: Path, out: Path) -> None:
-    """Fit the weights that the choices in the file `pairs` speak for; write the person's soup to `out`, as a soup's folder.
+    """Fit weights to the choices in the file `pairs`; write the person's soup to `out`, as a soup's folder.
 
     Reads `<models>/reward/<preference>/adapter` and `<models>/ppo/<preference>/adapter` of the experiment's preferences. Beside
     the soup's files goes weights.json: how many pairs there were, what is known of each weight and share, and which preferences
