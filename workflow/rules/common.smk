@@ -102,17 +102,17 @@ def settings(*names, experiment=EXPERIMENT):
     return values
 
 
-def own(field, *names):
+def own_settings(field, *names):
     """Return what a job reads of the experiment's own preferences among `names`: a field of each; nothing of the paper's."""
     found = settings("own_preferences")["own_preferences"]
     return {f"own_preferences.{name}.{field}": found[name][field] for name in names if name in found}
 
 
-def made(step, output, **chosen):
+def output_of(step, output, **fixed):
     """Return what gives a job the `output` of a step: its own run's, or its seed's where the run's mistake leaves that as it is."""
 
     def find(wildcards):
-        values = {**dict(wildcards.items()), **chosen}
+        values = {**dict(wildcards.items()), **fixed}
         return expand(output, **{**values, "seed": run_of(wildcards.seed, step)})
 
     return find
@@ -131,7 +131,7 @@ def answer_settings(method):
     mistakes = ["mistakes.low_precision_baselines"]
     read = settings("evaluation.split", "evaluation.samples", "evaluation.decoding", *mistakes, *sections)
     asked = {"preferences": PREFERENCES, "combination_preferences": COMBINED, "evaluation.front": EXPERIMENT.evaluation.front}
-    return read | own("prompt", *(name for section in sections for name in asked.get(section, [])))
+    return read | own_settings("prompt", *(name for section in sections for name in asked.get(section, [])))
 
 
 def needed_models(wildcards):
@@ -139,10 +139,10 @@ def needed_models(wildcards):
     policies = {"adapters": PREFERENCES, "mod": COMBINED, "rlhf": [GENERAL], "pmorl": [PMORL]}
     method = wildcards.method
     if method in policies:
-        return made("ppo", rules.ppo.output, preference=policies[method])(wildcards)
+        return output_of("ppo", rules.ppo.output, preference=policies[method])(wildcards)
     if method == "mt":
-        return made("mt", rules.mt.output)(wildcards)
-    return [] if method in ("vb", "pp") else made("soups", rules.soups.output.soups)(wildcards)
+        return output_of("mt", rules.mt.output)(wildcards)
+    return [] if method in ("vb", "pp") else output_of("soups", rules.soups.output.soups)(wildcards)
 
 
 def models_folder(wildcards):
@@ -155,13 +155,13 @@ def answered(wildcards):
     """Return the responses that are judged: of all methods, or of those that an arm's mistake touches."""
     mistake = split_run(wildcards.seed)[1]
     methods = ARMS[mistake].methods if mistake else [*METHODS, *OTHERS]
-    return made("generate", rules.generate.output, method=methods)(wildcards)
+    return output_of("generate", rules.generate.output, method=methods)(wildcards)
 
 
 def compared(wildcards):
     """Return the responses that judges besides the first see: of the paper's methods."""
     methods = [name for name in METHODS if name in PAPER_METHODS]
-    return made("generate", rules.generate.output, method=methods)(wildcards)
+    return output_of("generate", rules.generate.output, method=methods)(wildcards)
 
 
 def seen_by_gold(wildcards):
@@ -194,28 +194,28 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
     }
 
 
-def labelled(wildcards):
+def reward_pairs(wildcards):
     """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones; and raw pairs."""
     own, raw = learned_from(wildcards.preference, EXPERIMENT)
-    found = made("annotate", rules.annotate.output, preference=own)(wildcards)
-    return found + (made("data", rules.data.output.pairs)(wildcards) if raw else [])
+    found = output_of("annotate", rules.annotate.output, preference=own)(wildcards)
+    return found + (output_of("data", rules.data.output.pairs)(wildcards) if raw else [])
 
 
 def scored_as(name):
     """Return what a reward model reads of the experiment's own preferences: it knows those of its pairs by their prompts."""
     rollouts, raw = learned_from(name, EXPERIMENT)
-    return own("prompt", *rollouts, *raw)
+    return own_settings("prompt", *rollouts, *raw)
 
 
 def shown_of_own():
     """Return what an explorer shows of the experiment's own preferences: of all that are declared."""
     names = EXPERIMENT.own_preferences
-    return own("name", *names) | own("prompt", *names)
+    return own_settings("name", *names) | own_settings("prompt", *names)
 
 
 def kept_apart(wildcards):
     """Return the experiment's own prompts for a reward model of raw pairs, which must not ask them."""
-    return made("prompts", rules.prompts.output)(wildcards) if learned_from(wildcards.preference, EXPERIMENT)[1] else []
+    return output_of("prompts", rules.prompts.output)(wildcards) if learned_from(wildcards.preference, EXPERIMENT)[1] else []
 
 
 def varied(run, *names):
@@ -232,8 +232,8 @@ def users_of(wildcards):
             name: expand(getattr(found, name), seed=run_of(wildcards.seed, "user_import"))
             for name in ("users", "pairs", "prompts")
         }
-    own = made("user_pairs", [rules.user_pairs.output.users, rules.user_pairs.output.pairs])(wildcards)
-    return {"users": own[0], "pairs": own[1], "prompts": made("prompts", rules.prompts.output)(wildcards)}
+    own = output_of("user_pairs", [rules.user_pairs.output.users, rules.user_pairs.output.pairs])(wildcards)
+    return {"users": own[0], "pairs": own[1], "prompts": output_of("prompts", rules.prompts.output)(wildcards)}
 
 
 def answering(wildcards):
@@ -243,8 +243,8 @@ def answering(wildcards):
         return []
     if model == SOUPS:
         kind = wildcards.user_method.removeprefix("psoups_")
-        return made("user_soups", rules.user_soups.output[kind])(wildcards)
-    return made("user_model", rules.user_model.output, model=model)(wildcards)
+        return output_of("user_soups", rules.user_soups.output[kind])(wildcards)
+    return output_of("user_model", rules.user_model.output, model=model)(wildcards)
 
 
 def user_results(wildcards=None, seed=EXPERIMENT.seed):

@@ -49,7 +49,7 @@ rule rollouts:
     benchmark:
         f"{SEED}/benchmarks/rollouts/{{preference}}.tsv"
     params:
-        settings=lambda wildcards: settings("rollouts") | own("prompt", wildcards.preference),
+        settings=lambda wildcards: settings("rollouts") | own_settings("prompt", wildcards.preference),
         source=source_digest("rollouts"),
         config=CONFIG,
     shell:
@@ -70,7 +70,7 @@ rule annotate:
     benchmark:
         f"{SEED}/benchmarks/annotate/{{preference}}.tsv"
     params:
-        settings=lambda wildcards: settings("annotator") | own("rule", wildcards.preference),
+        settings=lambda wildcards: settings("annotator") | own_settings("rule", wildcards.preference),
         source=source_digest("annotate"),
         config=CONFIG,
     shell:

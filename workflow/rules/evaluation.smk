@@ -4,8 +4,8 @@ from rlphf.evaluate.schemas import RUN_TABLES
 
 rule generate:
     input:
-        prompts=made("prompts", rules.prompts.output),
-        backbone=made("backbone", rules.backbone.output),
+        prompts=output_of("prompts", rules.prompts.output),
+        backbone=output_of("backbone", rules.backbone.output),
         models=needed_models,
     output:
         f"{SEED}/responses/{{method}}/responses.parquet",
@@ -25,7 +25,7 @@ rule generate:
 
 rule oracle:
     input:
-        prompts=made("prompts", rules.prompts.output),
+        prompts=output_of("prompts", rules.prompts.output),
         responses=answered,
     output:
         f"{SEED}/judge/oracle/scores.parquet",
@@ -34,7 +34,7 @@ rule oracle:
     benchmark:
         f"{SEED}/benchmarks/judge/oracle.tsv"
     params:
-        settings=own("rule", *PREFERENCES),
+        settings=own_settings("rule", *PREFERENCES),
         source=source_digest("judge oracle"),
         config=CONFIG,
     shell:
@@ -53,7 +53,7 @@ rule text_rules:
     benchmark:
         f"{SEED}/benchmarks/judge/rules.tsv"
     params:
-        settings=settings("evaluation.methods") | own("rule", *PREFERENCES),
+        settings=settings("evaluation.methods") | own_settings("rule", *PREFERENCES),
         source=source_digest("judge rules"),
         config=CONFIG,
     shell:
@@ -76,7 +76,7 @@ rule gold:
     params:
         settings=settings("combination_preferences")
         | {"first": JUDGES[0] == "gold"}
-        | own("prompt", *COMBINED, *(PREFERENCES if JUDGES[0] == "gold" else [])),
+        | own_settings("prompt", *COMBINED, *(PREFERENCES if JUDGES[0] == "gold" else [])),
         source=source_digest("judge gold"),
         config=CONFIG,
     shell:
@@ -95,7 +95,7 @@ rule llm:
     benchmark:
         f"{SEED}/benchmarks/judge/llm.tsv"
     params:
-        settings=settings("evaluation.llm", "combination_preferences") | own("judge", *COMBINED),
+        settings=settings("evaluation.llm", "combination_preferences") | own_settings("judge", *COMBINED),
         source=source_digest("judge llm"),
         config=CONFIG,
     shell:

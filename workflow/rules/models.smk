@@ -20,8 +20,8 @@ rule backbone:
 
 rule reward:
     input:
-        backbone=made("backbone", rules.backbone.output),
-        pairs=labelled,
+        backbone=output_of("backbone", rules.backbone.output),
+        pairs=reward_pairs,
         prompts=kept_apart,
     output:
         adapter=directory(f"{SEED}/reward/{{preference}}/adapter"),
@@ -58,10 +58,10 @@ ALONE = sorted({*PREFERENCES, GENERAL, PMORL} - {name for part in TOGETHER for n
 
 rule ppo:
     input:
-        prompts=made("prompts", rules.prompts.output),
-        backbone=made("backbone", rules.backbone.output),
-        reward=made("reward", rules.reward.output.adapter),
-        selector=made("reward", rules.reward.output.adapter, preference=SELECTORS),
+        prompts=output_of("prompts", rules.prompts.output),
+        backbone=output_of("backbone", rules.backbone.output),
+        reward=output_of("reward", rules.reward.output.adapter),
+        selector=output_of("reward", rules.reward.output.adapter, preference=SELECTORS),
     output:
         directory(f"{SEED}/ppo/{{preference}}/adapter"),
     log:
@@ -92,10 +92,10 @@ for part in TOGETHER:
         name:
             f"ppo_{'_'.join(part)}"
         input:
-            prompts=made("prompts", rules.prompts.output),
-            backbone=made("backbone", rules.backbone.output),
-            rewards=made("reward", rules.reward.output.adapter, preference=part),
-            selector=made("reward", rules.reward.output.adapter, preference=SELECTORS),
+            prompts=output_of("prompts", rules.prompts.output),
+            backbone=output_of("backbone", rules.backbone.output),
+            rewards=output_of("reward", rules.reward.output.adapter, preference=part),
+            selector=output_of("reward", rules.reward.output.adapter, preference=SELECTORS),
         output:
             [directory(f"{SEED}/ppo/{name}/adapter") for name in part],
         log:
@@ -139,7 +139,7 @@ rule mt:
 
 rule soups:
     input:
-        made("ppo", rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front})),
+        output_of("ppo", rules.ppo.output, preference=sorted({*COMBINED, *EXPERIMENT.evaluation.front})),
     output:
         soups=[directory(f"{SEED}/soups/{soup}") for soup in wanted(EXPERIMENT)],
         merges=f"{SEED}/soups/merges.parquet",

@@ -6,8 +6,8 @@ USER_FIGURES = "users_accuracy users_win_rates users_length users_map cold_start
 
 rule user_pairs:
     input:
-        prompts=made("prompts", rules.prompts.output),
-        responses=made("rollouts", rules.rollouts.output, preference=SHARED),
+        prompts=output_of("prompts", rules.prompts.output),
+        responses=output_of("rollouts", rules.rollouts.output, preference=SHARED),
     output:
         users=f"{SEED}/users/pairs/users.parquet",
         pairs=f"{SEED}/users/pairs/pairs.parquet",
@@ -49,7 +49,7 @@ rule user_import:
 rule user_model:
     input:
         unpack(users_of),
-        backbone=made("backbone", rules.backbone.output),
+        backbone=output_of("backbone", rules.backbone.output),
     output:
         f"{SEED}/users/models/{{model}}/scores.parquet",
     log:
@@ -96,7 +96,7 @@ rule user_soups:
 rule user_answers:
     input:
         unpack(users_of),
-        backbone=made("backbone", rules.backbone.output),
+        backbone=output_of("backbone", rules.backbone.output),
         models=answering,
     output:
         f"{SEED}/users/answers/{{user_method}}/answers.parquet",
