@@ -195,7 +195,7 @@ SAME = [response("p", k, "Same.") for k in range(2)]
 @pytest.mark.parametrize(
     ("prompts", "responses", "message"),
     [
-        ([prompt("p")], SAME, "responses.parquet: no two responses differ"),
+        ([prompt("p")], SAME, "responses.parquet: nothing to choose for P2B: no two responses to a prompt differ"),
         (ASKED[1:], SAID, "responses.parquet: prompt 'p000' is not among those in .*; sample rollouts again"),
     ],
     ids=["no pair", "no prompt"],
