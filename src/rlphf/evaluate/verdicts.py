@@ -57,8 +57,8 @@ def from_scores(judge: str, scores: Scores, methods: Sequence[str], combinations
             prompts = x.prompts
             known = set(x.values) & set(y.values)
             named = [name for name in (*members(combination), HELPFULNESS) if name in known]
-            meaned = known.issuperset(members(combination)) and judge not in UNITS_DIFFER
-            for criterion in (*named, *([MEAN] if meaned else [])):
+            averaged = known.issuperset(members(combination)) and judge not in UNITS_DIFFER
+            for criterion in (*named, *([MEAN] if averaged else [])):
                 found[a, b, combination, criterion] = judged(x, y, criterion, combination)
     return Verdicts(judge, prompts, found)
 
