@@ -99,6 +99,13 @@ REAL = {
     "user_evaluation": {"methods": []},
     "evaluation": {"judges": ["gold"], "methods": ["vb", "psoups"], "gold_raw": ["general"], "front": []},
 }
+RULED = {
+    "preferences": ["P1A", "P2A"],
+    "combination_preferences": ["P1A", "P2A"],
+    "ppo": {"reward": "rule"},
+    "user_evaluation": {"methods": []},
+    "evaluation": {"front": []},
+}
 RLOO = {"algorithm": "rloo", "together": 1}
 BAD = [
     ({"learning_rat": 1}, "learning_rat: unknown key; remove it or see config/config.yaml"),
@@ -173,6 +180,12 @@ BAD = [
     (REAL | {"evaluation": REAL["evaluation"] | {"gold_epochs": 0}}, "evaluation.gold_epochs: 0 would leave a drawn head"),
     (REAL | {"data": {}}, "data.sources: evaluation.gold_raw and data.reward_models need raw pairs"),
     ({"ppo": {"keep_by": "gold"}}, "ppo.keep_by: gold needs keep: best"),
+    ({"ppo": {"reward": "rule"}}, "ppo.reward: rule: P3C has no text rule that could reward its policy"),
+    (RULED | {"priced": ["random_reward_head"]}, "mistakes.random_reward_head: is made in the preferences' reward models"),
+    (RULED | {"mistakes": {"duplicated_pairs": True}}, "mistakes.duplicated_pairs: is made in the preferences' reward models"),
+    (RULED | {"user_evaluation": {}}, "user_evaluation.methods: psoups_declared needs the preferences' reward models"),
+    ({"evaluation": {"judges": ["rules"], "methods": ["pp"]}}, "evaluation: judges: rules first needs vb among methods"),
+    ({"evaluation": {"judges": ["rules"], "front": ["P2A", "P2B"]}}, "evaluation: front: needs the judge oracle"),
     (
         {"ppo": {"algorithm": "rloo", "together": 1}, "priced": ["random_reward_head"]},
         "mistakes.random_reward_head: is made in our PPO alone",

@@ -58,7 +58,7 @@ COMMANDS = (
             Option("preference", 'preference ids, or "general" or "pmorl"; several train together', "texts"),
             PROMPTS,
             BACKBONE,
-            Option("reward", "adapter folder of each one's reward model", "paths"),
+            Option("reward", "adapter folder of each one's reward model, for ppo.reward: model", "paths", required=False),
             Option("out", "folder to write for each of them", "paths"),
             Option("selector", "adapter folder of the reward model that chooses the checkpoint (ppo.keep_by)", required=False),
         ),

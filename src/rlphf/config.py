@@ -144,7 +144,7 @@ class Experiment(Section):
                 raise ValueError(f"{own[0]} is about the testbed's users, and user_data names others")
         if self.annotator.kind == "reward_model" and not self.annotator.model:
             raise ValueError("annotator.model: needed for kind reward_model")
-        for fault in (self._own(), self._real_text(), self._gold()):
+        for fault in (self._own(), self._real_text(), self._gold(), self._rewarded()):
             if fault:
                 raise ValueError(fault)
         return self
@@ -179,7 +179,7 @@ class Experiment(Section):
                 return f"prompts.source: {made}; set questions or file"
             return ""
         if "oracle" in self.evaluation.judges:
-            return f"evaluation.judges: the oracle reads the testbed alone; for prompts.source {source} name gold first"
+            return f"evaluation.judges: the oracle reads the testbed alone; for prompts.source {source} name gold or rules first"
         if self.annotator.kind == "simulated":
             return f"annotator.kind: the simulated annotator reads the testbed alone; for prompts.source {source} choose another"
         if self.user_data.source == "testbed" and self.user_evaluation.methods:
@@ -196,14 +196,31 @@ class Experiment(Section):
             return "data.sources: evaluation.gold_raw and data.reward_models need raw pairs; name their sources"
         if self.annotator.kind != "rule":
             return ""
-        unruled = [name for name in self.preferences if name in ("P3C", "P3D")]
-        if unruled:
+        if unruled := self._unruled():
             return f"preferences: {unruled[0]} has no text rule, so annotator.kind: rule cannot serve it"
         if "rlhf" in self.evaluation.methods:
             return "evaluation.methods: rlhf needs general pairs, and annotator.kind: rule has no rule for them"
         golden = "gold" in self.evaluation.judges or self.ppo.keep_by == "gold"
         if golden and "general" not in self.evaluation.gold_raw:
             return "evaluation.gold_raw: name general, because annotator.kind: rule makes no general pairs"
+        return ""
+
+    def _unruled(self) -> list[str]:
+        """Return those of the preferences that have no text rule: two of the paper's, and own ones without."""
+        own = {name: preference.rule for name, preference in self.own_preferences.items()}
+        return [name for name in self.preferences if name in ("P3C", "P3D") or (name in own and own[name] is None)]
+
+    def _rewarded(self) -> str:
+        """Return what does not go together with rewards by rule; "" for nothing."""
+        if self.ppo.reward == "model":
+            return ""
+        if unruled := self._unruled():
+            return f"ppo.reward: rule: {unruled[0]} has no text rule that could reward its policy; leave it out of preferences"
+        for mistake in ("random_reward_head", "duplicated_pairs"):
+            if getattr(self.mistakes, mistake) or mistake in self.priced:
+                return f"mistakes.{mistake}: is made in the preferences' reward models, and ppo.reward: rule has none"
+        if inferred := [name for name in self.user_evaluation.methods if name.startswith("psoups_")]:
+            return f"user_evaluation.methods: {inferred[0]} needs the preferences' reward models, and ppo.reward: rule has none"
         return ""
 
     def making(self, mistake: Mistake) -> "Experiment":

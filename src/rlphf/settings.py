@@ -187,6 +187,11 @@ class PPO(Section):
     """Proximal policy optimisation; the defaults are those of the Personalized Soups release."""
 
     algorithm: Literal["ppo", "rloo"] = Field("ppo", description="Our PPO, or TRL's RLOO.")
+    reward: Literal["model", "rule"] = Field(
+        "model",
+        description="What rewards a preference's policy: a reward model of annotated pairs, as in the paper, or the preference's"
+        " text rule itself, a verifiable reward, for which no reward model of the preference is trained.",
+    )
     lora: Lora = Field(Lora(), description="Shape of the policy's adapter; its dropout is off here.")
     asked: Shares = Field(
         [0, 1, 0],

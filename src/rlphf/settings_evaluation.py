@@ -72,8 +72,8 @@ class Evaluation(Section):
     front_points: Annotated[int, Field(ge=2)] = Field(11, description="Weights on the front, from one end to the other.")
     judges: list[Judge] = Field(
         ["oracle"],
-        description="Who judges: first the oracle, or gold where there is none, whose scores fill the tables; others compare the"
-        " paper's methods.",
+        description="Who judges: first the oracle, or gold or rules where there is none, whose scores fill the tables; others"
+        " compare the paper's methods.",
     )
     gold_epochs: Count = Field(
         1, description="Passes of the judge `gold`, a reward model of its own, over its pairs; 0 with `reward.head: probe` alone."
@@ -97,11 +97,12 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _judged(self) -> "Evaluation":
-        if self.judges[0] not in ("oracle", "gold") or "oracle" in self.judges[1:]:
-            raise ValueError("judges: name oracle first, or gold; its scores fill the tables of methods and adapters")
-        if self.judges[0] == "gold" and "vb" not in self.methods:
-            raise ValueError("judges: gold first needs vb among methods, because its scores are chances against vb's answers")
-        if self.judges[0] == "gold" and self.front:
+        first = self.judges[0]
+        if first not in ("oracle", "gold", "rules") or "oracle" in self.judges[1:]:
+            raise ValueError("judges: name oracle first, gold or rules; its scores fill the tables of methods and adapters")
+        if first != "oracle" and "vb" not in self.methods:
+            raise ValueError(f"judges: {first} first needs vb among methods, because its scores are relative to vb's answers")
+        if first != "oracle" and self.front:
             raise ValueError("front: needs the judge oracle; set it to []")
         if "people" in self.judges and not self.ratings:
             raise ValueError("ratings: needed for the judge people; rlphf judge import writes it")

@@ -31,6 +31,15 @@ def test_reward_models_are_those_of_policies_of_judge_and_selector_and_of_raw_pa
     assert reward_names(made) == [*policy_names(made), "selector", "raw-helpful"]
 
 
+def test_policies_that_rules_reward_have_no_reward_models_and_judges_have_theirs():
+    raw = experiment("gold", ("general",)).model_dump(mode="json")
+    raw["preferences"], raw["ppo"]["reward"], raw["user_evaluation"]["methods"] = SIX, "rule", []
+    made = parse(raw)
+    assert policy_names(made) == SIX and reward_names(made) == ["gold", "selector"]
+    raw["evaluation"]["methods"] = ["vb", "pmorl", "rlhf"]
+    assert reward_names(parse(raw)) == ["general", "pmorl", "gold", "selector"]
+
+
 def test_raw_pairs_take_the_place_of_rollouts_for_the_gold_models_alone():
     made = experiment(gold_raw=("P2A", "P2B", "general"))
     assert sources("gold", made) == (["P1A", "P1B", "P3A", "P3B"], ["P2A", "P2B", "general"])

@@ -14,7 +14,13 @@ HARD = "Thermonuclear nucleosynthesis necessitates extraordinarily concentrated 
 
 def test_readability_is_the_formula_of_its_source():
     # 4.71 characters per word, full stops among them, + 0.5 words per sentence - 21.43.
-    assert readability("The sun is hot. It is big.") == pytest.approx(4.71 * 20 / 7 + 0.5 * 7 / 2 - 21.43)
+    text = "Generally, the brightest stars exhaust hydrogen. Astronomers observe them."
+    assert readability(text) == pytest.approx(4.71 * 66 / 9 + 0.5 * 9 / 2 - 21.43)
+
+
+@pytest.mark.parametrize(("text", "year"), [("Go. Go on.", 0.0), ("See example.org/" + "a1" * 200, 20.0)])
+def test_readability_ends_where_school_does(text: str, year: float):
+    assert readability(text) == year
 
 
 def test_what_is_simpler_shorter_or_friendlier_scores_higher():

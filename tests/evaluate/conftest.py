@@ -1,6 +1,7 @@
 """A small run as its steps leave it on disk: testbed responses that obey preferences more or less often."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -9,11 +10,13 @@ import pytest
 import yaml
 
 from rlphf.config import Experiment, load
-from rlphf.data.records import PAIRS, RESPONSES
+from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
 from rlphf.derived import combinations_of
 from rlphf.evaluate.judges.oracle import oracle_step
 from rlphf.evaluate.judges.rules import rules_step
+from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.tables import verdicts_of
+from rlphf.figures import contests, plots
 from rlphf.files import write_parquet
 from rlphf.preferences import members
 from rlphf.soup.wanted import front_weights
@@ -127,3 +130,52 @@ def _training(seed_folder: Path, preference: str, rng: Random) -> None:
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Experiment]:
     """Configuration file, seed folder and experiment of a run that has been judged."""
     return build_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def real_run(tmp_path: Path) -> Callable[[dict, dict], tuple[Path, Path, list[Path]]]:
+    """Make a run on real text, of VB, PP and P-SOUPS, with further settings and further ones of `evaluation`.
+
+    It returns the configuration file, the seed folder and the files of the responses, which no judge has scored yet.
+    """
+
+    def make(settings: dict, evaluation: dict) -> tuple[Path, Path, list[Path]]:
+        config, folder = tmp_path / "config.yaml", tmp_path / "seed-1103"
+        own: dict = {"experiment": "real", "prompts": {"source": "questions"}, "annotator": {"kind": "rule"}}
+        own |= {name: ["P1A", "P3A", "P3B"] for name in ("preferences", "combination_preferences")}
+        own["evaluation"] = {"methods": ["vb", "pp", "psoups"], "samples": 2, "bootstrap": 20} | evaluation
+        config.write_text(yaml.safe_dump(own | {"user_evaluation": {"methods": []}} | settings))
+        asked = [{"id": f"q{i}", "prompt": f"Why {i}?", "topic": None, "source": "questions", "split": "test"} for i in range(3)]
+        write_parquet(folder / "prompts" / "prompts.parquet", pa.Table.from_pylist(asked, PROMPTS))
+        combined = combinations_of(load(config))
+        cells = {"vb": [("vb", "")]} | {name: [(name, c) for c in combined] for name in ("pp", "psoups")}
+        cells["adapters"] = [(name, p) for name in ("base", "adapter") for p in own["preferences"]]
+        for name, found in cells.items():
+            rows = [
+                {"prompt_id": f"q{i}", "method": method, "combination": c, "sample": k, "response": f"{method} {c} {k}."}
+                | {"tokens": 4, "finished": True}
+                for method, c in found
+                for i in range(3)
+                for k in range(2)
+            ]
+            write_parquet(folder / "responses" / name / "responses.parquet", pa.Table.from_pylist(rows, RESPONSES))
+        merges = [{"combination": c, "rule": "delta", "relative_error": 0.0} for c in combined]
+        write_parquet(folder / "soups" / "merges.parquet", pa.Table.from_pylist(merges))
+        return config, folder, [folder / "responses" / name / "responses.parquet" for name in cells]
+
+    return make
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Callable[[dict[str, list[dict]]], None]:
+    """Draw every figure about preferences of tables {name: rows}."""
+
+    def draw(tables: dict[str, list[dict]]) -> None:
+        for name, rows in tables.items():
+            write_table(tmp_path / "tables", name, rows)
+        for figure in (plots.curves, plots.adapters, plots.methods, plots.criteria, plots.tradeoff, plots.front, plots.costs):
+            figure(tmp_path / "tables").canvas.draw()
+        for figure in (plots.adapter_effects, contests.win_rates, contests.judges, contests.release_bugs):
+            figure(tmp_path / "tables").canvas.draw()
+
+    return draw

@@ -54,7 +54,7 @@ def rollouts(count: int = 40, pairs: int = 2) -> tuple[list[dict], list[dict]]:
 def made(
     prompts: list[dict], responses: list[dict], settings: Annotator = SIMULATED, preference: str = "P2B", seed: int = 1
 ) -> list[dict]:
-    utility = oracle_utility(preference) if settings.kind == "simulated" else rule_utility(preference)
+    utility = oracle_utility(preference) if settings.kind == "simulated" else rule_utility(preference, {})
     return annotate(prompts, responses, preference, settings, utility, seed).to_pylist()
 
 
@@ -112,7 +112,7 @@ def test_pairs_are_made_of_samples_2k_and_2k_plus_1_and_keep_the_split() -> None
 def test_pairs_keep_the_rules_of_their_table() -> None:
     prompts, responses = rollouts()
     check_pairs(annotate(prompts, responses, "P2B", SIMULATED, oracle_utility("P2B"), seed=1), "pairs")
-    check_pairs(annotate(prompts, responses, "P2B", RULE, rule_utility("P2B"), seed=1), "pairs")
+    check_pairs(annotate(prompts, responses, "P2B", RULE, rule_utility("P2B", {}), seed=1), "pairs")
 
 
 def test_the_order_of_the_rows_does_not_matter_and_the_seed_does() -> None:
@@ -162,7 +162,7 @@ def test_responses_that_a_rule_finds_equal_give_no_pair() -> None:
 @pytest.mark.parametrize("preference", [GENERAL, "P3C"])
 def test_what_has_no_rule_is_refused_in_one_line(preference: str) -> None:
     with pytest.raises(InputError, match=f"there is no text rule for '{preference}'; rules know P1A"):
-        rule_utility(preference)
+        rule_utility(preference, {})
 
 
 def test_the_oracle_does_not_label_what_it_cannot_read() -> None:

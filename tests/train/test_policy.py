@@ -205,3 +205,17 @@ def test_another_preferences_reward_model_is_refused(
         files = (tmp_path / "prompts.parquet", tiny_backbone)
         policy_step(tmp_path / "config.yaml", ["P1A"], *files, [folder / reward], [out], folder / selector)
     assert not (out / "adapter").exists()
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
+def test_a_text_rule_rewards_a_policy_without_a_reward_model(train, tiny_backbone: Path, tmp_path: Path, algorithm: str) -> None:
+    config = CONFIG.format(algorithm=algorithm, rate=0.01, asked=[0, 1, 0]).replace("ppo: {", "ppo: {reward: rule, ")
+    six = "[P1A, P1B, P2A, P2B, P3A, P3B]"
+    (tmp_path / "ruled.yaml").write_text(config + f"preferences: {six}\nuser_evaluation: {{methods: []}}\n")
+    files = (tmp_path / "prompts.parquet", tiny_backbone)
+    policy_step(tmp_path / "ruled.yaml", ["P2A"], *files, None, [tmp_path / "ruled"])
+    samples = [json.loads(line) for line in (tmp_path / "ruled" / "samples.jsonl").read_text().splitlines()]
+    assert samples and all(sample["score"] == -len(sample["response"].split()) for sample in samples)
+    assert set(read_json(tmp_path / "ruled" / "record.json")["inputs"]) == {"prompts", "backbone"}
+    with pytest.raises(InputError, match="^--preference, --reward, --out: 1, 1, 1 given; ppo.reward is rule: give no --reward"):
+        policy_step(tmp_path / "ruled.yaml", ["P2A"], *files, [tmp_path / "reward" / "P1A"], [tmp_path / "refused"])

@@ -128,6 +128,12 @@ def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(
     assert needed["reward"] == ["P2A", "selector"] and needed["rollouts"] == ["P1A", "P1B", "P2A", "P3A", "P3B"]
 
 
+def test_policies_that_rules_reward_wait_for_no_pairs_and_no_reward_models(clean, plan):
+    jobs = plan(clean, "--configfile", "config/experiments/smollm2-rules.yaml")
+    assert jobs["ppo"] == PREFERENCES[:6] and jobs["text_rules"] == [""]
+    assert not {"rollouts", "annotate", "reward", "gold", "oracle"} & jobs.keys()
+
+
 def test_a_selector_learns_every_preference_whose_policy_it_chooses_also_one_that_no_combination_has(clean, plan, tmp_path):
     names = "preferences: [P1A, P2A, P3C]\ncombination_preferences: [P1A, P2A]\n"
     (tmp_path / "chosen.yaml").write_text(names + "ppo: {keep: best, keep_by: gold}\nevaluation: {front: []}\n")
@@ -154,10 +160,10 @@ def test_lint_remarks_on_nothing_but_the_shared_environment(clean, snakemake):
 
 def test_each_mistake_repeats_what_it_changes_and_nothing_else(clean, plan):
     jobs = plan(clean, "--configfile", "config/experiments/release-bugs.yaml")
-    six, pmorl = [*PREFERENCES[:6], "general"], "pmorl"
+    six, pmorl = PREFERENCES[:6], "pmorl"
     assert jobs["backbone"] == jobs["prompts"] == [""] and jobs["annotate"] == jobs["rollouts"] == six
-    assert jobs["reward"] == sorted([*PREFERENCES[:6], pmorl] + PREFERENCES[:6])
-    assert jobs["ppo"] == sorted([*PREFERENCES[:6], pmorl] + 4 * PREFERENCES[:6] + [pmorl])
+    assert jobs["reward"] == sorted([*six, pmorl] + six)
+    assert jobs["ppo"] == sorted([*six, pmorl] + 4 * six + [pmorl])
     assert len(jobs["soups"]) == 6 and len(jobs["oracle"]) == 8
     assert jobs["generate"] == sorted(
         ["adapters", "vb", "pp", "pmorl", "psoups"] + 5 * ["psoups"] + ["pmorl", "vb", "pp", "psoups"]

@@ -13,7 +13,7 @@ from rlphf.ablations import ABLATIONS, run_of
 from rlphf.ablations import runs as variations
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
-from rlphf.data.learned import reward_names
+from rlphf.data.learned import reward_names, rewarding
 from rlphf.data.learned import sources as learned_from
 from rlphf.derived import PAPER_METHODS, shared_preferences, trained_together, users_alone, users_cold_started, users_judged
 from rlphf.errors import InputError
@@ -188,7 +188,6 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
         "judged": verdicts(seed),
         "merges": expand(rules.soups.output.merges, seed=seed),
         "scores": expand(rules.reward.output.scores, preference=REWARDS, seed=seed),
-        "general": expand(rules.annotate.output, preference=[] if EXPERIMENT.annotator.kind == "rule" else GENERAL, seed=seed),
         "adapters": expand(rules.ppo.output, preference=PREFERENCES, seed=seed),
         "arms": expand(rules.oracle.output, seed=arm_runs(seed, EXPERIMENT.priced)),
     }
@@ -199,6 +198,17 @@ def reward_pairs(wildcards):
     own, raw = learned_from(wildcards.preference, EXPERIMENT)
     found = output_of("annotate", rules.annotate.output, preference=own)(wildcards)
     return found + (output_of("data", rules.data.output.pairs)(wildcards) if raw else [])
+
+
+def rewards_of(names):
+    """Return a function that gives the reward models that policies are trained against, none where rules reward them."""
+    models = [model for name in names for model in rewarding(name, EXPERIMENT)]
+    return output_of("reward", rules.reward.output.adapter, preference=models)
+
+
+def ruled(names):
+    """Return what policies that rules reward read of the experiment's own preferences."""
+    return own_settings("rule", *(name for name in names if not rewarding(name, EXPERIMENT)))
 
 
 def scored_as(name):

@@ -53,7 +53,7 @@ rule text_rules:
     benchmark:
         f"{SEED}/benchmarks/judge/rules.tsv"
     params:
-        settings=settings("evaluation.methods") | own_settings("rule", *PREFERENCES),
+        settings=settings("evaluation.methods") | {"first": JUDGES[0] == "rules"} | own_settings("rule", *PREFERENCES),
         source=source_digest("judge rules"),
         config=CONFIG,
     shell:

@@ -60,7 +60,7 @@ rule ppo:
     input:
         prompts=output_of("prompts", rules.prompts.output),
         backbone=output_of("backbone", rules.backbone.output),
-        reward=output_of("reward", rules.reward.output.adapter),
+        reward=lambda wildcards: rewards_of([wildcards.preference])(wildcards),
         selector=output_of("reward", rules.reward.output.adapter, preference=SELECTORS),
     output:
         directory(f"{SEED}/ppo/{{preference}}/adapter"),
@@ -75,14 +75,16 @@ rule ppo:
     params:
         settings=lambda wildcards: settings(
             "ppo", "mistakes", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
-        ),
+        )
+        | ruled([wildcards.preference]),
         source=source_digest("policy train"),
         config=CONFIG,
+        reward=lambda wildcards, input: ["--reward", str(input.reward)] if input.reward else [],
         selector=lambda wildcards, input: ["--selector", str(input.selector)] if input.selector else [],
         folder=subpath(output[0], parent=True),
     shell:
         "rlphf --processes {resources.gpu:q} policy train --config {params.config:q} --preference {wildcards.preference:q}"
-        " --prompts {input.prompts:q} --backbone {input.backbone:q} --reward {input.reward:q} {params.selector:q}"
+        " --prompts {input.prompts:q} --backbone {input.backbone:q} {params.reward:q} {params.selector:q}"
         " --out {params.folder:q} > {log:q} 2>&1"
 
 
@@ -94,7 +96,7 @@ for part in TOGETHER:
         input:
             prompts=output_of("prompts", rules.prompts.output),
             backbone=output_of("backbone", rules.backbone.output),
-            rewards=output_of("reward", rules.reward.output.adapter, preference=part),
+            reward=rewards_of(part),
             selector=output_of("reward", rules.reward.output.adapter, preference=SELECTORS),
         output:
             [directory(f"{SEED}/ppo/{name}/adapter") for name in part],
@@ -103,15 +105,16 @@ for part in TOGETHER:
         benchmark:
             f"{SEED}/benchmarks/ppo/{'+'.join(part)}.tsv"
         params:
-            settings=settings("ppo", "mistakes"),
+            settings=settings("ppo", "mistakes") | ruled(part),
             source=source_digest("policy train"),
             config=CONFIG,
             preferences=part,
+            reward=lambda wildcards, input: ["--reward", *map(str, input.reward)] if input.reward else [],
             selector=lambda wildcards, input: ["--selector", str(input.selector)] if input.selector else [],
             folders=lambda wildcards, output: [str(Path(path).parent) for path in output],
         shell:
             "rlphf policy train --config {params.config:q} --preference {params.preferences:q} --prompts {input.prompts:q}"
-            " --backbone {input.backbone:q} --reward {input.rewards:q} {params.selector:q}"
+            " --backbone {input.backbone:q} {params.reward:q} {params.selector:q}"
             " --out {params.folders:q} > {log:q} 2>&1"
 
 

@@ -1,15 +1,16 @@
 """Annotation: the choice of the better of two responses, and the pairs that result."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
 
 import pyarrow as pa
 
 from rlphf.config import load
-from rlphf.data.own_rules import own_score
+from rlphf.data.own_rules import rule_of
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
+from rlphf.derived import own_rules
 from rlphf.errors import InputError
 from rlphf.files import digest, read_parquet, write_parquet
 from rlphf.preferences import GENERAL, alone, instruction, known
@@ -35,20 +36,10 @@ def oracle_utility(preference: str) -> Utility:
     return utility
 
 
-def rule_utility(preference: str) -> Utility:
-    """Return the preference's own text rule, by which the judge "rules" scores, too; InputError if it has none."""
-    # The rules' libraries take a second to import, and other annotators need none of them.
-    from rlphf.data.rules import RULES
-
-    if preference not in RULES:
-        raise InputError(f"annotator.kind: there is no text rule for {preference!r}; rules know {', '.join(RULES)}")
-    rule, sign = RULES[preference]
-    return lambda prompt, response: sign * rule(response)
-
-
-def own_utility(rule: TextRule) -> Utility:
-    """Return the score of a text by the rule of an experiment's own preference."""
-    return lambda prompt, response: own_score(rule, response)
+def rule_utility(preference: str, own: Mapping[str, TextRule]) -> Utility:
+    """Return the preference's text rule, by which the judge "rules" scores, too; `own` are those of the experiment's own ones."""
+    rule = rule_of(preference, own)
+    return lambda prompt, response: rule(response)
 
 
 def model_utilities(backbone: str | Path, adapter: str | Path, preference: str, rows: list[tuple[dict, str]]) -> Utility:
@@ -139,13 +130,13 @@ def annotate_step(config: Path, preference: str, prompts: Path, responses: Path,
         known_ids = {row["id"] for row in prompt_rows}
         if strange := [row["prompt_id"] for row in rows if row["prompt_id"] not in known_ids]:
             raise InputError(f"{responses}: prompt {strange[0]!r} is not among those in {prompts}; sample rollouts again")
-        if own is not None and own.rule is not None and settings.kind != "reward_model":
+        if own is not None and settings.kind != "reward_model":
             # Neither the oracle nor the paper's rules know it.
-            settings, utility = settings.model_copy(update={"kind": "rule"}), own_utility(own.rule)
-        elif settings.kind == "simulated":
+            settings = settings.model_copy(update={"kind": "rule"})
+        if settings.kind == "simulated":
             utility = oracle_utility(preference)
         elif settings.kind == "rule":
-            utility = rule_utility(preference)
+            utility = rule_utility(preference, own_rules(experiment))
         else:
             by_id = {row["id"]: row for row in prompt_rows}
             scored = [(by_id[row["prompt_id"]], row["response"]) for row in rows]

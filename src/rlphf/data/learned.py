@@ -15,11 +15,21 @@ def policy_names(experiment: Experiment) -> list[str]:
     return [*experiment.preferences, *(name for name, method in ((GENERAL, "rlhf"), (PMORL, "pmorl")) if method in methods)]
 
 
+def rewarding(name: str, experiment: Experiment) -> list[str]:
+    """Return the reward models that a policy is trained against: its own, or none where a text rule rewards it.
+
+    No rule knows what is better in general, and what P-MORL's policy is asked for needs a model of all preferences.
+    """
+    by_rule = experiment.ppo.reward == "rule" and name not in (GENERAL, PMORL)
+    return [] if by_rule else [name]
+
+
 def reward_names(experiment: Experiment) -> list[str]:
     """Return the names of the experiment's reward models: its policies', judge and selector, and those of raw pairs."""
     golden = [GOLD] if "gold" in experiment.evaluation.judges else []
     golden += [SELECTOR] if experiment.ppo.keep_by == "gold" else []
-    return [*policy_names(experiment), *golden, *(f"{RAW}{name}" for name in experiment.data.reward_models)]
+    policies = [reward for name in policy_names(experiment) for reward in rewarding(name, experiment)]
+    return [*policies, *golden, *(f"{RAW}{name}" for name in experiment.data.reward_models)]
 
 
 def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:

@@ -1,8 +1,10 @@
-"""The text rules of an experiment's own preferences: one function for the annotator and for the judges."""
+"""The text rules of an experiment's own preferences, and which rule a preference has: for annotator, judges and rewards."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from rlphf.errors import InputError
 from rlphf.settings_own import TextRule
 
 
@@ -25,6 +27,19 @@ def own_score(rule: TextRule, text: str) -> float:
     value = {"words": rules.words, "readability": rules.readability}[rule.measure](text)
     # Adding 0 turns -0 into 0.
     return (value if rule.direction == "more" else -value) + 0.0
+
+
+def rule_of(preference: str, own: Mapping[str, TextRule]) -> Callable[[str], float]:
+    """Return what scores a text for a preference: its rule in `own`, or the paper's; raise InputError if it has none."""
+    if preference in own:
+        return partial(own_score, own[preference])
+    # The rules' libraries take a second to import, and the oracle needs none of them.
+    from rlphf.data.rules import RULES
+
+    if preference not in RULES:
+        raise InputError(f"there is no text rule for {preference!r}; rules know {', '.join((*RULES, *own))}")
+    rule, sign = RULES[preference]
+    return lambda text: sign * rule(text)
 
 
 def _share(value: float, rule: TextRule) -> float:

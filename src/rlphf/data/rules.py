@@ -9,14 +9,18 @@ import textstat
 from textblob import TextBlob
 
 Rule = Callable[[str], float]
+# School years from the first to the last at a university.
+YEARS = (0.0, 20.0)
 
 
 def readability(text: str) -> float:
     """Return the Automated Readability Index (Smith and Senter 1967), about the school year that a text asks for; 0 for none.
 
-    It counts characters, words and sentences. Flesch's formulas count syllables, for which textstat needs a download.
+    It counts characters, words and sentences. Flesch's formulas count syllables, for which textstat needs a download. Beyond
+    `YEARS` it says nothing: a long web address is of the 200th year, and would outweigh all other texts of a batch.
     """
-    return float(textstat.automated_readability_index(text)) if words(text) else 0.0
+    years = float(textstat.automated_readability_index(text)) if words(text) else 0.0
+    return min(max(years, YEARS[0]), YEARS[1])
 
 
 def words(text: str) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rlphf.config import Experiment
+from rlphf.data.learned import rewarding
 from rlphf.evaluate.scores import Row
 from rlphf.preferences import GENERAL, MT, PMORL
 
@@ -21,7 +22,8 @@ def trained(method: str, experiment: Experiment) -> tuple[list[str], list[str], 
         return combined, [], [MT]
     if method == PMORL:
         return combined, [PMORL], [PMORL]
-    return combined, combined, combined
+    rewards = [reward for name in combined for reward in rewarding(name, experiment)]
+    return rewards, rewards, combined
 
 
 def shares(timings: Sequence[Row]) -> dict[str, float]:

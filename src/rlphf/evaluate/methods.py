@@ -13,17 +13,18 @@ from rlphf.preferences import known as known_preferences
 def methods(scores: Scores, names: Sequence[str], combinations: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `methods`: the mean score of each method by combination and criterion.
 
-    The preferences of the combination and "mean" over them come first, then helpfulness and the preferences that
-    were not asked for, as far as the judge scores these. In combination "all" a preference is averaged over the combinations
+    The preferences of the combination and "mean" over them come first, then, as far as the judge scores these, helpfulness and
+    the preferences that were not asked for. In combination "all" a preference is averaged over the combinations
     that ask for it.
     """
     rows: list[Row] = []
+    helped = [HELPFULNESS] if scores.knows(HELPFULNESS) else []
     for name in names:
         for combination in (*combinations, ALL):
             asked = asked_for(combination, combinations)
             known = {} if combination == ALL else scores.cell(name, combination).values
             others = [p for p in known_preferences() if p in known and p not in asked]
-            for criterion in (*asked, MEAN, HELPFULNESS, *others):
+            for criterion in (*asked, MEAN, *helped, *others):
                 cells = [scores.cell(name, c).score(criterion, c) for c in pooled(combination, criterion, combinations)]
                 values = np.concatenate(cells, axis=1).mean(axis=1)
                 low, high = bootstrap.interval(values)

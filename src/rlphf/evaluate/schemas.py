@@ -131,9 +131,10 @@ CAPTIONS = {
     " policy that sampled for the last update (`ppo.keep: last`) or of the chosen checkpoint (`best`). Lengths in tokens.",
     "adapter_effects": "Effect of each adapter on every criterion, against the backbone with the same prompts. Intervals:"
     " 95 %, paired.",
-    "methods": "Scores by the first judge on held-out prompts: the oracle's, or the gold model's probability that the answer"
-    " is preferred to VB's. `mean`: over the combination's preferences. Combination `all`: over all combinations (for a single"
-    " preference, those that include it). Intervals: 95 %, bootstrap over prompts.",
+    "methods": "Scores by the first judge on held-out prompts: the oracle's, the gold model's probability that the answer is"
+    " preferred to VB's, or the normal percentile of a rule's score among VB's answers. `mean`: over the"
+    " combination's preferences. Combination `all`: over all combinations (for a single preference, those that include it)."
+    " Intervals: 95 %, bootstrap over prompts.",
     "differences": "Score of method_a minus that of method_b, paired by prompt. Intervals: 95 %, bootstrap over prompts.",
     "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
     " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"

@@ -1,7 +1,7 @@
 """A judge's scores: the table that judges write, and its cells as arrays over prompts for the tables that compare."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby, product
@@ -77,6 +77,10 @@ class Scores:
             return self.cells[key]
         raise InputError(f"{self._name(method, combination)}: no scores; generate and judge its responses first")
 
+    def knows(self, criterion: str) -> bool:
+        """Return whether the judge scores by a criterion."""
+        return any(criterion in cell.values for cell in self.cells.values())
+
     def responses(self, method: str) -> int:
         """Return how many responses of a method were scored."""
         return sum(len(cell.prompts) * cell.samples for (name, _), cell in self.cells.items() if name == method)
@@ -114,14 +118,36 @@ def chances(scores: Scores, reference: str) -> Scores:
     sigmoid(score - mean score of these answers): 1/2 is as good as they are. Source: the Bradley-Terry model, which reward models
     are trained by. Raises InputError where `reference` has no scores by a criterion.
     """
+    return _against(scores, reference, lambda own, base: 1 / (1 + np.exp(base.mean(axis=1, keepdims=True) - own)))
+
+
+def percentiles(scores: Scores, reference: str) -> Scores:
+    """Return scores as normal percentiles, in [0, 1], among the answers of method `reference` to all prompts.
+
+    Phi((score - mean) / deviation) with their mean and deviation by the criterion: 1/2 is as high as they are on average. Scores
+    in units of their own, as rules' words and school years, become comparable, and their order stays. Raises InputError where
+    `reference` has no scores by a criterion.
+    """
+    # Takes a while to import, and other judges' scores need none of it.
+    from scipy.special import ndtr
+
+    def measure(own: Floats, base: Floats) -> Floats:
+        # Equal scores of all of its answers tell no more than whether one is higher or lower.
+        spread = max(float(base.std()), np.finfo(np.float64).tiny)
+        return ndtr((own - base.mean()) / spread)
+
+    return _against(scores, reference, measure)
+
+
+def _against(scores: Scores, reference: str, measure: Callable[[Floats, Floats], Floats]) -> Scores:
+    """Return `measure`(own, base) of the scores (prompts, samples) of each cell, and of `reference` in the same combination."""
     made = copy(scores)
     made.cells = {}
     for (method, combination), cell in scores.cells.items():
         base = scores.cell(reference, combination)
         check_paired(base, cell)
-        values = {name: base.score(name, combination).mean(axis=1, keepdims=True) for name in cell.values}
-        odds = {name: 1 / (1 + np.exp(values[name] - own)) for name, own in cell.values.items()}
-        made.cells[method, combination] = replace(cell, values=odds)
+        values = {name: measure(own, base.score(name, combination)) for name, own in cell.values.items()}
+        made.cells[method, combination] = replace(cell, values=values)
     return made
 
 

@@ -83,7 +83,8 @@ def _methods(rows: Sequence[Row]) -> list[list[str]]:
     cells = {(row["method"], row["combination"], row["criterion"]): row for row in rows}
     names = list(dict.fromkeys(row["method"] for row in rows))
     combinations = list(dict.fromkeys(row["combination"] for row in rows))
-    lines = [(combination_label(c), c, MEAN) for c in combinations] + [("helpfulness, all", ALL, HELPFULNESS)]
+    lines = [(combination_label(c), c, MEAN) for c in combinations]
+    lines += [("helpfulness, all", ALL, HELPFULNESS)] if any(key[2] == HELPFULNESS for key in cells) else []
     rules = [number for number, (_, combination, _) in enumerate(lines) if combination == ALL][:1]
     blocks = [["First judge's score on held-out prompts: mean over the combination's preferences [95 % interval]"]]
     per_block = max(1, (WIDTH - len("helpfulness, all")) // (2 + len("0.00 [0.00, 0.00]")))
@@ -106,7 +107,7 @@ def _adapters(rows: Sequence[Row], reward_models: Sequence[Row]) -> list[str]:
     body = [
         [
             preference_label(row["preference"]),
-            judged(row["preference"]),
+            *([judged(row["preference"])] if accuracy else []),
             f"{row['before']:.2f}",
             f"{row['after']:.2f}",
             _interval(row, "delta", "+.2f"),
@@ -114,8 +115,10 @@ def _adapters(rows: Sequence[Row], reward_models: Sequence[Row]) -> list[str]:
         ]
         for row in rows
     ]
-    title = "Each adapter on its own preference, before and after PPO; reward model: test accuracy of its ceiling"
-    return [title, "", *grid(["adapter", "reward model", "before", "after", "change [95 % interval]", "KL (nats)"], body)]
+    title = "Each adapter on its own preference, before and after PPO"
+    title += "; reward model: test accuracy of its ceiling" if accuracy else ""
+    header = ["adapter", *(["reward model"] if accuracy else []), "before", "after", "change [95 % interval]", "KL (nats)"]
+    return [title, "", *grid(header, body)]
 
 
 def _verdicts(rows: Sequence[Row]) -> list[str]:

@@ -14,7 +14,7 @@ from rlphf.evaluate.budgets import budgets
 from rlphf.evaluate.judges.comparisons import COMPARISONS, RATED, check_comparisons, check_shown
 from rlphf.evaluate.judges.inputs import read_inputs
 from rlphf.evaluate.release_bugs import release_bugs
-from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, chances, read_scores
+from rlphf.evaluate.scores import ALL, MEAN, Row, Scores, chances, percentiles, read_scores
 from rlphf.evaluate.table_files import write_table
 from rlphf.evaluate.verdicts import Verdicts, from_comparisons, from_scores
 from rlphf.files import read_parquet
@@ -69,10 +69,11 @@ def judged(
 
 
 def first_scores(experiment: Experiment, seed_folder: Path) -> Scores:
-    """Return the scores in [0, 1] of the first judge: the oracle's, or the chances against VB's answers by the gold model."""
+    """Return the scores in [0, 1] of the first judge: the oracle's, or those of the gold model or of rules, relative to VB's."""
     judge = experiment.evaluation.judges[0]
     scores = read_scores(verdicts_of(judge, experiment, seed_folder))
-    return scores if judge == "oracle" else chances(scores, "vb")
+    relative = {"gold": chances, "rules": percentiles}
+    return relative[judge](scores, "vb") if judge in relative else scores
 
 
 def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]]:

@@ -48,7 +48,7 @@ def win_rates(scores: Scores, methods: Sequence[str], combinations: Sequence[str
     `rate` leaves ties out, `rate_half_ties` is (wins + ties / 2) / all; the interval over prompts belongs to the latter.
     """
     rows: list[Row] = []
-    for a, b, combination, criterion in _questions(methods, combinations, (MEAN, MAJORITY, HELPFULNESS)):
+    for a, b, combination, criterion in _questions(scores, methods, combinations, (MEAN, MAJORITY)):
         found = np.concatenate(
             [judged(x, y, criterion, c) for c, x, y in _cells(scores, a, b, pooled(combination, criterion, combinations))], axis=1
         )
@@ -66,7 +66,7 @@ def win_rates(scores: Scores, methods: Sequence[str], combinations: Sequence[str
 def differences(scores: Scores, methods: Sequence[str], combinations: Sequence[str], bootstrap: Bootstrap) -> list[Row]:
     """Return the rows of table `differences`: mean over prompts of method_a's score minus method_b's on the same prompt."""
     rows: list[Row] = []
-    for a, b, combination, criterion in _questions(methods, combinations, (MEAN, HELPFULNESS)):
+    for a, b, combination, criterion in _questions(scores, methods, combinations, (MEAN,)):
         pairs = _cells(scores, a, b, pooled(combination, criterion, combinations))
         gaps = np.concatenate([x.score(criterion, c) - y.score(criterion, c) for c, x, y in pairs], axis=1).mean(axis=1)
         low, high = bootstrap.interval(gaps)
@@ -78,11 +78,12 @@ def differences(scores: Scores, methods: Sequence[str], combinations: Sequence[s
 
 
 def _questions(
-    methods: Sequence[str], combinations: Sequence[str], aggregated: Sequence[str]
+    scores: Scores, methods: Sequence[str], combinations: Sequence[str], aggregated: Sequence[str]
 ) -> Iterator[tuple[str, str, str, str]]:
+    helped = [HELPFULNESS] if scores.knows(HELPFULNESS) else []
     for a, b in permutations(methods, 2):
         for combination in (*combinations, ALL):
-            for criterion in (*asked_for(combination, combinations), *aggregated):
+            for criterion in (*asked_for(combination, combinations), *aggregated, *helped):
                 yield a, b, combination, criterion
 
 

@@ -107,9 +107,11 @@ function show() {
 }
 
 function build() {
-  const chances = `chances, by the judge ${data.judge}, to be chosen over VB’s answer`;
+  const relative = data.judge === "rules"
+    ? "normal percentiles of the rules’ scores among VB’s answers"
+    : `chances, by the judge ${data.judge}, to be chosen over VB’s answer`;
   const judges = new Set([data.judge, data.user_judge].filter((judge) => judge !== null));
-  const said = [...judges].map((judge) => (judge === "oracle" ? "the oracle’s, from 0 to 1" : chances));
+  const said = [...judges].map((judge) => (judge === "oracle" ? "the oracle’s, from 0 to 1" : relative));
   const whose = judges.size > 1 ? "Scores of answers to combinations, and to users, are " : "Scores are ";
   const scores = said.length ? `${whose}${said.join("; and ")}.` : "Nothing was scored.";
   byId("experiment").textContent = data.experiment;

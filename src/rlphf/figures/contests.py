@@ -23,7 +23,7 @@ def win_rates(tables: Path) -> Figure:
     """Draw the matrices of win rates over all combinations, row against column, with each row's average."""
     rows = [row for row in read_table(tables, "win_rates") if row["combination"] == ALL]
     panels = {title: [row for row in rows if row["criterion"] == criterion] for criterion, title in VERDICTS.items()}
-    return _matrices(panels)
+    return _matrices({title: found for title, found in panels.items() if found or not rows})
 
 
 @styled

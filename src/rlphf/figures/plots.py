@@ -11,11 +11,23 @@ from rlphf.data.learned import unseen_split
 from rlphf.evaluate.labels import combination_label, method_label, preference_label
 from rlphf.evaluate.scores import ALL, HELPFULNESS, MEAN, Row
 from rlphf.evaluate.table_files import read_table
-from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, cell_texts, cell_values, heat_map, reach, separate_last, styled
+from rlphf.figures.style import (
+    COLOURS,
+    GREY,
+    LINES,
+    MARKS,
+    cell_texts,
+    cell_values,
+    heat_map,
+    nothing,
+    reach,
+    separate_last,
+    styled,
+)
 from rlphf.preferences import AXES, axis_of, is_id, members
 
 CURVES = {
-    "score": "Reward-model score",
+    "score": "Reward",
     "kl": "KL to the backbone\n(nats per response)",
     "length": "Length\n(tokens per response)",
 }
@@ -67,8 +79,9 @@ def adapters(tables: Path) -> Figure:
     left.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     left.set_xlim(0, 1.02)
     left.set_xlabel("Accuracy on unseen pairs (share; dotted: chance)")
-    left.set_title("Reward models", pad=18)
-    left.legend(loc="lower right", bbox_to_anchor=(1, 0.98), borderaxespad=0, fontsize=7.5)
+    left.set_title("Reward models" if models else "No reward models: rules reward", pad=18)
+    if any(row["ceiling"] is not None for row in models):
+        left.legend(loc="lower right", bbox_to_anchor=(1, 0.98), borderaxespad=0, fontsize=7.5)
     gains = read_table(tables, "adapters")
     _bars(right, gains, "delta", COLOURS[2])
     right.axvline(0, color="black", linewidth=0.8)
@@ -84,8 +97,9 @@ def methods(tables: Path) -> Figure:
     names = list(dict.fromkeys(row["method"] for row in rows))
     combinations = list(dict.fromkeys(row["combination"] for row in rows))
     figure = Figure(figsize=(1.6 + 0.95 * len(combinations), 1.5 + 1.1 * len(names)))
-    grid = figure.subplots(len(ASPECTS), 1, sharex=True)
-    for axes, (criterion, title) in zip(grid, ASPECTS.items(), strict=True):
+    scored = {criterion: title for criterion, title in ASPECTS.items() if any(row["criterion"] == criterion for row in rows)}
+    grid = figure.subplots(len(scored), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (criterion, title) in zip(grid, scored.items(), strict=True):
         cells = {(row["method"], row["combination"]): row for row in rows if row["criterion"] == criterion}
         found = [[cells.get((name, c)) for c in combinations] for name in names]
         image = heat_map(
@@ -136,6 +150,8 @@ def tradeoff(tables: Path) -> Figure:
     """Draw helpfulness against personalisation, one point per method with both intervals, over all combinations."""
     rows = [row for row in read_table(tables, "methods") if row["combination"] == ALL]
     cells = {(row["method"], row["criterion"]): row for row in rows}
+    if not any(criterion == HELPFULNESS for _, criterion in cells):
+        return nothing("The first judge scores no helpfulness.")
     figure = Figure(figsize=(5.6, 3.8))
     axes = figure.subplots()
     for i, name in enumerate(dict.fromkeys(row["method"] for row in rows)):

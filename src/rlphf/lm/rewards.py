@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,15 @@ def check_rewards(rewards: Iterable[tuple[str, Path]], backbone_sha256: str) -> 
             found = f"kind {about.get('kind')!r} of {about.get('preference')!r}"
             raise InputError(f"{folder / ABOUT}: expected the reward model of {name}, got {found}; correct the path")
         check_backbone(folder, backbone_sha256)
+
+
+class Rewards(Protocol):
+    """What rewards policies: one source of scores for each."""
+
+    def score(
+        self, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]], which: Sequence[int], pad_id: int
+    ) -> Tensor:
+        """Return the score (B,) of each response by source `which[i]`, as an answer to each of its prompts in `judged[i]`."""
 
 
 class RewardModels:

@@ -9,16 +9,18 @@ import torch
 
 from rlphf.cards import adapter_card
 from rlphf.config import load
+from rlphf.data.learned import rewarding
+from rlphf.data.own_rules import rule_of
 from rlphf.data.records import PROMPTS
-from rlphf.derived import combinations_of
+from rlphf.derived import combinations_of, own_rules
 from rlphf.errors import InputError
 from rlphf.files import read_parquet
 from rlphf.lm.adapters import add_policy, initial_a_digest, new_policy, write_adapter, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
-from rlphf.lm.rewards import RewardModels, check_rewards
+from rlphf.lm.rewards import RewardModels, Rewards, check_rewards
 from rlphf.lm.sampling import encode_answerable
 from rlphf.lm.stack import Stack
-from rlphf.preferences import FORMS, PMORL, SELECTOR, alone, instruction, members, request
+from rlphf.preferences import FORMS, GENERAL, PMORL, SELECTOR, alone, instruction, members, request
 from rlphf.processes import in_one, is_first
 from rlphf.seeds import derive
 from rlphf.settings import Decoding
@@ -27,6 +29,7 @@ from rlphf.train.checkpoint import own_checkpoints
 from rlphf.train.learner import Task
 from rlphf.train.mistakes import WithoutResponse, random_head
 from rlphf.train.ppo import PPOTrainer
+from rlphf.train.rule_rewards import RuleRewards
 
 
 def training_instructions(
@@ -64,14 +67,15 @@ def policy_step(
     preference: Sequence[str],
     prompts: Path,
     backbone: Path,
-    reward: Sequence[Path],
+    reward: Sequence[Path] | None,
     out: Sequence[Path],
     selector: Path | None = None,
 ) -> None:
-    """Train the policy of each preference, or of P-MORL, against its reward model on the training prompts; write `out`/adapter.
+    """Train the policy of each preference, or of P-MORL, on the training prompts; write `out`/adapter.
 
-    `preference`, `reward` and `out` are in the same order: several policies train together, in one process, and each learns what
-    it would alone (`train.ppo`). With `ppo.keep_by: gold`, the reward model in the folder `selector` says which checkpoint of
+    `reward` are the reward models' folders, None where text rules reward the policies (`ppo.reward`). `preference`, `reward`
+    and `out` are in the same order: several policies train together, in one process, and each learns what it would alone
+    (`train.ppo`). With `ppo.keep_by: gold`, the reward model in the folder `selector` says which checkpoint of
     each is kept; it rewards nothing. Goes on from the newest checkpoint in the first `out`/checkpoints, if there is one of the
     same settings and inputs. Raises InputError where several processes share a training by our PPO, for a reward model that is
     another preference's, and for a prompt that leaves no room for a response in the context.
@@ -80,11 +84,14 @@ def policy_step(
     settings = experiment.ppo
     if settings.algorithm == "ppo":
         in_one("ppo.algorithm: ppo")
-    if not len(preference) == len(reward) == len(out):
-        raise InputError(f"--preference, --reward, --out: {len(preference)}, {len(reward)}, {len(out)} given; give one of each")
+    needed, models = [model for name in preference for model in rewarding(name, experiment)], list(reward or [])
+    if not (len(preference) == len(out) and len(needed) == len(models)):
+        counts = f"{len(preference)}, {len(models)}, {len(out)} given"
+        advice = "give one of each" if needed else "ppo.reward is rule: give no --reward, and as many of the others"
+        raise InputError(f"--preference, --reward, --out: {counts}; {advice}")
     if len({folder.resolve() for folder in out}) < len(out):
         raise InputError(f"--out: {' '.join(map(str, out))} names a folder twice; give each policy one of its own")
-    if len(preference) > 1 and (settings.algorithm != "ppo" or PMORL in preference):
+    if len(preference) > 1 and (settings.algorithm != "ppo" or {GENERAL, PMORL} & set(preference)):
         raise InputError(f"--preference {' '.join(preference)}: only policies of single preferences train together, by ppo")
     if PMORL in preference:
         settings = settings.model_copy(update={"updates": experiment.pmorl.updates})
@@ -94,9 +101,8 @@ def policy_step(
     choosing = [(SELECTOR, selector)] if chooses and selector else []
     with ExitStack() as stack:
         runs = []
-        for name, judge, folder in zip(preference, reward, out, strict=True):
-            inputs = {"prompts": prompts, "backbone": backbone, "reward": judge}
-            inputs |= dict(choosing)
+        for i, (name, folder) in enumerate(zip(preference, out, strict=True)):
+            inputs = {"prompts": prompts, "backbone": backbone, **({"reward": models[i]} if models else {}), **dict(choosing)}
             tags = {"preference": name, "algorithm": settings.algorithm}
             tags |= {"together": " ".join(preference)} if len(preference) > 1 else {}
             runs.append(stack.enter_context(step("ppo", folder, experiment, settings, inputs, tags)))
@@ -120,12 +126,19 @@ def policy_step(
         ]
         base, tokenizer = load_backbone(backbone, training_dtype(backbone))
         digest = backbone_sha256(backbone)
-        check_rewards([*zip(preference, reward, strict=True), *choosing], digest)
+        check_rewards([*zip(needed, models, strict=True), *choosing], digest)
         # All policies start from the same A, with which soups lose least; its digest goes into adapter.json.
         other_starts = experiment.mistakes.other_starts
         starts = [derive(experiment.seed, "lora", *([name] if other_starts else [])) for name in preference]
         abouts = [{"preference": name, "backbone_sha256": digest} for name in preference]
-        rewards = RewardModels(base, reward, digest)
+        rewards: Rewards
+        if needed:
+            rewards = RewardModels(base, models, digest)
+            if experiment.mistakes.random_reward_head:
+                width = rewards.heads.shape[1]
+                rewards.heads = torch.stack([random_head(width, derive(seed, "head")) for seed in seeds]).to(base.device)
+        else:
+            rewards = RuleRewards(tokenizer, [rule_of(name, own_rules(experiment)) for name in preference], base.device)
 
         def encoded(wanted: Sequence[tuple[str, list[str]]]) -> tuple[list[list[int]], list[list[list[int]]]]:
             decoding = Decoding(max_new_tokens=settings.max_new_tokens)
@@ -135,9 +148,6 @@ def policy_step(
         # Of both algorithms, so that neither is given a prompt that leaves no room for a response.
         tasks = [Task(*encoded(w), seed, encoded(h)) for w, seed, h in zip(wanted, seeds, held, strict=True)]
         if settings.algorithm == "ppo":
-            if experiment.mistakes.random_reward_head:
-                width = rewards.heads.shape[1]
-                rewards.heads = torch.stack([random_head(width, derive(seed, "head")) for seed in seeds]).to(base.device)
             fresh = [new_policy(base, settings.lora, start) for start in starts]
             policies = Stack(
                 base, [p.factors for p in fresh], [settings.lora.alpha / settings.lora.rank] * len(fresh), trained=True

@@ -21,7 +21,7 @@ from rlphf.lm.backbone import sampled_in_float32
 from rlphf.lm.batches import Batch, hidden_states, join
 from rlphf.lm.chat import decode_response
 from rlphf.lm.logprobs import logprobs_and_entropies, token_logprobs
-from rlphf.lm.rewards import RewardModels
+from rlphf.lm.rewards import Rewards
 from rlphf.lm.sampling import sample
 from rlphf.lm.stack import Stack, one_each
 from rlphf.progress import bar
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 class PPOTrainer:
-    """Trains the adapters of `policies`, one for each of the `tasks`, against the reward models of the same order.
+    """Trains the adapters of `policies`, one for each of the `tasks`, against `rewards` of the same order: models or rules.
 
-    `policies` and `rewards` lie on the frozen backbone `model`. All tasks have the same `settings`. With
-    `keep: best` a policy keeps the checkpoint whose answers to its task's selection prompts score best, by its own reward model
+    `policies` and reward models lie on the frozen backbone `model`. All tasks have the same `settings`. With
+    `keep: best` a policy keeps the checkpoint whose answers to its task's selection prompts score best, by its own reward
     or by the `selector`.
     """
 
@@ -48,16 +48,16 @@ class PPOTrainer:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         policies: Stack,
-        rewards: RewardModels,
+        rewards: Rewards,
         tasks: Sequence[Task],
         settings: PPO,
-        selector: RewardModels | None = None,
+        selector: Rewards | None = None,
     ):
         self.model, self.tokenizer, self.policies, self.rewards = model, tokenizer, policies, rewards
         self.settings, self.selector = settings, selector
         model.eval()
-        self.device, self.head = rewards.heads.device, model.get_output_embeddings()
-        width = rewards.heads.shape[1]
+        self.device, self.head = model.device, model.get_output_embeddings()
+        width = model.config.hidden_size
         self.learners = [Learner(task, policies.parameters(i), width, settings) for i, task in enumerate(tasks)]
 
     def train(self, runs: Sequence[Run], folder: Path) -> list[int]:
@@ -150,7 +150,7 @@ class PPOTrainer:
     ) -> dict[int, Rollout]:
         """Return the rollouts of the policies' sampled responses: everything the update needs, under the policies as they are.
 
-        The reward models score each response as an answer to each of its prompts in `judged`.
+        Reward models score each response as an answer to each of its prompts in `judged`.
         """
         answers, which = _together(responses)
         batch = join(_together(prompts)[0], answers, self.tokenizer.pad_token_id, self.device)
@@ -170,7 +170,7 @@ class PPOTrainer:
         return rollouts
 
     def score(self, judged: Sequence[Sequence[list[int]]], responses: Sequence[list[int]], which: Sequence[int]) -> Tensor:
-        """Return the score (B,) of each response by the reward model `which[i]`: the mean over its prompts in `judged[i]`."""
+        """Return the reward (B,) of each response by its policy's own source `which[i]`."""
         return self.rewards.score(judged, responses, which, self.tokenizer.pad_token_id)
 
     def optimise(self, rollouts: Mapping[int, Rollout], seeds: Mapping[int, int]) -> dict[int, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""RLOO for one LoRA policy against one reward model: TRL's RLOOTrainer in the place of our PPO, under PPO's settings."""
+"""RLOO for one LoRA policy against one reward model or rule: TRL's RLOOTrainer in the place of our PPO, under PPO's settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from trl import RLOOConfig, RLOOTrainer
 from rlphf.derived import RLOO_GROUP as GROUP
 from rlphf.lm.adapters import active
 from rlphf.lm.chat import encode_prompts
-from rlphf.lm.rewards import RewardModels
+from rlphf.lm.rewards import Rewards
 from rlphf.processes import gathered, share
 from rlphf.seeds import derive
 from rlphf.settings import PPO
@@ -39,7 +39,7 @@ class Scorer(TrainerCallback, ExportableState):
         self,
         model: PeftModel,
         tokenizer: PreTrainedTokenizerBase,
-        rewards: RewardModels,
+        rewards: Rewards,
         judged: dict[str, list[str]],
         settings: PPO,
         steps: int,
@@ -130,7 +130,7 @@ class _Trainer(Resumable, RLOOTrainer):
 def train_rloo(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    rewards: RewardModels,
+    rewards: Rewards,
     instructions: Sequence[tuple[str, list[str]]],
     settings: PPO,
     seed: int,

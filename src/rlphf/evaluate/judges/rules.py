@@ -11,7 +11,7 @@ from rlphf.data.rules import rule_scores
 from rlphf.derived import own_rules
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.inputs import named, read_inputs
-from rlphf.evaluate.scores import KEY, Row, score_table
+from rlphf.evaluate.scores import ADAPTER, BASE, KEY, Row, score_table
 from rlphf.files import write_parquet
 from rlphf.settings_own import TextRule
 from rlphf.tracking.record import step
@@ -48,11 +48,16 @@ def scored(
 
 
 def rules_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path) -> None:
-    """Write the rules' scores of all evaluated methods' responses to `out`, in a folder of its own."""
+    """Write the rules' scores of all evaluated methods' responses to `out`, in a folder of its own.
+
+    As the first judge they score those of single policies beside the backbone, too.
+    """
     experiment = load(config)
     inputs = named(prompts, responses)
     with step("judge rules", out.parent, experiment, experiment.evaluation, inputs, {"judge": "rules"}) as run:
-        table = scored(*read_inputs(prompts, responses), experiment.evaluation.methods, own_rules(experiment))
+        first = experiment.evaluation.judges[0] == "rules"
+        methods = [*experiment.evaluation.methods, *([BASE, ADAPTER] if first else [])]
+        table = scored(*read_inputs(prompts, responses), methods, own_rules(experiment))
         write_parquet(out, table)
         run.log({"scores": table.num_rows})
         run.output(out)
