@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,14 @@ def test_a_step_logs_the_loss_and_both_accuracies(make) -> None:
     assert found["own_margin"] == pytest.approx(float(own.detach().mean()), abs=1e-5)
     assert found["generic_accuracy"] == pytest.approx(float((generic > 0).float().mean()))
     assert found["learning_rate"] == pytest.approx(0.005) and found["grad_norm"] > 0
+
+
+def test_equal_responses_count_half_in_a_logged_accuracy(make) -> None:
+    trainer = make(alpha=0.5, epochs=1)
+    trainer.pairs = [replace(pair, rejected=pair.chosen) for pair in trainer.pairs]
+    trainer.reference = trainer.reference[:, :1].repeat(1, 2)
+    found = trainer.update(0)
+    assert found["own_accuracy"] == found["generic_accuracy"] == 0.5
 
 
 # Resuming.

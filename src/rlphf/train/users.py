@@ -178,7 +178,7 @@ class PairTrainer(ABC):
             measured = {"loss": losses}
             for name, term in (("own", own), ("generic", generic)):
                 if term is not None:
-                    measured |= {f"{name}_margin": term.margins, f"{name}_accuracy": (term.margins > 0).float()}
+                    measured |= {f"{name}_margin": term.margins, f"{name}_accuracy": (1 + term.margins.sign()) / 2}
             for name, values in measured.items():
                 metrics[name] = metrics.get(name, 0.0) + float(values.detach().sum()) / len(batch)
         touched = [gathered.values] if gathered.values.grad is not None else []
