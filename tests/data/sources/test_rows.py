@@ -102,6 +102,8 @@ def test_a_csv_row_with_too_few_or_too_many_fields_is_bad(tmp_path):
         ("a.json", b'[{"a": 1} {"a": 2}]', "record 1: expected a comma"),
         ("a.json", b'[{"a": 1},]', "record 2: is not JSON"),
         ("a.json", b"[" * 100_000, "record 1: is not JSON"),
+        ("a.json", b'[{"a": 1}]\n[{"a": 2}]\n', "more stands behind the end of its list of 1 records"),
+        ("a.json", b'[] {"a": 1}', "more stands behind the end of its list of 0 records"),
         ("a.csv", b'a,b\n1,2\n"1,2\n3,4\n', "line 4: is not CSV"),
         ("a.csv", b"a,a\n1,2\n", "two columns have one name"),
         ("a.parquet", b"PAR1 but no more", "cannot be read"),

@@ -109,15 +109,21 @@ def _lines(path: Path) -> Iterator[Row | Bad]:
 def _list(path: Path) -> Iterator[Row | Bad]:
     with _text(path) as stream:
         scanner, n = _Scanner(stream), 0
-        while scanner.take() in ("[", ",") and not (n == 0 and scanner.char() == "]"):
+        last = scanner.take()
+        if scanner.char() == "]":
+            last = scanner.take()
+        while last != "]":
             n += 1
             try:
                 record = scanner.value()
             except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}, record {n}: is not JSON ({error}); correct the file") from None
             yield _mapping(Place(str(path), "record", n), record)
-            if scanner.char() not in (",", "]"):
+            last = scanner.take()
+            if last not in (",", "]"):
                 raise InputError(f"{path}, record {n}: expected a comma or the list's end after it; correct the file")
+        if scanner.char():
+            raise InputError(f"{path}: more stands behind the end of its list of {n} records; make one list of it")
 
 
 class _Scanner:
