@@ -1,5 +1,6 @@
 import gzip
 import json
+import struct
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlphf.data.sources import rows as module
-from rlphf.data.sources.raw import Bad
+from rlphf.data.sources.raw import Bad, convert, text
 from rlphf.data.sources.rows import files, readable, rows, stem
 from rlphf.errors import InputError
 
@@ -152,3 +153,23 @@ def test_stem_takes_off_all_suffixes_and_no_more():
 def test_only_a_line_feed_ends_a_line_of_jsonl(tmp_path):
     path = put(tmp_path / "a.jsonl", '{"a":\r "x\u2028y\x85z"}\r\n{"a": 2}\r\n'.encode())
     assert good(path) == [(1, {"a": "x\u2028y\x85z"}), (2, {"a": 2})]
+
+
+def test_a_cell_of_parquet_that_python_cannot_hold_spoils_its_own_field_alone(tmp_path):
+    bad_text = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(struct.pack("<iii", 0, 2, 3)), pa.py_buffer(b"\xff\xfeb")]
+    )
+    far = {
+        "when": pa.array([2**60, 0], pa.timestamp("us")),
+        "day": pa.array([2**30, 0], pa.date32()),
+        "took": pa.array([2**62, 0], pa.duration("s")),
+        "twice": pa.StructArray.from_arrays([pa.array([1, 2]), pa.array([1, 2])], ["x", "x"]),
+    }
+    pq.write_table(pa.table({"a": bad_text, **far}), tmp_path / "a.parquet")
+    made = list(convert(rows(tmp_path / "a.parquet"), lambda place, record: text(record, "a")))
+    assert isinstance(made[0], Bad) and made[0].error("correct it").args[0].endswith(
+        "record 1, field a: is not valid UTF-8; correct it"
+    )
+    assert made[1:] == ["b"]
+    (bad, _) = convert(rows(tmp_path / "a.parquet"), lambda place, record: text(record, "when"))
+    assert isinstance(bad, Bad) and bad.field == "when" and bad.reason.startswith("expected text, got ")

@@ -222,9 +222,27 @@ def _parquet(path: Path) -> Iterator[Row | Bad]:
         if len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
             raise InputError(f"{path}: two columns have one name; rename one")
         for batch in file.iter_batches(1024):
-            for record in batch.to_pylist():
+            for record in _records(batch):
                 n += 1
                 yield Place(str(path), "record", n), record
+
+
+def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the records of a batch; a cell that Python cannot hold spoils its own field and not the whole file."""
+    try:
+        return batch.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError, pa.ArrowException):
+        columns = [[_cell(value) for value in column] for column in batch.columns]
+        return [dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _cell(value: pa.Scalar) -> Any:
+    """Return a cell as Python has it: a text that is no UTF-8 as in other files, and of what Python cannot hold the type."""
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError, pa.ArrowException):
+        is_text = isinstance(value, pa.BinaryScalar)
+        return value.as_buffer().to_pybytes().decode(errors="surrogateescape") if is_text else value.type
 
 
 def _mapping(place: Place, record: Any) -> Row | Bad:
