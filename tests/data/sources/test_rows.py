@@ -173,3 +173,10 @@ def test_a_cell_of_parquet_that_python_cannot_hold_spoils_its_own_field_alone(tm
     assert made[1:] == ["b"]
     (bad, _) = convert(rows(tmp_path / "a.parquet"), lambda place, record: text(record, "when"))
     assert isinstance(bad, Bad) and bad.field == "when" and bad.reason.startswith("expected text, got ")
+
+
+def test_a_line_nested_as_deep_as_python_just_reads_is_bad_too(tmp_path):
+    lines = ["{}", *("[" * depth + "]" * depth for depth in range(400, 1000))]
+    path = put(tmp_path / "a.jsonl", "\n".join(lines).encode())
+    _, *found = rows(path)
+    assert len(found) == 600 and all(isinstance(bad, Bad) and bad.record for bad in found)

@@ -89,7 +89,15 @@ def convert(rows: Iterable[Row | Bad], make: Callable[[Place, dict[str, Any]], M
         try:
             yield make(*row)
         except BadField as error:
-            yield Bad(row[0], error.field, error.reason, json.dumps(row[1], default=str))
+            yield Bad(row[0], error.field, error.reason, shown(row[1]))
+
+
+def shown(record: Any) -> str:
+    """Return a record as JSON for a person to read, or what it is if it is nested too deeply for that."""
+    try:
+        return json.dumps(record, default=str)
+    except RecursionError:
+        return f"{type(record).__name__}, nested too deeply to be shown"
 
 
 def text(record: dict[str, Any], field: str, blank: bool = True) -> str:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlphf.data.sources.raw import Bad, Place, Row
+from rlphf.data.sources.raw import Bad, Place, Row, shown
 from rlphf.errors import InputError
 from rlphf.files import unique_keys, visible
 
@@ -248,4 +248,4 @@ def _cell(value: pa.Scalar) -> Any:
 def _mapping(place: Place, record: Any) -> Row | Bad:
     if isinstance(record, dict):
         return place, record
-    return Bad(place, "", f"expected an object with fields, got {type(record).__name__}", json.dumps(record))
+    return Bad(place, "", f"expected an object with fields, got {type(record).__name__}", shown(record))
