@@ -180,3 +180,10 @@ def test_a_line_nested_as_deep_as_python_just_reads_is_bad_too(tmp_path):
     path = put(tmp_path / "a.jsonl", "\n".join(lines).encode())
     _, *found = rows(path)
     assert len(found) == 600 and all(isinstance(bad, Bad) and bad.record for bad in found)
+
+
+def test_the_place_of_a_fault_in_json_is_counted_from_the_records_beginning(tmp_path):
+    _, bad = rows(put(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": x}\n'))
+    assert isinstance(bad, Bad) and bad.reason == "is not JSON (character 7: Expecting value)"
+    with pytest.raises(InputError, match=r"record 2: is not JSON \(character 7: Expecting value\); correct the file"):
+        list(rows(put(tmp_path / "a.json", b'[{"a": 1},\n{"a": x}]')))

@@ -101,9 +101,14 @@ def _lines(path: Path) -> Iterator[Row | Bad]:
             try:
                 record = _DECODER.decode(line)
             except (ValueError, RecursionError) as error:
-                yield Bad(place, "", f"is not JSON ({error})", line)
+                yield Bad(place, "", f"is not JSON ({_fault(error)})", line)
             else:
                 yield _mapping(place, record)
+
+
+def _fault(error: Exception, start: int = 0) -> str:
+    """Return what is wrong with a record in JSON, counted from its beginning at `start`: its lines are not those of the file."""
+    return f"character {error.pos - start + 1}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def _list(path: Path) -> Iterator[Row | Bad]:
@@ -160,7 +165,7 @@ class _Scanner:
                     return value
                 problem = ValueError("the list does not end")
             except ValueError as error:
-                problem = error
+                problem = ValueError(_fault(error, self.at))
             if len(self.buffer) - self.at > _LONGEST:
                 raise ValueError(_TOO_LONG)
             if not self._more():
