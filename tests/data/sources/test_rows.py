@@ -187,3 +187,7 @@ def test_the_place_of_a_fault_in_json_is_counted_from_the_records_beginning(tmp_
     assert isinstance(bad, Bad) and bad.reason == "is not JSON (character 7: Expecting value)"
     with pytest.raises(InputError, match=r"record 2: is not JSON \(character 7: Expecting value\); correct the file"):
         list(rows(put(tmp_path / "a.json", b'[{"a": 1},\n{"a": x}]')))
+
+
+def test_spaces_around_the_names_of_columns_do_not_belong_to_them(tmp_path):
+    assert good(put(tmp_path / "a.csv", b"a, b ,c\n1,2,3\n")) == [(2, {"a": "1", "b": "2", "c": "3"})]

@@ -184,7 +184,7 @@ def _csv(path: Path) -> Iterator[Row | Bad]:
         lines = _Lines(stream)
         reader = csv.reader(lines, strict=True)
         try:
-            names = next(reader, [])
+            names = [name.strip() for name in next(reader, [])]
             if len(set(names)) < len(names):
                 raise InputError(f"{path}, line 1: two columns have one name; rename one")
             line = reader.line_num + 1
