@@ -191,3 +191,11 @@ def test_the_place_of_a_fault_in_json_is_counted_from_the_records_beginning(tmp_
 
 def test_spaces_around_the_names_of_columns_do_not_belong_to_them(tmp_path):
     assert good(put(tmp_path / "a.csv", b"a, b ,c\n1,2,3\n")) == [(2, {"a": "1", "b": "2", "c": "3"})]
+
+
+def test_suffixes_may_be_in_capitals(tmp_path):
+    table = put(tmp_path / "T.CSV", b"a\n1\n")
+    packed = tmp_path / "P1A.Jsonl.GZ"
+    packed.write_bytes(gzip.compress(b'{"a": 1}'))
+    assert files(tmp_path) == [packed, table] and [stem(packed), stem(table)] == ["P1A", "T"]
+    assert good(table) == [(2, {"a": "1"})] and good(packed) == [(1, {"a": 1})]

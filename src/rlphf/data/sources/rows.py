@@ -31,8 +31,8 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def stem(path: Path) -> str:
     """Return a file's name without the suffixes that `rows` knows ("P1A" of "P1A.json.gz")."""
-    name = path.name.removesuffix(".gz")
-    return name.removesuffix(_suffix(path))
+    name = path.stem if _is_packed(path) else path.name
+    return name[: len(name) - len(_suffix(path))]
 
 
 def readable(path: Path) -> bool:
@@ -70,12 +70,16 @@ def rows(path: Path) -> Iterator[Row | Bad]:
 
 
 def _suffix(path: Path) -> str:
-    suffix = Path(path.name.removesuffix(".gz")).suffix
+    suffix = Path(path.stem if _is_packed(path) else path.name).suffix.lower()
     return suffix if suffix in SUFFIXES else ""
 
 
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
 def _binary(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+    return gzip.open(path, "rb") if _is_packed(path) else path.open("rb")  # type: ignore[return-value]
 
 
 def _text(path: Path, newline: str = "\n") -> IO[str]:
@@ -222,7 +226,7 @@ class _Lines:
 
 def _parquet(path: Path) -> Iterator[Row | Bad]:
     with _binary(path) as stream:
-        whole = io.BytesIO(stream.read()) if path.suffix == ".gz" else stream
+        whole = io.BytesIO(stream.read()) if _is_packed(path) else stream
         n, file = 0, pq.ParquetFile(whole, pre_buffer=False)
         if len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
             raise InputError(f"{path}: two columns have one name; rename one")
