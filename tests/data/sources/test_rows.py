@@ -199,3 +199,8 @@ def test_suffixes_may_be_in_capitals(tmp_path):
     packed.write_bytes(gzip.compress(b'{"a": 1}'))
     assert files(tmp_path) == [packed, table] and [stem(packed), stem(table)] == ["P1A", "T"]
     assert good(table) == [(2, {"a": "1"})] and good(packed) == [(1, {"a": 1})]
+
+
+def test_a_file_whose_name_is_no_text_is_refused(tmp_path):
+    with pytest.raises(InputError, match="its name is not valid UTF-8; rename it"):
+        list(rows(put(tmp_path / "\udcff.jsonl", b'{"a": 1}')))

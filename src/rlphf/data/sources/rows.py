@@ -56,6 +56,7 @@ def files(path: Path) -> list[Path]:
 def rows(path: Path) -> Iterator[Row | Bad]:
     """Yield (place, record) for every record of a file, or Bad for one that is broken."""
     try:
+        str(path).encode()
         match _suffix(path):
             case ".parquet":
                 yield from _parquet(path)
@@ -65,6 +66,8 @@ def rows(path: Path) -> Iterator[Row | Bad]:
                 yield from _json(path)
             case _:
                 raise InputError(f"{path}: not one of {', '.join(SUFFIXES)} (each maybe .gz); name it by its format")
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: its name is not valid UTF-8; rename it") from None
     except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read ({error or type(error).__name__})") from None
 
