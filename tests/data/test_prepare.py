@@ -252,3 +252,12 @@ def test_preparing_imports_no_model_library():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_outputs_do_not_go_into_the_folder_that_is_read(write, tmp_path):
+    write("raw/own.jsonl", many(60))
+    config = tmp_path / "config.yaml"
+    config.write_text("experiment: t\n")
+    with pytest.raises(InputError, match="--out: .* lies in the folder of --raw"):
+        prepare_step(config, tmp_path / "raw", tmp_path / "raw" / "prepared")
+    assert not (tmp_path / "raw" / "prepared").exists()

@@ -20,13 +20,19 @@ from rlphf.data.sources.raw import Bad, Dropped, Pair, Prompt, Raw
 from rlphf.data.splits import check_leaks
 from rlphf.data.waiting import Waiting
 from rlphf.data.writer import TableWriter
+from rlphf.errors import InputError
 from rlphf.files import atomic_file, read_parquet
 from rlphf.settings_data import Source
 from rlphf.tracking.record import step
 
 
 def prepare_step(config: Path, raw: Path | None, out: Path) -> None:
-    """Prepare the sources that the experiment `config` names, or, if `raw` is given, those that are found in that folder."""
+    """Prepare the sources that the experiment `config` names, or, if `raw` is given, those that are found in that folder.
+
+    Raises InputError as `prepare` does, and for an `out` in `raw`.
+    """
+    if raw and out.resolve().is_relative_to(raw.resolve()):
+        raise InputError(f"--out: {out} lies in the folder of --raw, so it would be read the next time; name another folder")
     experiment = load(config)
     data = experiment.data
     sources = discover(raw) if raw else data.sources
