@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -151,3 +154,14 @@ def test_the_testbeds_prompts_are_what_they_were(tmp_path: Path) -> None:
     prompts_step(write_config(tmp_path), tmp_path / "testbed" / "prompts.parquet")
     assert read_parquet(tmp_path / "testbed" / "prompts.parquet", PROMPTS).equals(testbed.prompts(Settings(), 5))
     assert read_json(tmp_path / "testbed" / "record.json")["status"] == "finished"
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    done = subprocess.run(
+        [sys.executable, "-c", f"from rlphf.data.questions.prompts import *; read_prompts(Path({str(tmp_path / 'pipe.txt')!r}))"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "pipe.txt: is no file; give the file itself" in done.stderr

@@ -13,7 +13,7 @@ from rlphf.data.sources.raw import Bad, BadField, Place, convert, text
 from rlphf.data.sources.rows import SUFFIXES, rows
 from rlphf.data.splits import check_leaks, group
 from rlphf.errors import InputError
-from rlphf.files import write_parquet
+from rlphf.files import check_file, write_parquet
 from rlphf.seeds import derive
 from rlphf.settings_data import Prompts
 from rlphf.testbed import prompts as testbed
@@ -42,6 +42,7 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
+    check_file(path)
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
