@@ -44,6 +44,13 @@ def test_columns_without_answers_make_a_table_of_prompts(write):
     assert isinstance(prompt, Prompt) and (prompt.prompt, prompt.topic) == ("Why?", "sky")
 
 
+def test_a_table_with_answers_is_one_of_pairs_although_only_its_prompt_has_another_name(write):
+    path = write("a.jsonl", [{"q": "Why?", "chosen": "yes", "rejected": "no"}, {"q": "Why?", "chosen": "yes"}])
+    pair, bad = read(path, {"prompt": "q"}, "P2A")
+    assert (pair.prompt, pair.chosen, pair.rejected, pair.preference) == ("Why?", "yes", "no", "P2A")
+    assert isinstance(bad, Bad) and bad.field == "rejected"
+
+
 def test_a_column_that_we_do_not_have_is_refused(write):
     with pytest.raises(InputError, match="columns: 'chosn' is none of ours; choose from prompt, chosen"):
         list(read(write("a.jsonl", [ROW]), {"chosn": "better"}, None))

@@ -17,15 +17,15 @@ def maker(columns: Mapping[str, str], preference: str | None, where: str) -> Cal
     """Return the function that makes a Pair or a Prompt of a record; `columns` is {our column: theirs}.
 
     `prompt`, `chosen` and `rejected` keep their names where `columns` gives no other. `preference`, `user`, `probability` and
-    `topic` are read if `columns` names them, or, without any `columns`, where a record has them. `columns` that name `prompt`
-    but no answer make a table of prompts. Pairs speak for the record's preference, else for `preference`, else for nobody in
-    particular. Raises InputError, beginning with `where`, for a column that we do not have.
+    `topic` are read if `columns` names them, or, without any `columns`, where a record has them. Where `columns` name `prompt`
+    but no answer, a record without `chosen` and `rejected` is a prompt. Pairs speak for the record's preference, else for
+    `preference`, else for nobody in particular. Raises InputError, beginning with `where`, for a column that we do not have.
     """
     unknown = [name for name in columns if name not in _REQUIRED + _OPTIONAL]
     if unknown:
         raise InputError(f"{where}: columns: {unknown[0]!r} is none of ours; choose from {', '.join(_REQUIRED + _OPTIONAL)}")
     theirs = {name: name for name in _REQUIRED} | dict(columns)
-    only_prompts = "prompt" in columns and "chosen" not in columns and "rejected" not in columns
+    may_be_prompts = "prompt" in columns and "chosen" not in columns and "rejected" not in columns
 
     def column(record: dict[str, Any], name: str) -> str | None:
         """Return their name of an optional column, or None where the record leaves it open."""
@@ -38,7 +38,7 @@ def maker(columns: Mapping[str, str], preference: str | None, where: str) -> Cal
 
     def make(place: Place, record: dict[str, Any]) -> Raw:
         prompt = text(record, theirs["prompt"], blank=False)
-        if only_prompts:
+        if may_be_prompts and "chosen" not in record and "rejected" not in record:
             topic = column(record, "topic")
             return Prompt(place, prompt, text(record, topic) if topic else None)
         chosen, rejected = text(record, theirs["chosen"]), text(record, theirs["rejected"])
