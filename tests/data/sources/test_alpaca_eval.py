@@ -90,3 +90,10 @@ def test_a_second_answer_to_an_instruction_is_dropped_and_a_broken_one_is_bad(wr
 def test_a_folder_without_outputs_is_refused(tmp_path):
     with pytest.raises(InputError, match="outputs: no such file"):
         list(read(tmp_path))
+
+
+def test_what_is_no_table_is_not_taken_for_annotations(write, tmp_path):
+    read_all(write, [output("m", "ours"), output("n", "theirs")])
+    for name in (".gpt4_annotations.json.swp", "annotations.md"):
+        (tmp_path / "ae" / name).write_text("no table")
+    assert list(read(tmp_path / "ae")) == []

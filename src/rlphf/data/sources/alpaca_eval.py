@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlphf.data.sources.raw import BadField, Dropped, Pair, Place, Prompt, Raw, convert, number, text
-from rlphf.data.sources.rows import files, rows
+from rlphf.data.sources.rows import files, readable, rows
 from rlphf.preferences import GENERAL
 
 _CONCISE, _VERBOSE = "_concise", "_verbose"
@@ -24,7 +24,7 @@ def read(path: Path) -> Iterator[Raw]:
     answers: _Answers = {}
     for file in files(path / "outputs"):
         yield from _outputs(file, answers)
-    for file in sorted(path.glob("*annotations*")):
+    for file in sorted(file for file in path.glob("*annotations*") if readable(file)):
         yield from convert(rows(file), lambda place, record: _general(place, record, answers))
     yield from _lengths(answers)
 
