@@ -217,6 +217,15 @@ BAD = [
     ({"evaluation": {"llm": {"max_cost": 1.0}}}, "evaluation.llm: max_cost: needs price_in or price_out"),
     ({"data": {"validation": 0.5, "test": 0.5}}, "data: validation and test together leave nothing to train on"),
     ({"data": {"sources": [{"kind": "csv", "path": "x"}]}}, "data.sources.0.kind: Input should be"),
+    (
+        {"data": {"sources": [{"kind": "hh_rlhf", "path": "x", "columns": {"chosen": "better"}}]}},
+        "data.sources.0: columns: is not read for kind hh_rlhf, only for table, hub",
+    ),
+    ({"data": {"sources": [{"kind": "koala", "path": "x", "preference": "P2A"}]}}, "data.sources.0: preference: is not read for"),
+    (
+        {"data": {"sources": [{"kind": "table", "path": "x", "split": "test"}]}},
+        "data.sources.0: split: is not read for kind table",
+    ),
     ({"backbone": {"source": "hub"}}, "backbone.name: needed for source hub"),
     ({"backbone": {"source": "package", "name": "model.bin"}}, "backbone.name: for source package a file that ends in .whl or"),
     ({"backbone": {"package": "--pre"}}, "backbone.package: String should match pattern"),

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlphf.settings import Positive, Section, Share
 
@@ -17,6 +17,14 @@ class Source(Section):
     )
     columns: dict[str, str] = Field({}, description="For `table` and `hub`: {our column: theirs}, e.g. {chosen: better}.")
     split: str | None = Field(None, description="For `hub`: the split to read.")
+
+    @model_validator(mode="after")
+    def _read(self) -> "Source":
+        kinds = {"preference": ("psoups", "hh_rlhf", "table", "hub"), "columns": ("table", "hub"), "split": ("hub",)}
+        for name, reading in kinds.items():
+            if getattr(self, name) and self.kind not in reading:
+                raise ValueError(f"{name}: is not read for kind {self.kind}, only for {', '.join(reading)}; leave it out")
+        return self
 
 
 class Data(Section):
