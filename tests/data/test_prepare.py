@@ -244,6 +244,16 @@ def test_a_raw_folder_takes_the_place_of_the_configured_sources(write, tmp_path)
     config.write_text("experiment: t\ndata: {sources: [{kind: table, path: absent.jsonl}]}\n")
     prepare_step(config, tmp_path / "raw", tmp_path / "out")
     assert {row["source"] for row in read_parquet(tmp_path / "out" / "pairs.parquet").to_pylist()} == {"own.jsonl"}
+    recorded = json.loads((tmp_path / "out" / "record.json").read_text())["params"]["sources"]
+    assert [source["path"] for source in recorded] == ["own.jsonl"]
+
+
+def test_a_source_that_is_not_there_is_named_and_no_step_that_would_make_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text("experiment: t\ndata: {sources: [{kind: table, path: absent.jsonl}]}\n")
+    with pytest.raises(InputError, match="^absent.jsonl: no such file, nor a folder of"):
+        prepare_step(config, None, tmp_path / "out")
 
 
 def test_preparing_imports_no_model_library():

@@ -34,12 +34,13 @@ def prepare_step(config: Path, raw: Path | None, out: Path) -> None:
     if raw and out.resolve().is_relative_to(raw.resolve()):
         raise InputError(f"--out: {out} lies in the folder of --raw, so it would be read the next time; name another folder")
     experiment = load(config)
-    data = experiment.data
-    sources = discover(raw) if raw else data.sources
+    data = experiment.data.model_copy(update={"sources": discover(raw)}) if raw else experiment.data
     root = raw or Path(".")
-    inputs = {source.path: root / source.path for source in sources if source.kind != "hub"}
+    # A source that is missing is named below, by what reads it.
+    paths = {source.path: root / source.path for source in data.sources if source.kind != "hub"}
+    inputs = {name: path for name, path in paths.items() if path.exists()}
     with step("data", out, experiment, data, inputs) as run:
-        prepare(sources, out, experiment.seed, data.validation, data.test, data.on_bad_record, root)
+        prepare(data.sources, out, experiment.seed, data.validation, data.test, data.on_bad_record, root)
         rows = read_parquet(out / "data.parquet", COUNTS).to_pylist()
         totals = {row["reason"]: row for row in rows if row["source"] == ALL}
         if totals:

@@ -49,7 +49,9 @@ def users_import_step(config: Path, out: Path) -> None:
             "user_data.source: testbed has no raw files, as `rlphf users pairs` makes its users; name another source"
         )
     params = {"user_data": settings.model_dump(mode="json"), "on_bad_record": on_bad_record}
-    with step("users", out, experiment, params, {settings.source: Path(settings.path)}) as run:
+    # What is missing is named below, by what reads it.
+    inputs: dict[str, Path] = {settings.source: Path(settings.path)} if Path(settings.path).exists() else {}
+    with step("users", out, experiment, params, inputs) as run:
         made = import_users(settings, derive(experiment.seed, "user data"), on_bad_record)
         names = [name for name in Imported._fields if name != "quarantine" or on_bad_record == "quarantine"]
         for name in names:
