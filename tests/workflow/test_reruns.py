@@ -165,6 +165,16 @@ def test_models_and_pages_that_know_a_preference_by_its_words_are_made_again_for
     assert jobs["reward"] == ["P3E", "gold", "raw-P3E"] and jobs["rollouts"] == ["P3E"] and jobs["explorer"] == [""]
 
 
+def test_one_more_reward_model_of_raw_pairs_is_trained_alone(pretended, plan, tmp_path):
+    (tmp_path / "raw").mkdir()
+    base = f"data: {{sources: [{{kind: hh_rlhf, path: {tmp_path / 'raw'}}}], reward_models: [helpful]}}\n"
+    (tmp_path / "raw.yaml").write_text(base)
+    command = (*CI, str(tmp_path / "raw.yaml"))
+    folder = pretended(*command)
+    (tmp_path / "raw.yaml").write_text(base.replace("[helpful]", "[helpful, harmless]"))
+    assert plan(folder, *command) == {"reward": ["raw-harmless"], **AFTER_SCORES}
+
+
 @pytest.mark.slow
 def test_a_preference_of_ones_own_joins_a_finished_demo(pretended, plan, tmp_path):
     folder = pretended()

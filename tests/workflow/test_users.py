@@ -14,7 +14,7 @@ from rlphf.evaluate.user_tables import user_tables, users_measured
 pytestmark = pytest.mark.workflow
 
 CI = ("--configfile", "config/experiments/ci.yaml")
-METHODS = ["sft", "pooled", "dpo", "dpo_prompted", "pdpo_individual", "psoups_declared", "psoups_inferred"]
+METHODS = ["sft", "in_context", "pooled", "dpo", "dpo_prompted", "pdpo_individual", "psoups_declared", "psoups_inferred"]
 TABLES = {"user_tables": [""], "user_figures": [""]}
 READ = {"user_explorer": [""]}
 JUDGED = {"user_scores": [""], **TABLES, **READ}
@@ -155,6 +155,8 @@ CHANGES = {
     },
     # The variation answers no prompt.
     "user_evaluation: {prompts: 3}": {"user_answers": sorted(METHODS), "cold_start": [""], **JUDGED},
+    # Pairs of a user are shown by the prompts of one method.
+    "user_evaluation: {history: 3}": {"user_answers": ["in_context"], **JUDGED},
     "evaluation: {bootstrap: 51}": TABLES,
     "mt: {epochs: 3}": {"user_model": ["pooled"], "user_answers": ["pooled"], **JUDGED},
     "ablations: {dpo.alpha: [0.1, 0.2]}": {"user_model": ["individual"], "user_answers": ["pdpo_individual"], **TABLES},

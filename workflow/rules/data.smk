@@ -13,7 +13,7 @@ rule data:
     benchmark:
         f"{SEED}/benchmarks/data.tsv"
     params:
-        settings=settings("data"),
+        settings=settings("data.sources", "data.on_bad_record", "data.validation", "data.test"),
         source=source_digest("data prepare"),
         config=CONFIG,
         folder=subpath(output.pairs, parent=True),

@@ -108,8 +108,8 @@ rule user_answers:
     params:
         settings=lambda wildcards: varied(
             wildcards.seed,
-            *("evaluation.split", "evaluation.samples", "evaluation.decoding", "users.text_place"),
-            *("user_evaluation.prompts", "user_evaluation.history"),
+            *("evaluation.split", "evaluation.samples", "evaluation.decoding", "user_evaluation.prompts"),
+            *TOLD_BY.get(SERVING[wildcards.user_method].told, []),
         ),
         source=source_digest("users answer"),
         config=CONFIG,
