@@ -47,6 +47,22 @@ def test_every_step_with_a_model_is_there(shape: Shape) -> None:
     assert "ppo pmorl" not in [one.step for one in needs(experiment(evaluation={"methods": ["vb"]}), shape, GPU)]
 
 
+def test_soups_of_users_and_new_users_are_there_where_the_workflow_has_them(shape: Shape) -> None:
+    both = {"methods": ["pdpo_individual", "psoups_declared", "psoups_inferred"]}
+    found = {one.step: one for one in needs(experiment(user_evaluation=both), shape, GPU)}
+    assert list(found)[-4:] == ["users dpo", "users soups", "users answer", "users cold-start"]
+    # All preferences' reward models lie on the backbone at once, and it is not trained in half precision.
+    soups, cold = found["users soups"], found["users cold-start"]
+    assert soups.weights == cold.weights > 4 * shape.parameters
+    assert soups.weights - 4 * shape.parameters == 8 * (found["reward per preference"].trained // 4 - 4 * shape.width)
+    assert cold.cache == found["users answer"].cache and cold.activations >= soups.activations
+    less = changed(experiment(user_evaluation=both), "dpo.micro_batch_size", 4)
+    assert need(less, shape, GPU, "users cold-start").total < cold.total
+    for more in ({"population": {"unseen": 0}}, {"user_evaluation": {"methods": ["psoups_declared"]}}):
+        steps = [one.step for one in needs(experiment(**{"user_evaluation": both, **more}), shape, GPU)]
+        assert "users soups" in steps and "users cold-start" not in steps
+
+
 def test_the_backbone_takes_room_in_a_mixture_that_it_is_part_of(shape: Shape) -> None:
     whole, part = (
         need(experiment(evaluation=EVERYTHING, soup={"weights": weights}), shape, GPU, "generate")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlphf.config import Experiment, parse
-from rlphf.derived import combinations_of, trained_together, users_alone
+from rlphf.derived import combinations_of, shared_preferences, trained_together, users_alone, users_cold_started
 from rlphf.errors import InputError
 from rlphf.lm.batches import ROWS
 from rlphf.lm.logprobs import LOGITS
@@ -16,7 +16,7 @@ from rlphf.preferences import PMORL, members
 from rlphf.settings import MT, Decoding, Lora, Reward
 from rlphf.settings_users import UserTraining
 from rlphf.soup.wanted import combination_weights
-from rlphf.users.methods import METHODS, MODELS, PER_USER, POOLED, PRM
+from rlphf.users.methods import METHODS, MODELS, PER_USER, POOLED, PRM, SOUPS
 
 # Texts that a reward model scores at a time, and pairs that a reference is computed for: those of `lm.reward_model` and
 # `train.users`, which import more than a plan needs.
@@ -176,10 +176,10 @@ class _Plan:
         trained = memory.training_bytes(memory.lora_parameters(shape, settings.lora))
         return self.need(step, own, _lowered("mt", settings), trained=trained, activations=kept)
 
-    def scoring(self, step: str, decoding: Decoding) -> Need:
-        """A reward model at work; one from elsewhere is taken to have as large an adapter as the experiment's own."""
+    def scoring(self, step: str, decoding: Decoding, adapters: int = 1) -> Need:
+        """Reward models at work, one after the other; those from elsewhere are taken to be as large as the experiment's own."""
         scored = memory.pass_bytes(self.shape, SCORED * (self.prompt(decoding) + decoding.max_new_tokens), self.loaded.computed)
-        frozen = FLOAT32 * memory.lora_parameters(self.shape, self.experiment.reward.lora)
+        frozen = adapters * FLOAT32 * memory.lora_parameters(self.shape, self.experiment.reward.lora)
         return self.need(step, self.loaded, (), frozen=frozen, activations=scored)
 
     def users(self) -> Iterator[Need]:
@@ -194,9 +194,14 @@ class _Plan:
             yield self.pairs("users " + ("dpo" if own - {PER_USER} else PER_USER), "dpo", experiment.dpo, soft)
         if PRM in models:
             yield self.pairs("users prm", "prm", experiment.prm, True)
+        if SOUPS in models:
+            # Of what they do with the policies, nothing takes as much as the reward models that score the users' pairs.
+            yield self.scoring("users soups", experiment.rollouts.decoding, len(shared_preferences(experiment)))
         if methods and experiment.user_evaluation.prompts:
             decoding = experiment.evaluation.decoding
             yield self.sampling("users answer", decoding, "evaluation.decoding", 1, experiment.dpo.lora)
+        if users_cold_started(experiment):
+            yield self.cold_start("users cold-start")
 
     def pairs(self, step: str, name: str, settings: UserTraining, soft: bool) -> Need:
         shape, own, length = self.shape, self.training, self.length(settings)
@@ -206,11 +211,28 @@ class _Plan:
         tokens = settings.micro_batch_size * texts * length
         kept = memory.activation_bytes(shape, settings.lora, tokens, length, own.computed)
         kept += logits * memory.head_bytes(shape, tokens, own.computed, 3)
-        referred = 2 * max(settings.micro_batch_size, REFERRED) * length
-        reference = memory.pass_bytes(shape, referred, own.computed) + memory.head_bytes(shape, referred, own.computed, 2)
         trained = memory.training_bytes(memory.lora_parameters(shape, settings.lora))
         lowered = (f"{name}.micro_batch_size", f"{name}.max_length")
-        return self.need(step, own, lowered, trained=trained, activations=max(kept, logits * reference))
+        return self.need(step, own, lowered, trained=trained, activations=max(kept, logits * self.reference(settings, own)))
+
+    def cold_start(self, step: str) -> Need:
+        """Users' pairs scored by reward models, rows fitted on them under the trained policy, and answers of both, in turn."""
+        experiment, shape, own = self.experiment, self.shape, self.loaded
+        settings, decoding = experiment.dpo, experiment.evaluation.decoding
+        scored = self.scoring(step, experiment.rollouts.decoding, len(shared_preferences(experiment)))
+        answered = self.sampling(step, decoding, "evaluation.decoding")
+        tokens = 2 * min(settings.micro_batch_size, experiment.cold_start.batch_size) * self.length(settings)
+        kept = memory.activation_bytes(shape, settings.lora, tokens, self.length(settings), own.computed)
+        kept += memory.head_bytes(shape, tokens, own.computed, 3)
+        activations = max(scored.activations, kept, self.reference(settings, own))
+        frozen = scored.weights - answered.weights
+        lowered = (*answered.settings, "dpo.micro_batch_size", "dpo.max_length")
+        return self.need(step, own, lowered, frozen=frozen, cache=answered.cache, activations=activations)
+
+    def reference(self, settings: UserTraining, precision: Precision) -> float:
+        """What the pass takes that tells how likely responses are under the backbone."""
+        tokens, computed = 2 * max(settings.micro_batch_size, REFERRED) * self.length(settings), precision.computed
+        return memory.pass_bytes(self.shape, tokens, computed) + memory.head_bytes(self.shape, tokens, computed, 2)
 
     def pass_size(self, settings: Reward | MT) -> int:
         """Examples of a pass of TRL's trainers on one GPU."""
