@@ -82,7 +82,7 @@ USE = (
             Option(
                 "config", "config/config.yaml and the experiment's file, the later one over the earlier", "paths", required=False
             ),
-            Option("profile", "folder of a Snakemake profile (workflow/profiles/default)", required=False),
+            Option("profile", "Snakemake profile, a file or its folder (workflow/profiles/default)", required=False),
         ),
     ),
 )

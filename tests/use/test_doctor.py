@@ -12,11 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import constants
 
 from rlphf.cli import main
 from rlphf.config import parse
+from rlphf.settings import Backbone
 from rlphf.use import doctor
-from rlphf.use.doctor import device, machine, packages, profile_in, settings, tracking
+from rlphf.use.doctor import Finding, device, machine, packages, profile_in, settings, tracking
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -37,6 +39,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_the_repository_is_well_and_every_line_has_a_status(workplace, monkeypatch, capsys):
     monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=16e9))
+    monkeypatch.setattr(doctor, "may_take", lambda: 10**6)
     assert main(["doctor"]) == 0
     said = lines(capsys)
     assert all(line[:6].strip() in ("ok", "warn") for line in said)
@@ -66,10 +69,22 @@ def test_raw_files_that_are_not_there_are_named(workplace):
     assert "data.sources.0.path: raw/alpaca_eval, data.sources.1.path: raw/hh_rlhf are not there" in found[1].what
 
 
-@pytest.mark.parametrize(("free", "status"), [(16e9, "ok"), (3e9, "warn"), (1e9, "fail")])
-def test_little_memory_is_said(monkeypatch, free, status):
+@pytest.mark.parametrize(
+    ("free", "granted", "status"),
+    # What a control group or SLURM grants, in MiB, counts where it is less than what is free.
+    [(16e9, 10**6, "ok"), (3e9, 10**6, "warn"), (1e9, 10**6, "fail"), (64e9, 3000, "warn"), (64e9, 1000, "fail")],
+)
+def test_little_memory_is_said(monkeypatch, free, granted, status):
     monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    monkeypatch.setattr(doctor, "may_take", lambda: granted)
     assert next(f for f in machine() if f.what.startswith("memory")).status == status
+
+
+def test_the_disk_is_that_of_the_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").symlink_to("/proc")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: SimpleNamespace(free=9e9 if place == Path("results") else 0))
+    assert next(f for f in machine() if f.what.startswith("disk")).what == "disk: 9.0 GB free"
 
 
 def test_packages_are_compared_with_their_pins(tmp_path):
@@ -83,6 +98,8 @@ def test_packages_are_compared_with_their_pins(tmp_path):
 
 def test_a_profile_is_read(tmp_path):
     assert profile_in(ROOT / "workflow" / "profiles" / "default").status == "ok"
+    # `--profile` of Snakemake, and of `rlphf plan`, takes a file, too.
+    assert profile_in(ROOT / "workflow" / "profiles" / "slurm" / "site.yaml").status == "ok"
     (tmp_path / "config.yaml").write_text("- a\n")
     assert profile_in(tmp_path).status == "fail"
 
@@ -124,6 +141,52 @@ def test_a_server_is_asked(monkeypatch):
         free.bind(("127.0.0.1", 0))
         found = tracking(address(f"http://127.0.0.1:{free.getsockname()[1]}"))
     assert found.status == "warn" and "does not answer" in found.what
+
+
+def of_the_hub(name: str) -> list[Finding]:
+    return list(doctor.backbone(Backbone(source="hub", name=name)))
+
+
+def test_a_backbone_of_the_hub_is_in_the_cache_or_can_be_got(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert not list(doctor.backbone(Backbone(source="train"))) and not of_the_hub(str(tmp_path))
+    (found,) = of_the_hub("me/model")
+    assert (found.status, found.what) == (
+        "fail",
+        "backbone: me/model is not in the local cache of the hub, and HF_HUB_OFFLINE keeps from it",
+    )
+    assert "hf download me/model" in found.advice
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+    (found,) = of_the_hub("me/model")
+    assert found.status == "fail" and "does not answer" in found.what
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        # It answers that it knows no such request.
+        assert [found.status for found in of_the_hub("me/model")] == ["ok"]
+        server.shutdown()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    folder = tmp_path / "models--me--model"
+    for name, text in (("refs/main", "1a"), ("snapshots/1a/config.json", "{}")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    # A plan or an interrupted download may have left the configuration alone.
+    assert [found.status for found in of_the_hub("me/model")] == ["fail"]
+    (folder / "snapshots/1a/model.safetensors").touch()
+    assert [found.status for found in of_the_hub("me/model")] == ["ok"]
+    assert [found.what for found in of_the_hub("no/such/name")][0].startswith("backbone: no/such/name is no name of the hub")
+
+
+def test_the_experiments_backbone_is_among_what_is_said(workplace, monkeypatch, capsys):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(workplace))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit):
+        main(["doctor", "--config", "config/config.yaml", "config/experiments/prlhf-prism.yaml"])
+    assert any("Meta-Llama-3-8B-Instruct is not in the local cache" in line for line in lines(capsys))
 
 
 def torch_with(monkeypatch: pytest.MonkeyPatch, available: bool, bf16: bool = True, driver: str = "") -> None:

@@ -8,9 +8,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,8 +25,12 @@ from rlphf.config import Experiment, load_layers
 from rlphf.errors import InputError
 from rlphf.files import read_text, read_yaml
 from rlphf.given import check_files, named_files
+from rlphf.limits import may_take
+from rlphf.settings import Backbone
 
 CONFIG, PROFILE, LOCK = Path("config/config.yaml"), Path("workflow/profiles/default"), Path("requirements.lock")
+# Where results go, which may be a link to another disk.
+RESULTS = Path("results")
 PYTHON = (3, 11)
 # GB of memory and disk below which a run of the demo is likely to fail, and below which it may.
 LEAST_MEMORY, SOME_MEMORY = 2.0, 4.0
@@ -43,10 +48,11 @@ class Finding:
 
 
 def machine() -> Iterator[Finding]:
-    """Look at cores, free memory and free disk space."""
+    """Look at cores, free memory, as far as SLURM or a control group grants it, and free space on the disk of the results."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     yield Finding("ok", f"cores: {cores}")
-    memory, disk = psutil.virtual_memory().available / 1e9, shutil.disk_usage(Path.cwd()).free / 1e9
+    memory = min(psutil.virtual_memory().available, may_take() * 2**20) / 1e9
+    disk = shutil.disk_usage(RESULTS if RESULTS.exists() else Path.cwd()).free / 1e9
     yield _enough("memory", memory, LEAST_MEMORY, SOME_MEMORY, "end other programs, or run one job at a time with --cores 1")
     yield _enough("disk", disk, LEAST_DISK, SOME_DISK, "make room, or work on another disk")
 
@@ -144,15 +150,47 @@ def settings(config: Sequence[Path]) -> tuple[Experiment | None, list[Finding]]:
     return experiment, found
 
 
-def profile_in(folder: Path) -> Finding:
-    """Look at a Snakemake profile."""
+def backbone(settings: Backbone) -> Iterator[Finding]:
+    """Look whether a backbone of the hub is in the local cache or, if it is not, whether the hub answers; nothing for others."""
+    if settings.source != "hub" or Path(settings.name or "").is_dir():
+        return
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    what, hub = f"backbone: {settings.name}", constants.ENDPOINT
     try:
-        found = read_yaml(folder / "config.yaml")[0]
+        cached = try_to_load_from_cache(settings.name or "", "config.json")
+    except HFValidationError as error:
+        yield Finding("fail", f"{what} is no name of the hub ({said(error)})", "correct backbone.name")
+        return
+    if isinstance(cached, str) and any(Path(cached).parent.glob("*.safetensors")):
+        yield Finding("ok", f"{what} is in the local cache of the hub")
+        return
+    missing = f"{what} is not in the local cache of the hub"
+    advice = f"run `hf download {settings.name}` where there is a network, and set HF_HOME to its cache"
+    if constants.HF_HUB_OFFLINE:
+        yield Finding("fail", f"{missing}, and HF_HUB_OFFLINE keeps from it", f"unset it, or {advice}")
+        return
+    try:
+        # An error of the server's is an answer, too.
+        with suppress(urllib.error.HTTPError), urllib.request.urlopen(hub, timeout=SECONDS):
+            pass
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        yield Finding("fail", f"{missing}, and {hub} does not answer ({said(error)})", advice)
+        return
+    yield Finding("ok", f"{missing}; the first run gets it from {hub}")
+
+
+def profile_in(profile: Path) -> Finding:
+    """Look at a Snakemake profile, a file or its folder."""
+    path = profile if profile.is_file() else profile / "config.yaml"
+    try:
+        found = read_yaml(path)[0]
     except InputError as error:
-        return Finding("fail", f"profile: {error}", "name the folder of a profile with --profile")
+        return Finding("fail", f"profile: {error}", "name a profile, or its folder, with --profile")
     if not isinstance(found, dict):
-        return Finding("fail", f"profile: {folder / 'config.yaml'}: is no mapping of options", "see workflow/profiles/default")
-    return Finding("ok", f"profile: {folder}")
+        return Finding("fail", f"profile: {path}: is no mapping of options", "see workflow/profiles/default")
+    return Finding("ok", f"profile: {profile}")
 
 
 def tracking(experiment: Experiment) -> Finding:
@@ -190,7 +228,9 @@ def doctor_step(config: Sequence[Path] | None = None, profile: Path | None = Non
     with status 1 if anything failed. No model is loaded.
     """
     experiment, about = settings(config or [CONFIG])
-    found = [*machine(), *packages(), *device(experiment), *about, profile_in(profile or PROFILE)]
+    found = [*machine(), *packages(), *device(experiment), *about]
+    found += backbone(experiment.backbone) if experiment is not None else []
+    found.append(profile_in(profile or PROFILE))
     found += [tracking(experiment)] if experiment is not None else []
     width = max((len(finding.what) for finding in found if finding.advice), default=0)
     for finding in found:
