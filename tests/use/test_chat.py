@@ -15,11 +15,12 @@ import pytest
 from rlphf.cli import main
 from rlphf.errors import InputError
 from rlphf.lm.chat import encode_prompts
-from rlphf.preferences import instruction
+from rlphf.preferences import instruction, preference
 from rlphf.seeds import derive
 from rlphf.settings import Backbone, Decoding
+from rlphf.testbed.language import topics
 from rlphf.use import chat as module
-from rlphf.use.chat import HELP, HISTORY, Chat, converse, history_of, shown, talk
+from rlphf.use.chat import HELP, HISTORY, Chat, converse, history_of, shown, subjects_of, talk
 from rlphf.use.served import Served, Stream
 
 ROOT = Path(__file__).parent.parent.parent
@@ -56,8 +57,20 @@ def test_commands_change_the_soup_and_what_is_asked(chat):
     assert chat.command("/prompt off") == "P1B=1, asked for nothing" and not chat.prompted
     assert chat.command("/prompt on") == "P1B=1, asked for P1B"
     assert chat.command("/plain") == "plain, asked for nothing" and chat.weights == {}
-    assert chat.command("/help") == HELP
+    assert chat.command("/help").startswith(HELP)
     assert chat.command("/quit") == "" and chat.over
+
+
+def test_help_tells_what_the_policies_are_for_and_what_can_be_asked(served):
+    said = {}
+    for source in ("train", "hub"):
+        subjects = subjects_of(Backbone(source=source, name="a/b"))
+        said[source] = Chat(served, served.names, {}, DECODING, seed=3, subjects=subjects).command("/help")
+        assert said[source].startswith(HELP) and f"\nP1A: {preference('P1A').prompt}\n" in said[source]
+    # What the testbed's model was trained on is all that it can be asked; others can be asked anything.
+    asked_about = said["train"].removeprefix(said["hub"]).split("about: ")[1].rstrip(".").replace("\n", " ").split(", ")
+    assert asked_about == sorted(topic.name for topic in topics().values()) and "volcanoes" in asked_about
+    assert max(map(len, said["train"].splitlines())) <= 110 and "volcanoes" not in said["hub"]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +295,7 @@ def test_a_terminal_is_talked_to_and_ctrl_c_stops_one_answer(seed_folder):
 
     try:
         until("> ")
-        assert "P1A=1, asked for P1A; /help lists the commands" in seen
+        assert "P1A=1, asked for P1A; /help lists the commands and what can be asked" in seen
         seen = ""
         os.write(ours, f"{QUESTION}\n".encode())
         until("\n")

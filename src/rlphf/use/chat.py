@@ -7,16 +7,18 @@ import contextlib
 import io
 import os
 import sys
+import textwrap
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from rlphf.errors import InputError
-from rlphf.preferences import instruction
+from rlphf.preferences import instruction, preference
 from rlphf.progress import silent
 from rlphf.seeds import derive
 from rlphf.settings import Backbone, Decoding
+from rlphf.testbed.language import PHRASINGS, topics
 from rlphf.use.finished import PLAIN, RESULTS, asked, finished_run, parse_soup, soup_text
 from rlphf.use.sample import decoding_of
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 # Turns that are remembered by a backbone that has seen conversations, which those trained in the DAG have not.
 HISTORY = 8
+# Characters of a line of what is told at length.
+WIDTH = 100
 
 HELP = """\
 /soup P1A=0.5,P2B=0.5   answer with these policies, mixed by weights that sum to 1
@@ -36,12 +40,22 @@ HELP = """\
 
 
 class Chat:
-    """What a conversation remembers: the soup, whether its preferences are asked for, and up to `history` turns before."""
+    """What a conversation remembers: the soup, whether its preferences are asked for, and up to `history` turns before.
+
+    `subjects` are what the model can be asked about, where it knows nothing else.
+    """
 
     def __init__(
-        self, served: "Served", known: list[str], weights: dict[str, float], decoding: Decoding, seed: int, history: int = 0
+        self,
+        served: "Served",
+        known: list[str],
+        weights: dict[str, float],
+        decoding: Decoding,
+        seed: int,
+        history: int = 0,
+        subjects: Sequence[str] = (),
     ):
-        self.served, self.known, self.weights = served, known, weights
+        self.served, self.known, self.weights, self.subjects = served, known, weights, subjects
         self.decoding, self.seed = decoding, seed
         # (question, answer), the oldest first.
         self.turns: deque[tuple[str, str]] = deque(maxlen=history)
@@ -54,6 +68,17 @@ class Chat:
         kept = f", remembers {len(self.turns)} of {self.turns.maxlen} turns" if self.turns.maxlen else ""
         return f"{soup_text(self.weights)}, asked for {' '.join(ids) or 'nothing'}{kept}"
 
+    @property
+    def help(self) -> str:
+        """The commands, what the preferences ask for that have a policy, and what can be asked."""
+        asking = [f"{name}: {preference(name).prompt}" for name in self.known]
+        parts = [HELP, "\n".join(["Policies:", *asking])]
+        if self.subjects:
+            example = PHRASINGS[0].format(topic=self.subjects[0])
+            text = f'The model knows questions such as "{example}" alone, about: {", ".join(self.subjects)}.'
+            parts.append(textwrap.fill(text, WIDTH, break_long_words=False))
+        return "\n\n".join(parts)
+
     def command(self, line: str) -> str:
         """Do what a line that begins with "/" says; return what to tell. Raises InputError for a command that is none."""
         name, _, rest = line.partition(" ")
@@ -62,7 +87,7 @@ class Chat:
             self.over = True
             return ""
         if name == "/help":
-            return HELP
+            return self.help
         if name == "/soup" and rest:
             self.weights = parse_soup(rest, self.known)
         elif name == "/plain":
@@ -106,6 +131,11 @@ def history_of(backbone: Backbone, history: int | None) -> int:
     return history if history is not None else 0 if backbone.source == "train" else HISTORY
 
 
+def subjects_of(backbone: Backbone) -> list[str]:
+    """Return what a backbone can be asked about, where it knows nothing else: the testbed's topics, if it was trained on them."""
+    return sorted(topic.name for topic in topics().values()) if backbone.source == "train" else []
+
+
 def shown(text: str) -> str:
     """Return a text without what commands a terminal."""
     return "".join(char for char in text if char.isprintable() or char in "\n\t")
@@ -131,7 +161,7 @@ def talk(chat: Chat, source: TextIO, out: TextIO, says: TextIO) -> None:
 def converse(chat: Chat, out: TextIO, says: TextIO) -> None:
     """Ask for questions on a terminal until the end; Ctrl-C stops an answer, and leaves where nothing is being answered."""
     bold, plain = ("", "") if os.environ.get("NO_COLOR") else ("\033[1m", "\033[0m")
-    print(f"{chat.state}; /help lists the commands", file=says)
+    print(f"{chat.state}; /help lists the commands{' and what can be asked' if chat.subjects else ''}", file=says)
     while not chat.over:
         # What does not print is marked, or line editing would count it.
         try:
@@ -175,7 +205,8 @@ def chat_step(
     from rlphf.use.served import Served
 
     served = Served(run.backbone, {name: run.policy(name) for name in known})
-    chat = Chat(served, known, weights, decoding, run.experiment.seed if seed is None else seed, remembered)
+    own_seed, subjects = run.experiment.seed if seed is None else seed, subjects_of(run.experiment.backbone)
+    chat = Chat(served, known, weights, decoding, own_seed, remembered, subjects)
     if isinstance(sys.stdin, io.TextIOWrapper):
         # Bytes that are no text are marked, and the question is asked all the same.
         sys.stdin.reconfigure(errors="replace")
