@@ -29,6 +29,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list:
             calls.append(("repo", repo, private))
             return SimpleNamespace(repo_id=repo)
 
+        def repo_info(self, repo: str) -> SimpleNamespace:
+            return SimpleNamespace(private=repo != "me/public")
+
         def create_commit(self, repo: str, operations: list, commit_message: str) -> None:
             calls.append(("commit", repo, {o.path_in_repo: bytes_of(o.path_or_fileobj) for o in operations}))
 
@@ -74,6 +77,15 @@ def test_a_soup_goes_with_its_card_to_a_backbone_that_others_have(folder, hub, c
     assert SECRET not in shown.out + shown.err
     # What lies here stays as it is.
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == LOCAL
+
+
+def test_nothing_goes_to_a_public_repository_that_was_to_be_private(folder, hub, capsys):
+    # The hub leaves a repository that is there as it is, whatever is asked for.
+    given = ["hub", "push", "--folder", str(folder), "--repo", "me/public", "--base-model", "me/backbone"]
+    assert main([*given, "--private"]) == 2
+    assert capsys.readouterr().err.startswith("rlphf: error: me/public: is there already and public; make it private")
+    assert [call[0] for call in hub] == ["token", "repo"]
+    assert main(given) == 0 and hub[-1][0] == "commit"
 
 
 def test_a_dry_run_lists_the_files_and_needs_no_token(folder, hub, capsys, monkeypatch):

@@ -80,7 +80,7 @@ def push_step(folder: Path, repo: str, base_model: str | None = None, private: b
     """Send the model in `folder` to the repository `repo` of the hub, which is made if it is not there.
 
     With `dry_run` the files are listed, and nothing is sent. The token is that of the environment variable HF_TOKEN, and written
-    nowhere. Raises InputError when the hub refuses, or cannot be reached.
+    nowhere. Raises InputError when the hub refuses, or cannot be reached, and for a public repository that was to be `private`.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder")
@@ -106,8 +106,12 @@ def _send(sent: dict[str, Path | bytes], repo: str, token: str, private: bool) -
     api: Any = huggingface_hub.HfApi(token=token)
     try:
         address = api.create_repo(repo, private=private, exist_ok=True)
+        if private and not api.repo_info(address.repo_id).private:
+            raise InputError(f"{repo}: is there already and public; make it private on the hub, or leave --private out")
         operations = [CommitOperationAdd(name, made if isinstance(made, bytes) else str(made)) for name, made in sent.items()]
         api.create_commit(address.repo_id, operations, commit_message="Model with its card")
+    except InputError:
+        raise
     except Exception as error:  # The library passes on what its client raises: no connection, no right, no such place.
         reason = str(error).replace(token, "***") or type(error).__name__
         raise InputError(f"{repo}: the hub did not take it ({reason})") from None
