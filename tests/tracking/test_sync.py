@@ -535,6 +535,19 @@ def test_the_commands_start_end_and_send(capsys: pytest.CaptureFixture, monkeypa
         assert "cannot be reached" in capsys.readouterr().out
 
 
+def test_what_is_no_experiments_own_folder_is_refused_and_nothing_is_sent_under_its_name() -> None:
+    start_workflow(RESULTS, "demo", "abc")
+    ppo("P1A")
+    end_workflow(RESULTS, "finished")
+    with pytest.raises(InputError, match=f"results: holds experiments; give the folder of one, such as {RESULTS}"):
+        sync_step(None, RESULTS.parent)
+    below = RESULTS / "seed-1103"
+    below.mkdir(exist_ok=True)
+    with pytest.raises(InputError, match=f"{below}: lies in the folder of an experiment; give that one, {RESULTS}"):
+        sync_step(None, below)
+    assert not statuses()
+
+
 def test_what_is_said_holds_no_password_of_the_address(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     ppo("P1A")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlphf.errors import InputError
 from rlphf.files import read_json, write_json
-from rlphf.tracking.provenance import now, provenance
+from rlphf.tracking.provenance import display, now, provenance
 from rlphf.tracking.record import WORKFLOW, set_aside
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sync_step(
     MLFLOW_TRACKING_URI says where to, else the experiment's own setting, of `config` or of the last start; without either, it is
     SQLite in the working directory. Where these settings switch tracking off, nothing is sent. `closed` says that nothing runs
     any more on any host: records that say "running" are killed ones. Prints what was sent. Raises InputError if there is no such
-    folder.
+    folder, or it is no experiment's own.
     """
     if follow and closed:
         raise InputError("--follow, --closed: a workflow that is followed is not over; give one of them")
@@ -82,6 +82,7 @@ def sync_step(
     uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
     if not follow and not results.is_dir():
         raise InputError(f"{results}: no such folder; give the experiment's folder, such as results/demo")
+    _check_folder(results)
     from rlphf.tracking import sync
 
     counts = sync.follow(results, uri, name, parent_pid) if follow else sync.sync(results, uri, name, closed)
@@ -89,6 +90,18 @@ def sync_step(
         for problem in counts.problems:
             print(f"tracking: {problem}")
     print(f"tracking: {counts}")
+
+
+def _check_folder(results: Path) -> None:
+    """Raise InputError for a folder in an experiment's, or of several: its records would be sent under a name of its own."""
+    if (results / WORKFLOW).exists():
+        return
+    above = next((place for place in results.absolute().parents if (place / WORKFLOW).exists()), None)
+    if above is not None:
+        raise InputError(f"{results}: lies in the folder of an experiment; give that one, {display(above)}")
+    below = sorted(results.glob(f"*/{WORKFLOW}"))
+    if below:
+        raise InputError(f"{results}: holds experiments; give the folder of one, such as {below[0].parent}")
 
 
 def _last_tracking(results: Path) -> tuple[str, bool]:
