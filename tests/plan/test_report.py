@@ -49,10 +49,15 @@ def test_a_profile_names_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture) 
     for given in (profile, profile / "config.yaml"):
         assert main(["plan", "--config", BASE, "--profile", str(given)]) == 0
         assert "demo on a GPU of 16.0 GB" in capsys.readouterr().out
-    for text in ("default-resources: [mem_mb=1000]", "default-resources: [gpu_gb=big]", "cores: all", ""):
+    resources = ("[mem_mb=1000]", "[gpu_gb=big]", "{gpu_gb: [80]}")
+    for text in (*(f"default-resources: {named}" for named in resources), "cores: all", ""):
         (profile / "config.yaml").write_text(text)
         assert main(["plan", "--config", BASE, "--profile", str(profile)]) == 2
         assert "default-resources names no gpu_gb as a number; add it, or give --gpu-gb" in capsys.readouterr().err
+    for size in ("0", "-80", "nan", "inf"):
+        (profile / "config.yaml").write_text(f"default-resources: [gpu_gb={size}]")
+        assert main(["plan", "--config", BASE, "--profile", str(profile)]) == 2
+        assert f"gpu_gb: {size} is no number above zero; correct it, or give --gpu-gb" in capsys.readouterr().err
 
 
 def test_a_model_of_the_hub_that_is_not_here_is_one_line(capsys: pytest.CaptureFixture) -> None:

@@ -82,9 +82,12 @@ def profile_memory(profile: Path) -> float:
     resources = (raw if isinstance(raw, dict) else {}).get("default-resources") or []
     named = resources if isinstance(resources, dict) else dict(str(entry).partition("=")[::2] for entry in resources)
     try:
-        return float(named[RESOURCE])
-    except (KeyError, ValueError):
+        size = float(named[RESOURCE])
+    except (KeyError, TypeError, ValueError):
         raise InputError(f"{path}: default-resources names no {RESOURCE} as a number; add it, or give --gpu-gb") from None
+    if not 0 < size < math.inf:
+        raise InputError(f"{path}: {RESOURCE}: {size:g} is no number above zero; correct it, or give --gpu-gb")
+    return size
 
 
 def table(found: list[Need], gpu: float | None, main: float | None) -> list[str]:
