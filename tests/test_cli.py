@@ -133,6 +133,12 @@ def test_unknown_or_incomplete_commands_end_with_2(arguments, capsys):
     assert "usage: rlphf" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("size", ["0", "-5"])
+def test_less_memory_than_any_is_refused(tmp_path, capsys, size):
+    assert main(["--memory-mb", size, "gc", "--results", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"rlphf: error: --memory-mb {size}: expected 1 or more, or leave it out\n"
+
+
 def test_version_is_that_of_the_package(capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(["--version"])

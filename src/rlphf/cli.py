@@ -96,7 +96,10 @@ def _run(given: list[str]) -> int:
     options = vars(parser().parse_args(given))
     options.pop("command", None)
     module, function = options.pop("target").split(":")
-    shared, processes, memory = options.pop("shared"), options.pop("processes"), options.pop("memory_mb") or may_take()
+    shared, processes, asked = options.pop("shared"), options.pop("processes"), options.pop("memory_mb")
+    if asked is not None and asked < 1:
+        return _refused(InputError(f"--memory-mb {asked}: expected 1 or more, or leave it out"))
+    memory = asked or may_take()
     limit_memory(memory)
     try:
         if processes > 1 and not shared:
