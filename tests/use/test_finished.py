@@ -41,6 +41,14 @@ def test_without_a_finished_run_the_line_says_what_to_run(tmp_path):
         finished_run(tmp_path / "demo")
 
 
+def test_an_experiment_about_users_alone_is_not_waited_for(tmp_path):
+    folder = run(tmp_path / "personas" / "seed-7", [])
+    users = "experiment: personas\nbackbone: {source: package}\nuser_data: {source: persona, path: raw}\n"
+    (folder / "config.yaml").write_text(users)
+    with pytest.raises(InputError, match="experiment personas is about users alone and has no policy; name another run"):
+        finished_run(tmp_path / "personas")
+
+
 def test_policies_serve_while_another_preference_of_the_experiment_has_none_yet(tmp_path):
     found = finished_run(run(tmp_path / "demo" / "seed-7", ["P2A", "P1A"]))
     assert found.preferences == ["P1A", "P2A"]

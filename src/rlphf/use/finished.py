@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlphf.config import Experiment, load
+from rlphf.derived import users_alone
 from rlphf.errors import InputError
 from rlphf.layout import policy
 from rlphf.preferences import AXES, axis_of
@@ -41,7 +42,8 @@ class Finished:
 def finished_run(results: Path) -> Finished:
     """Return the finished run in the folder of an experiment or of one of its seeds.
 
-    Raises InputError where there is none, or where the experiment has several and the folder is not one of theirs.
+    Raises InputError where there is none, where the experiment has several and the folder is not one of theirs, and for an
+    experiment about users alone, which trains no policy of a preference.
     """
     seeds = (
         [results] if (results / "config.yaml").exists() else sorted(path.parent for path in results.glob("seed-*/config.yaml"))
@@ -51,6 +53,10 @@ def finished_run(results: Path) -> Finished:
     if not seeds:
         raise InputError(f"{results}: holds no finished run; run `make demo` first, or name another folder with --results")
     run = Finished(seeds[0], load(seeds[0] / "config.yaml"))
+    if users_alone(run.experiment):
+        raise InputError(
+            f"{results}: experiment {run.experiment.experiment} is about users alone and has no policy; name another run"
+        )
     again = f"let experiment {run.experiment.experiment} run to its end first"
     if not run.backbone.is_dir():
         raise InputError(f"{run.backbone}: is not there; {again}")
