@@ -85,6 +85,11 @@ def test_an_answer_is_no_longer_than_asked(workplace):
         (["--temperature", "nan"], "--temperature nan: expected 0"),
         (["--max-new-tokens", "0"], "--max-new-tokens 0: expected 1"),
         (["--soup-folder", "none"], "none/recipe.yaml: cannot be read"),
+        (
+            ["--soup-folder", "run/ppo/P1A/adapter"],
+            "adapter: has no recipe.yaml, so it is no soup; name a soup's folder, or a policy",
+        ),
+        (["--out", "run"], "run: is no file; give the file itself"),
         (["--results", "nowhere"], "nowhere: holds no finished run; run `make demo`"),
         (["--prompts", "none.csv"], "none.csv: no such file"),
     ],

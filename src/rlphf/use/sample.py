@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlphf.data.questions.prompts import read_prompts
 from rlphf.errors import InputError
-from rlphf.files import write_text
+from rlphf.files import check_file, write_text
 from rlphf.preferences import instruction
 from rlphf.seeds import derive
 from rlphf.settings import Decoding
@@ -26,7 +26,12 @@ def decoding_of(run: Finished, temperature: float | None, max_new_tokens: int | 
 
 
 def folder_asked(folder: Path, known: Sequence[str]) -> list[str]:
-    """Return the preferences that a soup's folder is asked for, by its recipe: those of its adapters that are `known`."""
+    """Return the preferences that a soup's folder is asked for, by its recipe: those of its adapters that are `known`.
+
+    Raises InputError for a folder without a recipe, such as a policy's.
+    """
+    if folder.is_dir() and not (folder / RECIPE).exists():
+        raise InputError(f"{folder}: has no {RECIPE}, so it is no soup; name a soup's folder, or a policy as --soup P1A=1")
     return asked({name: weight for name, weight in read_recipe(folder / RECIPE).weights.items() if name in known})
 
 
@@ -48,6 +53,7 @@ def sample_step(
     A soup's answers do not depend on which others answer beside it, but for rounding. Raises InputError before a model is loaded.
     """
     run = finished_run(results or RESULTS)
+    check_file(out)
     texts = read_prompts(prompts)
     decoding = decoding_of(run, temperature, max_new_tokens)
     known = run.preferences
