@@ -84,7 +84,9 @@ def test_a_value_is_replaced_or_added_and_nothing_else_changes(text):
     ("arguments", "fault"),
     [
         (["--id", "P3A", *POETIC[2:], *WORDS], "--id P3A: is one of the paper's"),
-        (["--id", "P4E", *POETIC[2:], *WORDS], "own_preferences.P4E"),
+        (["--id", "P4E", *POETIC[2:], *WORDS], "--id P4E: is no id of an experiment's own preference; choose P and the number"),
+        (["--id", "p3e", *POETIC[2:], *WORDS], "and a letter from E on, such as P3E"),
+        (["--id", "P1C", *POETIC[2:], *WORDS], "--id P1C: is no id of an experiment's own preference"),
         (["--id", "P2E", *POETIC[2:], *WORDS], "ids of axis style begin with P3; P2E is of informativeness"),
         ([*POETIC[:2], "--axis", "mood", *POETIC[4:], *WORDS], "own_preferences.P3E.axis"),
         ([*POETIC[:6], "--prompt", " ", *WORDS], "own_preferences.P3E.prompt"),

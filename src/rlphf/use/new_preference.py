@@ -10,7 +10,7 @@ import yaml
 from rlphf.config import layered
 from rlphf.errors import InputError
 from rlphf.files import read_yaml, write_text
-from rlphf.preferences import PREFERENCES
+from rlphf.preferences import PREFERENCES, is_id
 
 BASE = Path("config/config.yaml")
 HEADER = "# Overrides keys of {base}.\n"
@@ -56,8 +56,9 @@ def new_preference_step(
     make a valid experiment is refused, and the file left as it was.
     """
     below = list(config or [BASE])
-    if id in PREFERENCES:
-        raise InputError(f"--id {id}: is one of the paper's; choose P and the number of the axis, and a letter from E on")
+    if id in PREFERENCES or not (is_id(id) and id[-1] >= "E"):
+        fault = "is one of the paper's" if id in PREFERENCES else "is no id of an experiment's own preference"
+        raise InputError(f"--id {id}: {fault}; choose P and the number of the axis, and a letter from E on, such as P3E")
     if direction and not (words or measure):
         raise InputError("--direction: is about a rule; name its --words, or a --measure")
     raws = [read_yaml(path)[0] for path in below]
