@@ -64,14 +64,16 @@ def _matrices(panels: dict[str, list[Row]]) -> Figure:
     if not names:
         return nothing("One method only: nothing to compare.")
     size = len(names) + 1
-    figure = Figure(figsize=(2.2 + 3.0 * len(panels) * size / 5, 1.5 + 0.55 * size))
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    # One above the other, so that they are readable at the width of a page.
+    figure = Figure(figsize=(max(4.8, 2.4 + 0.5 * size), max(3.2, 1.3 + 0.34 * len(names) * len(panels))))
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     image: Any = None
     for axes, (title, rows) in zip(grid, panels.items(), strict=True):
         image = matrix(axes, names, rows, [method_label(name).replace(" ", "\n") for name in names])
         axes.set_title(title)
+        axes.label_outer()
     percent = PercentFormatter(xmax=1)
-    figure.colorbar(image, ax=list(grid), label="Win rate of the row\n(ties count half)", format=percent, pad=0.01, aspect=14)
+    figure.colorbar(image, ax=list(grid), label="Win rate of the row\n(ties count half)", format=percent, pad=0.01, aspect=40)
     return figure
 
 
