@@ -102,8 +102,8 @@ def users_map(tables: Path) -> Figure:
         axes.margins(0.12)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set_title(f"{method_label(name)} ({found[0]['explained']:.0%} of the variance)")
-        axes.set_xlabel("First principal axis")
-        axes.set_ylabel("Second principal axis")
+        axes.set_xlabel("First principal component")
+        axes.set_ylabel("Second principal component")
     shown = [(kind[:LONGEST], "o", colour) for kind, colour in colours.items() if colour != GREY]
     shown += [("others", "o", GREY)] if GREY in colours.values() else []
     shown += [(group, mark, "black") for group, mark in marks.items()]
