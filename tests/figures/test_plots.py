@@ -154,12 +154,33 @@ def test_costs_double_with_each_axis_for_all_combinations_and_grow_evenly_for_si
     assert joint[3] == 2 * 50 + 30 * 4 / 3 and joint[1] == 50 / 2 + 30 * 2 / 3
 
 
-def test_bars_of_criteria_are_the_pooled_scores_of_the_table(tables):
+def test_points_of_criteria_are_the_pooled_scores_of_the_table_and_differ_by_more_than_colour(tables):
     rows = {(r["method"], r["criterion"]): r["mean"] for r in read_table(tables, "methods") if r["combination"] == "all"}
     expertise, _, style = plots.criteria(tables).axes
-    heights = [bar.get_height() for bar in expertise.patches]
-    assert np.allclose(heights, [rows[m, c] for m in ("vb", "pp", "psoups", "psoups_unprompted") for c in ("P1A", "P1B")])
-    assert len(style.patches) == 4 * 4
+    names, points = ("vb", "pp", "psoups", "psoups_unprompted"), [drawn.lines[0] for drawn in expertise.containers]
+    for name, line in zip(names, points, strict=True):
+        assert np.allclose(line.get_ydata(), [rows[name, criterion] for criterion in ("P1A", "P1B")])
+    assert len({line.get_marker() for line in points}) == len(names)
+    assert [len(drawn.lines[0].get_ydata()) for drawn in style.containers] == 4 * [4]
+
+
+def test_steps_are_whole_numbers_and_seconds_are_written_out(tables):
+    assert all(float(tick).is_integer() for axes in plots.curves(tables).axes for tick in axes.get_xticks())
+    (axes,) = plots.costs(tables).axes
+    assert [axes.yaxis.get_major_formatter()(seconds) for seconds in (200, 5000)] == ["200", "5,000"]
+
+
+def test_the_ends_and_the_middle_of_the_front_are_named_by_their_weights(tables):
+    right = plots.front(tables).axes[1]
+    weights = sorted({row["weight"] for row in read_table(tables, "front")})
+    found = [text.get_text() for text in right.texts]
+    assert found == [f"{weights[i]:.1f}" for i in (0, len(weights) // 2, len(weights) - 1)]
+
+
+@pytest.mark.parametrize("draw", [plots.methods, contests.win_rates, contests.judges], ids=lambda draw: draw.__name__)
+def test_heat_maps_are_readable_on_a_page(tables, draw):
+    width, _ = draw(tables).get_size_inches()
+    assert width <= 9
 
 
 def test_a_reward_model_is_shown_on_pairs_that_it_has_not_learned_from(tables, tmp_path):

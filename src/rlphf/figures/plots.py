@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from rlphf.data.learned import unseen_split
 from rlphf.evaluate.labels import combination_label, method_label, preference_label
@@ -41,7 +42,7 @@ def curves(tables: Path) -> Figure:
     trained = sorted({row["preference"] for row in rows})
     axes_of = {p: axis_of(p) if is_id(p) else "other" for p in trained}
     columns = [axis for axis in (*AXES, "other") if axis in axes_of.values()] or [*AXES]
-    figure = Figure(figsize=(3.1 * len(columns), 6.2))
+    figure = Figure(figsize=(2.5 * len(columns), 5.6))
     grid = figure.subplots(len(CURVES), len(columns), sharex="col", sharey="row", squeeze=False)
     for j, axis in enumerate(columns):
         shown = [p for p in trained if axes_of[p] == axis]
@@ -61,6 +62,7 @@ def curves(tables: Path) -> Figure:
         grid[0, j].set_title(axis.capitalize())
         grid[0, j].legend(fontsize=7.5, loc="best")
         grid[-1, j].set_xlabel("PPO outer step")
+        grid[-1, j].xaxis.set_major_locator(MaxNLocator(5, integer=True))
     figure.align_ylabels()
     return figure
 
@@ -96,8 +98,8 @@ def methods(tables: Path) -> Figure:
     rows = read_table(tables, "methods")
     names = list(dict.fromkeys(row["method"] for row in rows))
     combinations = list(dict.fromkeys(row["combination"] for row in rows))
-    figure = Figure(figsize=(1.6 + 0.95 * len(combinations), 1.5 + 1.1 * len(names)))
     scored = {criterion: title for criterion, title in ASPECTS.items() if any(row["criterion"] == criterion for row in rows)}
+    figure = Figure(figsize=(2.3 + 0.62 * len(combinations), 1.6 + 0.38 * len(names) * len(scored)))
     grid = figure.subplots(len(scored), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (criterion, title) in zip(grid, scored.items(), strict=True):
         cells = {(row["method"], row["combination"]): row for row in rows if row["criterion"] == criterion}
@@ -126,21 +128,27 @@ def criteria(tables: Path) -> Figure:
     names = list(dict.fromkeys(row["method"] for row in rows))
     ids = sorted({row["criterion"] for row in rows})
     panels = [p for axis in AXES if (p := [c for c in ids if axis_of(c) == axis])]
-    figure = Figure(figsize=(2.0 + 3.2 * max(1, len(panels)), 3.4))
+    figure = Figure(figsize=(2.0 + 2.3 * max(1, len(panels)), 3.2))
     grid = figure.subplots(1, max(1, len(panels)), sharey=True, squeeze=False)[0]
-    width = 0.8 / max(1, len(names))
     for axes, shown in zip(grid, panels, strict=False):
         for i, name in enumerate(names):
             found = [row for criterion in shown for row in rows if (row["method"], row["criterion"]) == (name, criterion)]
-            places = np.arange(len(shown)) + (i - (len(names) - 1) / 2) * width
-            axes.bar(places, [row["mean"] for row in found], width, color=COLOURS[i % len(COLOURS)], label=method_label(name))
             axes.errorbar(
-                places, [row["mean"] for row in found], yerr=reach(found, "mean"), fmt="none", ecolor="black", elinewidth=0.8
+                np.arange(len(shown)) + 0.8 * ((i + 0.5) / len(names) - 0.5),
+                [row["mean"] for row in found],
+                yerr=reach(found, "mean"),
+                fmt=MARKS[i % len(MARKS)],
+                color=COLOURS[i % len(COLOURS)],
+                markersize=4.5,
+                elinewidth=0.9,
+                capsize=1.5,
+                label=method_label(name),
             )
         axes.set_xticks(range(len(shown)), [preference_label(criterion).replace(" ", "\n") for criterion in shown])
         axes.set_title(axis_of(shown[0]).capitalize())
+        axes.set_xlim(-0.5, len(shown) - 0.5)
         axes.set_ylim(0, 1)
-    grid[0].set_ylabel("Score where asked for")
+    grid[0].set_ylabel("Score where asked for\n(bars: 95 % intervals)")
     grid[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7.5)
     return figure
 
@@ -208,11 +216,12 @@ def front(tables: Path) -> Figure:
         linewidth=1,
         capsize=2,
     )
-    for row_1, row_2 in ((first[0], second[0]), (first[-1], second[-1])):
-        right.annotate(f"{row_1['weight']:.1f}", (row_1["mean"], row_2["mean"]), textcoords="offset points", xytext=(6, 6))
+    for i in sorted({0, len(first) // 2, len(first) - 1}):
+        place, weight = (first[i]["mean"], second[i]["mean"]), f"{first[i]['weight']:.1f}"
+        right.annotate(weight, place, textcoords="offset points", xytext=(-5, -5), ha="right", va="top")
     right.set_xlabel(preference_label(ends[0]))
     right.set_ylabel(preference_label(ends[1]))
-    right.set_title("The front, by the second one's weight")
+    right.set_title(f"The front (numbers: weight of {preference_label(ends[1])})")
     return figure
 
 
@@ -240,6 +249,9 @@ def costs(tables: Path) -> Figure:
         axes.plot(n, cost, color=COLOURS[i], linestyle=LINES[i], label=label)
         axes.plot([measured], [seconds], "o", color=COLOURS[i])
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,.0f}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("Axes n, of two preferences each")
     axes.set_ylabel("Training time (s)")
     axes.set_title("Cost of a further axis (points: measured; lines: extrapolated)")
@@ -258,7 +270,7 @@ def adapter_effects(tables: Path) -> Figure:
     found = [[cells.get((name, criterion)) for criterion in criteria] for name in names]
     values = cell_values(found, "delta")
     reach = max(0.1, float(np.nanmax(np.abs(values), initial=0)))
-    figure = Figure(figsize=(2.4 + 0.85 * len(criteria), 1.4 + 0.5 * len(names)))
+    figure = Figure(figsize=(2.4 + 0.74 * len(criteria), 1.4 + 0.42 * len(names)))
     axes = figure.subplots()
     image = heat_map(
         axes,
