@@ -150,7 +150,9 @@ def test_search_and_disagreement_narrow_the_list(opened, page):
     assert opened.run(PROMPT) in found
     type_search(opened, "")
     opened.run("range = document.getElementById('spread'); range.value = 0.7; range.dispatchEvent(new Event('input'))")
-    gaps = opened.run("[...document.querySelectorAll('#list .gap')].map(gap => Number(gap.textContent))")
+    gaps = opened.run("[...document.querySelectorAll('#list .gap')].map(gap => gap.textContent)")
+    assert all(gap.startswith("spread ") for gap in gaps)
+    gaps = [float(gap.removeprefix("spread ")) for gap in gaps]
     assert 0 < len(gaps) < len(everything) and min(gaps) >= 0.7
     type_search(opened, "no question says this")
     assert opened.run("document.getElementById('cards').textContent").startswith("No prompt is left")
@@ -177,7 +179,7 @@ def test_a_slider_shows_the_nearest_decoded_recipe(opened, page):
     shown = content(page)
     click(opened, "[data-view=soups]")
     cards = opened.run(CARDS)
-    assert cards[0] == ["On the front", answer(shown, "cells", 0, method="front", combination="0.500")]
+    assert cards[0] == ["Between two policies", answer(shown, "cells", 0, method="front", combination="0.500")]
     opened.run("range = document.getElementById('share-1'); range.value = 0.9; range.dispatchEvent(new Event('input'))")
     said = opened.run("document.getElementById('nearest').textContent")
     assert (

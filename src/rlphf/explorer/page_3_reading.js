@@ -23,7 +23,7 @@ function showList() {
     byId("list").replaceChildren(
       ...listed.map((prompt) => {
         const gap = spreads.get(prompt);
-        const told = gap === null ? null : make("span", { className: "gap", title: "Spread of the methods’ mean scores", textContent: number(gap) });
+        const told = gap === null ? null : make("span", { className: "gap" }, make("span", { className: "hidden-text", textContent: "spread " }), number(gap));
         const button = make("button", { type: "button" }, make("span", { textContent: data.prompts[prompt].prompt }), told);
         button.addEventListener("click", () => change({ prompt }));
         return make("li", { "data-prompt": prompt }, button);
@@ -63,13 +63,13 @@ function showAsked() {
   const place = byId("asked");
   if (state.user === null) {
     const prompts = state.combination.map((name) => data.preferences[name].prompt).join(" ");
-    place.replaceChildren("Behind the question stands, for methods that are told: ", make("q", { textContent: prompts }));
+    place.replaceChildren("Appended to the question for methods that are prompted: ", make("q", { textContent: prompts }));
     return;
   }
   const user = users.get(state.user);
   const weights = Object.entries(user.weights).map(([name, weight]) => `${preferenceLabel(name)} ${number(weight)}`);
   const parts = [`User ${user.id}, ${user.group}${weights.length ? `; weighs ${weights.join(", ")}` : ""}.`];
-  if (user.text) parts.push(" Says: ", make("q", { textContent: user.text }));
+  if (user.text) parts.push(" Self-description: ", make("q", { textContent: user.text }));
   place.replaceChildren(...parts);
 }
 

@@ -33,7 +33,7 @@ function nearest() {
 
 function recipeTitle(recipe) {
   if (recipe.kind === "user") return `User ${recipe.name}’s soup`;
-  if (recipe.kind === "front") return "On the front";
+  if (recipe.kind === "front") return "Between two policies";
   return recipe.name.split("-").join(" ");
 }
 

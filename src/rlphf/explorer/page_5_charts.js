@@ -2,7 +2,7 @@
 
 const specs = parsed("chart-specs");
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const GROUPS = { front: "Scores along the front", expertise: "Expertise", informativeness: "Informativeness", style: "Style", other: "Policies of all preferences" };
+const GROUPS = { front: "Scores along the front", expertise: "Expertise", informativeness: "Informativeness", style: "Style", other: "Policies of no single preference" };
 
 function theme() {
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();

@@ -11,7 +11,7 @@ function showSwitches() {
     const who = [["combination", "a combination"], ["user", "a user"]];
     const pick = (value) => change({ user: value === "user" ? firstUser : null, prompt: state.prompt });
     const choices = radios("who", who, state.user === null ? "combination" : "user", pick);
-    parts.push(make("fieldset", { className: "switch" }, make("legend", { textContent: "Asked by" }), choices));
+    parts.push(make("fieldset", { className: "switch" }, make("legend", { textContent: "Answers for" }), choices));
   }
   if (state.user === null) {
     data.axes.forEach((axis, i) => {
