@@ -66,9 +66,26 @@ def test_a_card_says_what_it_is_what_from_and_how_well():
     assert "easily understood by an elementary school student" in text and "b" * 64 in text
     assert f"| `P1A/pairs.parquet` | `{sha256('pairs.txt')}` |" in text
     assert "| `train_accuracy` | 0.95 |" in text and "| `test_accuracy` | 0.75 |" in text
-    assert "other" not in text and "`kl`" not in text
+    assert "| `test_accuracy` | 0.75 | share of test pairs" in text and "other" not in text and "`kl`" not in text
     settings = yaml.safe_load(text.partition("```yaml\n")[2].partition("```")[0])
     assert settings["epochs"] == 1 and settings["lora"]["rank"] == 8
+
+
+def test_a_card_warns_of_what_loading_it_leaves_out():
+    assert "generated language" in written("here") and "soft tokens" not in written("here")
+    assert "## Limits" not in written("other", backbone={"source": "path", "name": "x"})
+    experiment = parse({"experiment": "demo", "seed": 1})
+    params = {"users": {"model": "individual"}}
+    with step("dpo", "users", experiment, params, {}, {"model": "both"}) as run:
+        text = adapter_card(run, experiment, {"preference": "users"}, BACKBONE)
+    assert "# users (policy, both)\n" in text and "soft tokens of its users" in text
+
+
+def test_a_soup_is_asked_for_one_preference_of_each_axis():
+    paths = {name: adapter(name.lower(), name) for name in ("P1A", "P1B", "P2A")}
+    save_soup("soup", make_recipe({"P1A": 0.1, "P1B": 0.5, "P2A": 0.4}, paths))
+    text = Path("soup", CARD).read_text()
+    assert [preference(name).prompt in text for name in paths] == [False, True, True]
 
 
 def test_equal_steps_write_equal_cards_without_a_path_of_this_machine():

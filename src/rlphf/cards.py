@@ -14,8 +14,8 @@ from rlphf.config import Experiment
 from rlphf.data.records import SPLITS
 from rlphf.errors import InputError
 from rlphf.files import CARD, read_text
-from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR, Preference, preference
-from rlphf.soup.recipe import Recipe
+from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR, Preference, is_id, preference
+from rlphf.soup.recipe import Recipe, asked
 from rlphf.tracking.record import Run
 
 LICENCE, UNKNOWN = "apache-2.0", "other"
@@ -29,12 +29,28 @@ ABOUT = {
     SELECTOR: "all combined preferences and helpfulness; it chooses checkpoints and rewards no policy",
     "users": "the choices of users",
 }
-METRICS = {"policy": ("score", "kl", "length", "loss"), "reward": tuple(f"{split}_accuracy" for split in (*SPLITS, "leaked"))}
+METRICS = {
+    "policy": {
+        "score": "reward model's score of a response",
+        "kl": "KL to the backbone, in nats per response",
+        "length": "tokens per response",
+        "loss": "training loss",
+    },
+    "reward": {f"{split}_accuracy": f"share of {split} pairs, ties half" for split in SPLITS}
+    | {"leaked_accuracy": "share of held-out rows that repeat training pairs"},
+}
 MEASURED = {
     "policy": "At the last step of the training; where a checkpoint was chosen, the policy may be an earlier one.",
-    "reward": "How often the chosen response of a pair scores higher; splits that the model learned from are among them.",
+    "reward": "How often the chosen response of a pair scores higher. Splits that the model was trained on are included.",
 }
-ASKED = "Its policies were trained on questions followed by one or more of these sentences, as a soup's are to be:"
+ASKED = "Append these sentences to the question, as in the training of its policies; of each axis the one that weighs most:"
+# What a card warns of.
+SOFT_TOKENS = (
+    "It was trained with the soft tokens of its users, in `user_model.safetensors` in the folder above, which PEFT does not load:"
+    " loaded as below, it is not the model that was evaluated."
+)
+GENERATED = "The backbone was trained on a generated language about a few topics, and answers nothing else."
+
 LOADING = {
     "policy": """\
 from peft import AutoPeftModelForCausalLM
@@ -75,11 +91,14 @@ def adapter_card(run: Run, experiment: Experiment, about: Mapping[str, str], bac
     inputs = run.record["inputs"]
     parts = [_section("Data", _table(("input", "SHA-256"), [(f"`{key}`", f"`{inputs[key]['sha256']}`") for key in inputs]))]
     if metrics := run.latest(*METRICS[kind]):
-        rows = [(f"`{key}`", f"{value:.4g}") for key, value in metrics.items()]
-        parts.append(_section("Measured", f"{MEASURED[kind]}\n\n{_table(('metric', 'value'), rows)}"))
+        rows = [(f"`{key}`", f"{value:.4g}", METRICS[kind][key]) for key, value in metrics.items()]
+        parts.append(_section("Measured", f"{MEASURED[kind]}\n\n{_table(('metric', 'value', 'what'), rows)}"))
     parts.append(_section("Settings", f"```yaml\n{_yaml(run.record['params'])}```\n"))
     licence = LICENCE if own else UNKNOWN
-    return _card(f"{name} ({kind})", base, licence, kind, [name], "\n".join(lines) + "\n", parts)
+    limits = [SOFT_TOKENS] if _has_soft_tokens(run.record["params"]) else []
+    model = run.record["tags"].get("model", "") if name == "users" else ""
+    title = f"{name} ({kind}{f', {model}' if model else ''})"
+    return _card(title, base, licence, kind, [name], "\n".join(lines) + "\n", parts, limits)
 
 
 def soup_card(recipe: Recipe, config: Mapping[str, Any], about: Mapping[str, Any]) -> str:
@@ -102,7 +121,8 @@ def soup_card(recipe: Recipe, config: Mapping[str, Any], about: Mapping[str, Any
     lines += _origin(base, about)
     rows = [(f"`{name}`", f"{weight:.6g}", f"`{relative(recipe.paths[name])}`") for name, weight in recipe.weights.items()]
     parts = [_section("Recipe", _table(("adapter", "weight", "folder"), rows))]
-    if prompts := [known.prompt for name, weight in recipe.weights.items() if weight > 0 and (known := _known(name))]:
+    weights = {name: weight for name, weight in recipe.weights.items() if is_id(name)}
+    if prompts := [known.prompt for name in asked(weights) if (known := _known(name))]:
         parts.append(_section("Ask", f"{ASKED}\n\n" + "".join(f"- {prompt}\n" for prompt in prompts)))
     title = "Soup of " + ", ".join(recipe.weights)
     return _card(title, base, licence, "soup", list(recipe.weights), "\n".join(lines) + "\n", parts)
@@ -165,7 +185,15 @@ def _origin(base: str, about: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _card(title: str, base: str, licence: str, kind: str, names: list[str], text: str, parts: list[str]) -> str:
+def _has_soft_tokens(params: Any) -> bool:
+    """Whether a step's settings have a user model with tokens of its own."""
+    users = params.get("users") if isinstance(params, dict) else None
+    return isinstance(users, dict) and users.get("model") in ("individual", "cluster")
+
+
+def _card(
+    title: str, base: str, licence: str, kind: str, names: list[str], text: str, parts: list[str], limits: Sequence[str] = ()
+) -> str:
     data = {
         "base_model": base,
         "library_name": "peft",
@@ -175,6 +203,9 @@ def _card(title: str, base: str, licence: str, kind: str, names: list[str], text
     }
     code = LOADING["reward" if kind == "reward" else "policy"].format(here=HERE, base=base)
     said = "Apache 2.0." if licence == LICENCE else "Those of the backbone and of the data that it was trained on apply."
+    # Only what is made here from the generated language alone has this licence.
+    limits = [*limits, *([GENERATED] if licence == LICENCE else [])]
+    parts = [*parts, *([_section("Limits", "".join(f"- {limit}\n" for limit in limits))] if limits else [])]
     body = [f"\n# {title}\n\n{text}", *parts, _section("Load", f"```python\n{code}```\n"), _section("Licence", f"{said}\n")]
     return joined_card(data, "\n".join(body))
 

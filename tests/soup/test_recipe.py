@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlphf.errors import InputError
-from rlphf.soup.recipe import make_recipe, read_recipe, write_recipe
+from rlphf.soup.recipe import asked, make_recipe, read_recipe, write_recipe
 
 GOOD = "rule: delta\nweights: {a: 0.5, b: -1}\npaths: {a: x/a, b: x/b}\n"
 
@@ -101,3 +101,10 @@ def test_a_path_stays_in_the_working_directory_or_is_refused(parts):
     except InputError:
         return
     assert Path("/home", kept).resolve().is_relative_to("/home") and not kept.startswith("/")
+
+
+def test_a_soup_is_asked_for_what_weighs_most_on_each_axis():
+    assert asked({"P3A": 0.2, "P1A": 0.5, "P2B": 0.3}) == ["P1A", "P2B", "P3A"]
+    assert asked({"P1A": 0.25, "P1B": 0.75}) == ["P1B"]
+    assert asked({"P1A": 0.4, "P1B": 0.4, "P3B": 0.2, "P2A": 0.0}) == ["P3B"]
+    assert asked({}) == []

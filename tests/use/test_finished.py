@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlphf.errors import InputError
-from rlphf.use.finished import asked, finished_run, parse_soup, soup_text
+from rlphf.use.finished import finished_run, parse_soup, soup_text
 
 KNOWN = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"]
 
@@ -106,10 +106,3 @@ def test_a_soup_is_written_as_it_is_read(ids):
     weights = {name: 1 / len(ids) for name in ids}
     assert parse_soup(soup_text(weights), KNOWN) == pytest.approx(weights, abs=1e-5)
     assert soup_text({}) == "plain"
-
-
-def test_a_soup_is_asked_for_what_weighs_most_on_each_axis():
-    assert asked({"P3A": 0.2, "P1A": 0.5, "P2B": 0.3}) == ["P1A", "P2B", "P3A"]
-    assert asked({"P1A": 0.25, "P1B": 0.75}) == ["P1B"]
-    assert asked({"P1A": 0.4, "P1B": 0.4, "P3B": 0.2, "P2A": 0.0}) == ["P3B"]
-    assert asked({}) == []

@@ -1,6 +1,7 @@
 """Recipes: which adapters a soup is merged from, with which weights and by which rule. No tensors here."""
 
 import posixpath
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rlphf.errors import InputError
 from rlphf.files import read_yaml, write_text
+from rlphf.preferences import AXES, axis_of
 from rlphf.soup_rules import SPARSE, SoupRule
 
 RECIPE = "recipe.yaml"
@@ -132,3 +134,19 @@ def _child(node: yaml.Node | None, key: Any) -> yaml.Node | None:
     """Return the value under `key` of a YAML mapping, if there is one."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return next((value for name, value in pairs if name.value == str(key)), None)
+
+
+def asked(weights: Mapping[str, float]) -> list[str]:
+    """Return the preferences that a soup's questions ask for, in the order of the axes.
+
+    Of each axis it is the one of the greatest weight; none where two weigh the same, because their prompts contradict each other.
+    """
+    by_axis: dict[str, list[str]] = {}
+    for name in sorted(name for name, weight in weights.items() if weight > 0):
+        by_axis.setdefault(axis_of(name), []).append(name)
+    found = []
+    for axis in AXES:
+        most = max((weights[name] for name in by_axis.get(axis, [])), default=0.0)
+        heaviest = [name for name in by_axis.get(axis, []) if weights[name] == most]
+        found += heaviest if len(heaviest) == 1 else []
+    return found

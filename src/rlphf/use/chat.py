@@ -18,8 +18,9 @@ from rlphf.preferences import instruction, preference
 from rlphf.progress import silent
 from rlphf.seeds import derive
 from rlphf.settings import Backbone, Decoding
+from rlphf.soup.recipe import asked
 from rlphf.testbed.language import PHRASINGS, topics
-from rlphf.use.finished import PLAIN, RESULTS, asked, finished_run, parse_soup, soup_text
+from rlphf.use.finished import PLAIN, RESULTS, finished_run, parse_soup, soup_text
 from rlphf.use.sample import decoding_of
 
 if TYPE_CHECKING:

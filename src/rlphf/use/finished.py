@@ -8,7 +8,6 @@ from rlphf.config import Experiment, load
 from rlphf.derived import users_alone
 from rlphf.errors import InputError
 from rlphf.layout import policy
-from rlphf.preferences import AXES, axis_of
 
 RESULTS = Path("results/demo")
 # Weights as people write them, such as three of 0.33, may miss 1 by this.
@@ -96,19 +95,3 @@ def parse_soup(text: str, known: Sequence[str]) -> dict[str, float]:
 def soup_text(weights: Mapping[str, float]) -> str:
     """Return a soup as it is written on the command line."""
     return ",".join(f"{name}={weight:g}" for name, weight in weights.items()) or PLAIN
-
-
-def asked(weights: Mapping[str, float]) -> list[str]:
-    """Return the preferences that a soup's questions ask for, in the order of the axes.
-
-    Of each axis it is the one of the greatest weight; none where two weigh the same, because their prompts contradict each other.
-    """
-    by_axis: dict[str, list[str]] = {}
-    for name in sorted(name for name, weight in weights.items() if weight > 0):
-        by_axis.setdefault(axis_of(name), []).append(name)
-    found = []
-    for axis in AXES:
-        most = max((weights[name] for name in by_axis.get(axis, [])), default=0.0)
-        heaviest = [name for name in by_axis.get(axis, []) if weights[name] == most]
-        found += heaviest if len(heaviest) == 1 else []
-    return found

@@ -10,8 +10,8 @@ from rlphf.files import check_file, write_text
 from rlphf.preferences import instruction
 from rlphf.seeds import derive
 from rlphf.settings import Decoding
-from rlphf.soup.recipe import RECIPE, read_recipe
-from rlphf.use.finished import PLAIN, RESULTS, Finished, asked, finished_run, parse_soup
+from rlphf.soup.recipe import RECIPE, asked, read_recipe
+from rlphf.use.finished import PLAIN, RESULTS, Finished, finished_run, parse_soup
 
 
 def decoding_of(run: Finished, temperature: float | None, max_new_tokens: int | None) -> Decoding:
