@@ -124,8 +124,8 @@ CAPTIONS = {
     "data": "Records read, kept (by split) and dropped (by reason), by source and preference.",
     "reward_models": "Share of pairs that a reward model orders as the annotator did; splits share no prompt. `ceiling`: the"
     " accuracy that the annotator's noise allows. `gold` is trained on test pairs, and on validation pairs where no `selector`"
-    " uses them; both are evaluated on training pairs. `raw-...`: trained on raw pairs. Intervals: 95 %, bootstrap over"
-    " prompts.",
+    " uses them; both are evaluated on training pairs. `raw-...`: trained on raw pairs. `n`: pairs. Intervals: 95 %, bootstrap"
+    " over prompts.",
     "adapters": "Score of each adapter on its own preference, on held-out prompts, by the first judge; `before` is the"
     " backbone with the same prompts. `delta`: paired difference with its 95 % interval. `kl`: nats per response, of the"
     " policy that sampled for the last update (`ppo.keep: last`) or of the chosen checkpoint (`best`). Lengths in tokens.",
@@ -134,11 +134,12 @@ CAPTIONS = {
     "methods": "Scores by the first judge on held-out prompts: the oracle's, the gold model's probability that the answer is"
     " preferred to VB's, or the normal percentile of a rule's score among VB's answers. `mean`: over the"
     " combination's preferences. Combination `all`: over all combinations (for a single preference, those that include it)."
-    " Intervals: 95 %, bootstrap over prompts.",
-    "differences": "Score of method_a minus that of method_b, paired by prompt. Intervals: 95 %, bootstrap over prompts.",
-    "win_rates": "method_a against method_b, prompt by prompt. `rate`: wins / (wins + losses). `rate_half_ties`:"
-    " (wins + ties / 2) / all, with its 95 % interval. `mean` compares the mean over the combination's preferences;"
-    " `majority`: wins more of these preferences than it loses.",
+    " `n`: prompts. Intervals: 95 %, bootstrap over prompts.",
+    "differences": "Score of method_a minus that of method_b, paired by prompt. `n`: prompts. Intervals: 95 %, bootstrap over"
+    " prompts.",
+    "win_rates": "method_a against method_b, response by response to the same prompts. `rate`: wins / (wins + losses)."
+    " `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over prompts. `mean` compares the mean over the"
+    " combination's preferences; `majority`: wins more of these preferences than it loses.",
     "matrix": "The paper's methods by every judge, method_a against method_b over all combinations: counts of verdicts, `rate`"
     " without ties and `rate_half_ties` with its 95 % interval over prompts. The paper reports only P-SOUPS' share against"
     " P-MORL, for 16 combinations.",
@@ -146,16 +147,17 @@ CAPTIONS = {
     " combinations. `rate` without ties; `rate_half_ties` with its 95 % interval. The paper's averages (Table 3: GPT-4, Table"
     " 4: people) are shown beside the majority; how it aggregates criteria and treats ties is not known.",
     "agreement": "How often two judges give the same verdict on the first responses that both saw, over pairs of methods and"
-    " combinations: `agreement` with ties, `agreement_decided` where neither sees a tie, with its 95 % interval over prompts.",
-    "swaps": "How often a judge keeps its verdict when the two responses are swapped (`consistent`, 95 % interval over"
-    " prompts), and the share of its decided verdicts for the response shown first. Judges that score responses one by one see"
-    " no order.",
+    " combinations: `agreement` in all `n` comparisons, `agreement_decided` in the `decided` ones, where neither sees a tie, with"
+    " its 95 % interval over prompts.",
+    "swaps": "How often a judge keeps its verdict when the two responses are swapped (`consistent`, in `n` comparisons made in"
+    " both orders, 95 % interval over prompts), and the share of all its decided verdicts for the response shown first"
+    " (`prefers_first`). `malformed`: replies without a verdict. Judges that score responses one by one see no order.",
     "front": "Oracle scores of interpolations between two policies, by the `weight` of the second (that of the first is 1 -"
-    " `weight`), on held-out prompts. Intervals: 95 %, bootstrap over prompts.",
+    " `weight`), on held-out prompts. `n`: prompts. Intervals: 95 %, bootstrap over prompts.",
     "budgets": "Training and inference cost of each method. `pairs`: labelled training pairs. `updates`: PPO's outer steps"
     " (MT: optimizer steps) over all policies; `samples`: responses sampled in them (MT: trained on). `seconds`: wall time of"
     " rollouts, annotation, reward models and policies; shared steps count in full for each method. `answer_ms`: wall time per"
-    " response.",
+    " response, with the start of the process, which counts more where a method has few responses.",
     "claims": "Claims and their verdicts: supported if the whole 95 % interval of the effect lies beyond the threshold,"
     " refuted if none of it does, otherwise undecided. Intervals: for one seed over prompts (about users: over users and"
     " prompts); for several over seeds (t). No seeds: not measured.",
@@ -170,13 +172,14 @@ CAPTIONS = {
     " accuracy that the noise of choices allows. The minority's users are among the seen ones; unseen users are not in the"
     " training data. Intervals: 95 %, bootstrap over users and prompts.",
     "users_scores": "How well answers serve the user who asked: the oracle's scores, weighted by the user's own weights of the"
-    " preferences. P-RLHF, its baselines and soups, with the same judge and users. Intervals: 95 %, bootstrap over users and"
-    " prompts.",
-    "users_differences": "method_a minus method_b: on the same held-out pairs (`accuracy`), and in answers to the same users"
-    " (`score`, `helpfulness`). Intervals: 95 %, bootstrap over users and prompts.",
+    " preferences. P-RLHF, its baselines and soups, with the same judge and users. `n`: prompts. Intervals: 95 %, bootstrap over"
+    " users and prompts.",
+    "users_differences": "method_a minus method_b: on the same held-out pairs (`accuracy`; `n`: pairs), and in answers to the"
+    " same users (`score`, `helpfulness`; `n`: prompts). Intervals: 95 %, bootstrap over users and prompts.",
     "users_win_rates": "method_a against method_b, answer by answer to the same user, by the user's score. `rate`:"
     " wins / (wins + losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over users and prompts.",
-    "users_length": "Length of answers in tokens, by user. Intervals: 95 %, bootstrap over prompts; users are not resampled.",
+    "users_length": "Length of answers in tokens, by user. `n`: prompts. Intervals: 95 %, bootstrap over prompts; users are not"
+    " resampled.",
     "users_cost": "Disk space per additional user, and training time of the method's model (soups: of all reward models and"
     " policies, and of merging); `new_user_seconds`: fitting one additional user to scored pairs. Wall time.",
     "users_timings": "Wall time of each step about users, and the peak memory of its process and children.",
