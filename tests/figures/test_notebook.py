@@ -49,7 +49,10 @@ def test_notebook_draws_every_figure_with_the_bytes_that_another_process_draws(t
             assert (tmp_path / "figures" / f"{name}.{kind}").read_bytes() == (tmp_path / "here" / f"{name}.{kind}").read_bytes()
     text = (tmp_path / "figures" / "results.ipynb").read_text(encoding="utf-8")
     outputs = [output for cell in json.loads(text)["cells"] for output in cell.get("outputs", [])]
-    assert sum("image/png" in output["data"] for output in outputs) == len(drawn) - 1
+    pictures = [output for output in outputs if "image/png" in output["data"]]
+    assert len(pictures) == len(drawn) - 1
+    # A reader who sees no pictures is told what each one shows.
+    assert len({output["metadata"]["image/png"]["alt"] for output in pictures}) == len(pictures)
     # Times are not shown in it, so that it is the same for the same results.
     assert "Training time" not in text and "seconds" not in text
     assert str(tmp_path) not in text
