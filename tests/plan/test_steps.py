@@ -47,6 +47,14 @@ def test_every_step_with_a_model_is_there(shape: Shape) -> None:
     assert "ppo pmorl" not in [one.step for one in needs(experiment(evaluation={"methods": ["vb"]}), shape, GPU)]
 
 
+def test_where_rules_reward_no_pairs_are_made_and_no_reward_model_is_trained_or_lies_on_the_backbone(shape: Shape) -> None:
+    six = ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"]
+    apart = {"preferences": six, "user_evaluation": {"methods": []}, "evaluation": {"methods": ["vb", "psoups"], "front": []}}
+    found = {one.step: one for one in needs(experiment(ppo={"reward": "rule"}, **apart), shape, GPU)}
+    assert list(found) == ["backbone", "ppo per preference", "generate"]
+    assert found["ppo per preference"].weights < need(experiment(**apart), shape, GPU, "ppo per preference").weights
+
+
 def test_soups_of_users_and_new_users_are_there_where_the_workflow_has_them(shape: Shape) -> None:
     both = {"methods": ["pdpo_individual", "psoups_declared", "psoups_inferred"]}
     found = {one.step: one for one in needs(experiment(user_evaluation=both), shape, GPU)}

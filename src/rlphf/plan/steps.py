@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlphf.config import Experiment, parse
+from rlphf.data.learned import reward_names, sources
 from rlphf.derived import combinations_of, shared_preferences, trained_together, users_alone, users_cold_started
 from rlphf.errors import InputError
 from rlphf.lm.batches import ROWS
@@ -87,11 +88,15 @@ class _Plan:
     def preferences(self) -> Iterator[Need]:
         experiment = self.experiment
         methods = experiment.evaluation.methods
-        yield self.sampling("rollouts", experiment.rollouts.decoding, "rollouts.decoding")
-        if experiment.annotator.kind == "reward_model":
-            yield self.scoring("annotate", experiment.rollouts.decoding)
-        yield self.reward("reward per preference")
-        yield self.ppo("ppo per preference", 1, len(trained_together(experiment)[0]))
+        rewards = reward_names(experiment)
+        if "mt" in methods or any(sources(name, experiment)[0] for name in rewards):
+            yield self.sampling("rollouts", experiment.rollouts.decoding, "rollouts.decoding")
+            if experiment.annotator.kind == "reward_model":
+                yield self.scoring("annotate", experiment.rollouts.decoding)
+        if rewards:
+            yield self.reward("reward per preference")
+        judged = 1 if experiment.ppo.reward == "model" else 0
+        yield self.ppo("ppo per preference", judged, len(trained_together(experiment)[0]))
         if PMORL in methods:
             yield self.ppo("ppo pmorl", len(members(combinations_of(experiment)[0])))
         if "mt" in methods:
@@ -158,7 +163,7 @@ class _Plan:
         kept = memory.activation_bytes(shape, settings.lora, tokens, length, own.computed)
         kept += memory.head_bytes(shape, min(answered, part) if settings.algorithm == "ppo" else answered, own.computed, 3)
         trained = together * memory.training_bytes(memory.lora_parameters(shape, settings.lora) + shape.width)
-        frozen = together * FLOAT32 * memory.lora_parameters(shape, self.experiment.reward.lora)
+        frozen = together * FLOAT32 * memory.lora_parameters(shape, self.experiment.reward.lora) if judged else 0.0
         lowered: tuple[str, ...] = ("ppo.together",) if together > 1 else ()
         lowered += ("ppo.micro_batch_tokens",) if settings.micro_batch_tokens else ("ppo.mini_batch_size",)
         activations = max(evaluated, judging, kept)
