@@ -31,7 +31,7 @@ ABOUT = {
 }
 METRICS = {
     "policy": {
-        "score": "reward model's score of a response",
+        "score": "reward of a response, before the KL penalty",
         "kl": "KL to the backbone, in nats per response",
         "length": "tokens per response",
         "loss": "training loss",

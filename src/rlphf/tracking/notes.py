@@ -21,7 +21,7 @@ ABOUT = {
     "rollouts": "Samples two answers of the backbone to each prompt.",
     "annotate": "Chooses between two answers: the pairs that a reward model learns from.",
     "reward": "Trains a reward model: a LoRA with a scalar head.",
-    "ppo": "Trains a policy, a LoRA, on a reward model.",
+    "ppo": "Trains a policy, a LoRA, on a reward model or a text rule.",
     "mt": "Trains a policy that imitates the chosen answers of all preferences.",
     "soups": "Merges policies into one adapter per combination of preferences, without training.",
     "generate": "Samples a method's answers to the held-out prompts.",
