@@ -73,6 +73,17 @@ def test_every_judge_has_a_panel_with_its_own_verdicts(tables):
         assert axes.images[0].get_array()[2, 1] == rows[judge, "psoups", "pp", "majority"]["rate_half_ties"]
 
 
+def test_averages_of_judges_have_the_intervals_of_the_table(tables, tmp_path):
+    write_table(tmp_path, "matrix", read_table(tables, "matrix"))
+    known = {"criterion": "majority", "opponents": 3, "rate": 0.5, "paper_gpt4": None, "paper_humans": None}
+    row = {"judge": "gold", "method": "pp", "rate_half_ties": 0.81, "ci_low": 0.71, "ci_high": 0.91, **known}
+    write_table(tmp_path, "averages", [row])
+    oracle, gold = (
+        {text.get_text() for text in axes.texts} for axes in contests.judges(tmp_path).axes if "Judge" in axes.get_title("left")
+    )
+    assert "71%\N{EN DASH}91%" in gold and "71%\N{EN DASH}91%" not in oracle
+
+
 def test_mistakes_are_drawn_with_their_effects_and_intervals(tables):
     figure = contests.release_bugs(tables)
     rows = [r for r in read_table(tables, "release_bugs") if r["against"] == "without it" and r["criterion"] == "mean"]

@@ -31,7 +31,10 @@ def judges(tables: Path) -> Figure:
     """Draw the paper's matrix of its methods by the majority of the criteria, one panel per judge."""
     rows = [row for row in read_table(tables, "matrix") if row["criterion"] == MAJORITY]
     names = list(dict.fromkeys(row["judge"] for row in rows))
-    return _matrices({f"Judge: {name}": [row for row in rows if row["judge"] == name] for name in names})
+    panels = {f"Judge: {name}": [row for row in rows if row["judge"] == name] for name in names}
+    found = read_table(tables, "averages") if names else []
+    averages = [row for row in found if row["criterion"] == MAJORITY]
+    return _matrices(panels, {f"Judge: {name}": [row for row in averages if row["judge"] == name] for name in names})
 
 
 @styled
@@ -58,8 +61,11 @@ def release_bugs(tables: Path) -> Figure:
     return figure
 
 
-def _matrices(panels: dict[str, list[Row]]) -> Figure:
-    """Draw one matrix per panel {title: rows of one pair of methods each}, all of the same methods."""
+def _matrices(panels: dict[str, list[Row]], averages: dict[str, list[Row]] | None = None) -> Figure:
+    """Draw one matrix per panel {title: rows of one pair of methods each}, all of the same methods.
+
+    `averages` are rows of one method each, by panel, where their intervals are known.
+    """
     names = list(dict.fromkeys(row["method_a"] for rows in panels.values() for row in rows))
     if not names:
         return nothing("One method only: nothing to compare.")
@@ -69,7 +75,8 @@ def _matrices(panels: dict[str, list[Row]]) -> Figure:
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     image: Any = None
     for axes, (title, rows) in zip(grid, panels.items(), strict=True):
-        image = matrix(axes, names, rows, [method_label(name).replace(" ", "\n") for name in names])
+        known = (averages or {}).get(title, [])
+        image = matrix(axes, names, rows, [method_label(name).replace(" ", "\n") for name in names], known)
         axes.set_title(title)
         axes.label_outer()
     percent = PercentFormatter(xmax=1)
@@ -77,13 +84,18 @@ def _matrices(panels: dict[str, list[Row]]) -> Figure:
     return figure
 
 
-def matrix(axes: Axes, names: Sequence[str], rows: Sequence[Row], labels: Sequence[str]) -> Any:
-    """Draw the win rates of `names` against each other, and each one's average; return the image, for a colour bar."""
+def matrix(axes: Axes, names: Sequence[str], rows: Sequence[Row], labels: Sequence[str], averages: Sequence[Row] = ()) -> Any:
+    """Draw the win rates of `names` against each other, and each one's average; return the image, for a colour bar.
+
+    An average has an interval where `averages` has the method's.
+    """
     cells = {(row["method_a"], row["method_b"]): row for row in rows}
     found = [[cells.get((a, b)) for b in names] for a in names]
     values = cell_values(found, "rate_half_ties")
     average = np.array([[np.nanmean(line)] if not np.isnan(line).all() else [np.nan] for line in values]).reshape(-1, 1)
     texts = [[cell_texts(row, "rate_half_ties", ".0%") for row in line] for line in found]
+    intervals = {row["method"]: cell_texts(row, "rate_half_ties", ".0%") for row in averages}
+    last = [intervals.get(name, (f"{mean:.1%}", "")) for name, mean in zip(names, average[:, 0], strict=True)]
     image = heat_map(
         axes,
         np.hstack([values, average]),
@@ -91,7 +103,7 @@ def matrix(axes: Axes, names: Sequence[str], rows: Sequence[Row], labels: Sequen
         [*labels, "average"],
         (0, 1),
         "PuOr",
-        [[*line, (f"{mean:.1%}", "")] for line, mean in zip(texts, average[:, 0], strict=True)],
+        [[*line, text] for line, text in zip(texts, last, strict=True)],
     )
     axes.tick_params(axis="x", labelrotation=90)
     axes.set_xlabel("against")
