@@ -22,7 +22,7 @@ PAIRS = dict(zip(NAMES, (10, 20, 40, 80), strict=True))
 def rows(missing: str = "") -> dict[str, dict]:
     steps = {f"{kind}/{name}": 1.0 for kind in ("rollouts", "annotate") for name in NAMES}
     steps |= {f"{kind}/{name}": 10.0 for kind in ("reward", "ppo") for name in (*NAMES, "pmorl")}
-    steps |= {"sft/mt": 100.0, "generate/mod": 0.6}
+    steps |= {"sft/mt": 100.0}
     steps.pop(missing, None)
     timings = [{"step": name, "seconds": seconds, "peak_mb": None} for name, seconds in steps.items()]
     trained = [("ppo", name, 4) for name in NAMES] + [("ppo", "pmorl", 6), ("sft", "mt", 9), ("reward", "P1A", 50)]
@@ -33,7 +33,7 @@ def rows(missing: str = "") -> dict[str, dict]:
         for step in range(kind != "ppo", count + (kind != "ppo"))
         for metric in ("kl", "score")
     ]
-    return {row["method"]: row for row in budgets(EXPERIMENT, timings, curves, PAIRS, {"mod": 300})}
+    return {row["method"]: row for row in budgets(EXPERIMENT, timings, curves, PAIRS, {"mod": 300}, {"mod": 0.6})}
 
 
 def test_each_method_counts_its_own_models_pairs_updates_and_samples():

@@ -37,14 +37,20 @@ def shares(timings: Sequence[Row]) -> dict[str, float]:
 
 
 def budgets(
-    experiment: Experiment, timings: Sequence[Row], curves: Sequence[Row], pairs: Mapping[str, int], responses: Mapping[str, int]
+    experiment: Experiment,
+    timings: Sequence[Row],
+    curves: Sequence[Row],
+    pairs: Mapping[str, int],
+    responses: Mapping[str, int],
+    answering: Mapping[str, float],
 ) -> list[Row]:
     """Return the rows of table `budgets`, one per method of the experiment.
 
-    `pairs` are the training pairs by name, `responses` the evaluated responses by method. `updates` are PPO's outer steps (MT:
+    `pairs` are the training pairs by name, `responses` the evaluated responses by method, `answering` the seconds that took
+    (`runs.answering`). `updates` are PPO's outer steps (MT:
     optimizer steps), summed over policies; `samples` the responses sampled in them (MT: imitated); `seconds` the wall time of
     rollouts, annotation, reward models and policies, all on the threads that the profile gave; `answer_ms` that of a response,
-    with the start of the process. Methods that share a step each count it whole; policies that trained together share theirs.
+    with the loading of its models. Methods that share a step each count it whole; policies that trained together share theirs.
     """
     seconds = shares(timings)
     last: dict[tuple[str, str], int] = {}
@@ -60,7 +66,7 @@ def budgets(
         steps += [*(f"reward/{name}" for name in rewards), *(f"{kind}/{name}" for name in policies)]
         updates = sum(last.get((kind, name), 0) for name in policies)
         imitated = sum(pairs.get(name, 0) for name in labelled) * experiment.mt.epochs
-        answer = seconds.get(f"generate/{method}")
+        answer = answering.get(method)
         rows.append(
             {
                 "method": method,

@@ -15,12 +15,12 @@ from rlphf.data.records import PAIR_SCORES, PAIRS, SPLITS, correctness
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
-from rlphf.files import read_parquet
+from rlphf.files import read_json, read_parquet
 from rlphf.layout import reward_scores
 from rlphf.preferences import GENERAL, GOLD, MT, SELECTOR
 from rlphf.settings import PPO, Soup
 from rlphf.soup.recipe import rule_name
-from rlphf.tracking.record import read_metrics
+from rlphf.tracking.record import RECORD, read_metrics
 
 MERGES_FILE = Path("soups") / "merges.parquet"
 MERGES = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
@@ -153,6 +153,12 @@ def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:
     rows = read_parquet(seed_folder / MERGES_FILE, MERGES).to_pylist()
     scored = [row | {"score": means.get(row["combination"]) if row["rule"] == rule else None} for row in rows]
     return sorted(scored, key=lambda row: (row["combination"], row["rule"]))
+
+
+def answering(seed_folder: Path, methods: Sequence[str]) -> dict[str, float]:
+    """Return {method: seconds of the step that sampled its responses}, from its record: without the start of the process."""
+    records = {name: seed_folder / "responses" / name / RECORD for name in methods}
+    return {name: float(read_json(path)["seconds"]) for name, path in records.items() if path.exists()}
 
 
 def timings(seed_folder: Path, together: Sequence[Sequence[str]] = ()) -> list[Row]:

@@ -157,7 +157,7 @@ CAPTIONS = {
     "budgets": "Training and inference cost of each method. `pairs`: labelled training pairs. `updates`: PPO's outer steps"
     " (MT: optimizer steps) over all policies; `samples`: responses sampled in them (MT: trained on). `seconds`: wall time of"
     " rollouts, annotation, reward models and policies; shared steps count in full for each method. `answer_ms`: wall time per"
-    " response, with the start of the process, which counts more where a method has few responses.",
+    " response, with the loading of the models.",
     "claims": "Claims and their verdicts: supported if the whole 95 % interval of the effect lies beyond the threshold,"
     " refuted if none of it does, otherwise undecided. Intervals: for one seed over prompts (about users: over users and"
     " prompts); for several over seeds (t). No seeds: not measured.",

@@ -105,7 +105,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
         "agreement": agreement(judges, compared, combinations, bootstrap),
         "swaps": swapped,
         "front": methods.front(scores, experiment.evaluation.front, shares, bootstrap),
-        "budgets": budgets(experiment, timings, curves, pairs, responses),
+        "budgets": budgets(experiment, timings, curves, pairs, responses, runs.answering(seed_folder, names)),
         "release_bugs": release_bugs(experiment, seed_folder, ORACLE, bootstrap),
         "timings": [row for row in timings if not row["step"].startswith(runs.USERS)],
         "curves": curves,
