@@ -167,6 +167,9 @@ def tables() -> Iterator[Case]:
     yield from raw("table", "t.jsonl", {"a line of 50 MB": content(b'{"prompt": "' + b"x" * LONG + b'"}')}, limited=True)
     yield from raw("table", "t.json", {"a record of 50 MB": content(b'[{"prompt": "' + b"x" * LONG + b'"}]')}, limited=True)
     yield from raw("table", "t.csv", {"a field of 50 MB": content(csv.encode() + b"x" * LONG + b",a,b\n")}, limited=True)
+    many = "".join(f'"{number}": 0, ' for number in range(10**6))
+    faults = {"a key twice behind a million others": content(f'{{{many}"a": 1, "a": 2}}')}
+    yield from raw("table", "t.jsonl", faults, limited=True)
     deep = "[" * 950 + "]" * 950
     yield from raw("table", "t.jsonl", {"950 brackets in a field": content(json.dumps(PAIR)[:-1] + f', "user": {deep}}}')})
 
