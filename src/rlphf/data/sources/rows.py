@@ -9,6 +9,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -192,8 +193,7 @@ def _csv(path: Path) -> Iterator[Row | Bad]:
         reader = csv.reader(lines, strict=True)
         try:
             names = [name.strip() for name in next(reader, [])]
-            if len(set(names)) < len(names):
-                raise InputError(f"{path}, line 1: two columns have one name; rename one")
+            _check_names(names, f"{path}, line 1")
             line = reader.line_num + 1
             for cells in reader:
                 lines.taken = 0
@@ -227,12 +227,16 @@ class _Lines:
         return line
 
 
+def _check_names(names: list[str], where: str) -> None:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{where}: two columns have one name, {twice[0]!r}; rename one")
+
+
 def _parquet(path: Path) -> Iterator[Row | Bad]:
     with _binary(path) as stream:
         whole = io.BytesIO(stream.read()) if _is_packed(path) else stream
         n, file = 0, pq.ParquetFile(whole, pre_buffer=False)
-        if len(set(file.schema_arrow.names)) < len(file.schema_arrow.names):
-            raise InputError(f"{path}: two columns have one name; rename one")
+        _check_names(file.schema_arrow.names, str(path))
         for batch in file.iter_batches(1024):
             for record in _records(batch):
                 n += 1
