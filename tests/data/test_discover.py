@@ -46,6 +46,15 @@ def test_a_file_of_an_unknown_layout_is_left_out_with_a_warning(write, tmp_path,
     assert "odd.jsonl: layout not known" in caplog.text
 
 
+def test_a_linked_folder_is_left_out_with_a_warning_and_a_linked_file_is_read(write, tmp_path, caplog):
+    write("raw/koala.json", [{"id": "0", "prompt": "q"}])
+    (tmp_path / "raw" / "linked").symlink_to(write("elsewhere/k.json", [{"id": "0", "prompt": "r"}]).parent)
+    (tmp_path / "raw" / "more.json").symlink_to(tmp_path / "elsewhere" / "k.json")
+    with caplog.at_level(logging.WARNING):
+        assert [source.path for source in discover(tmp_path / "raw")] == ["koala.json", "more.json"]
+    assert "linked: a link to a folder, left out; name it under data.sources" in caplog.text
+
+
 def test_a_first_record_that_is_broken_does_not_hide_the_layout(write, tmp_path):
     path = write("raw/koala.jsonl", [{"id": "0", "prompt": "q"}])
     path.write_bytes(b"{broken\n" + path.read_bytes())

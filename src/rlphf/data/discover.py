@@ -18,19 +18,24 @@ def discover(raw: Path) -> list[Source]:
     """Return the sources in `raw`, their paths relative to it, in the order of those paths.
 
     Found are: AlpacaEval's folders, P-Soups files, HH-RLHF files, Koala's prompts, persona statements (each file a preference of
-    that name) and tables with our own column names. Files of another layout are left out with a warning.
-    Raises InputError if `raw` is no folder or holds nothing known.
+    that name) and tables with our own column names. Files of another layout, and folders that are links, are left out with a
+    warning. Raises InputError if `raw` is no folder or holds nothing known.
     """
     if not raw.is_dir():
         raise InputError(f"{raw}: no such folder; name the folder of raw data")
+    warn = logging.getLogger(__name__).warning
     folders = [p.parent for p in sorted(raw.rglob("outputs")) if p.is_dir() and _is_alpaca_eval(p)]
+    for link in sorted(
+        p for p in raw.rglob("*") if p.is_symlink() and p.is_dir() and not (p.name == "outputs" and p.parent in folders)
+    ):
+        warn("%s: a link to a folder, left out; name it under data.sources", link)
     sources = [Source(kind="alpaca_eval", path=_relative(folder, raw)) for folder in folders]
     for file in (p for p in visible(raw) if readable(p)):
         if any(folder / "outputs" in file.parents or file.parent == folder and "annotations" in file.name for folder in folders):
             continue
         source = _source(file, _relative(file, raw), _first(file))
         if source is None:
-            logging.getLogger(__name__).warning("%s: layout not known, left out; name it under data.sources", file)
+            warn("%s: layout not known, left out; name it under data.sources", file)
         else:
             sources.append(source)
     if not sources:
