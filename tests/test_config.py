@@ -141,6 +141,10 @@ BAD = [
     ({"cold_start": {"prior": 0}}, "cold_start.prior: Input should be greater than 0"),
     ({"population": {"users": 1}}, "population.users: Input should be greater than or equal to 2"),
     ({"user_data": {"source": "prism"}}, "user_data: path: needed for source prism"),
+    (
+        {"user_data": {"source": "prism", "path": "x", "columns": {"user": "id"}}},
+        "user_data: columns: are not read for source prism, only for table",
+    ),
     ({"user_data": {"source": "tldr", "path": "x", "unseen": 0.1}}, "user_data: unseen: is no share for source tldr"),
     ({"user_data": {"validation": 0.5, "test": 0.5}}, "user_data: validation and test together leave nothing to train on"),
     ({"user_data": {"source": "reddit"}}, "user_data.source: Input should be 'testbed', 'tldr'"),

@@ -25,10 +25,13 @@ class Population(Section):
 class UserData(Section):
     """Users of raw data, in place of the testbed's; bad records are treated as `data.on_bad_record` says."""
 
-    source: Literal["testbed", "tldr", "psoups", "prism", "persona", "hh_rlhf"] = Field(
+    source: Literal["testbed", "tldr", "psoups", "prism", "persona", "hh_rlhf", "table"] = Field(
         "testbed", description="Who the users are: the testbed's, or those of raw data of this layout."
     )
     path: str | None = Field(None, description="File or folder of the raw data; needed for all but the testbed.")
+    columns: dict[str, str] = Field(
+        {}, description="For `table`: {our column: theirs}, e.g. {user: annotator_id}; docs/users.md has the columns."
+    )
     users: Positive | None = Field(
         None, description="Users at most, null for all: for `tldr` the most frequent workers, for `hh_rlhf` two if null."
     )
@@ -47,6 +50,8 @@ class UserData(Section):
     def _readable(self) -> "UserData":
         if self.source != "testbed" and not self.path:
             raise ValueError(f"path: needed for source {self.source}")
+        if self.columns and self.source != "table":
+            raise ValueError(f"columns: are not read for source {self.source}, only for table; leave them out")
         if self.source == "tldr" and self.unseen:
             raise ValueError("unseen: is no share for source tldr, whose unseen users are the workers beyond `users`; set 0")
         if self.validation + self.test >= 1:

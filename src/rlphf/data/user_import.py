@@ -19,7 +19,7 @@ from rlphf.data.quarantine import QUARANTINE, QUARANTINED, quarantined
 from rlphf.data.records import PAIRS, PROMPTS, check_pairs, check_prompts, pair_id, prompt_id
 from rlphf.data.sources.raw import Bad, Dropped, Pair, Raw
 from rlphf.data.splits import check_leaks
-from rlphf.data.user_sources import hh_rlhf, persona, prism, psoups, tldr
+from rlphf.data.user_sources import hh_rlhf, persona, prism, psoups, table, tldr
 from rlphf.data.user_splits import Placed, cap, place, trained
 from rlphf.errors import InputError
 from rlphf.files import write_parquet
@@ -122,6 +122,8 @@ def _read(settings: UserData, seed: int) -> tuple[list[Person], Iterable[Raw]]:
             return persona.read(path)
         case "hh_rlhf":
             return hh_rlhf.read(path, settings.users, seed)
+        case "table":
+            return table.read(path, settings.columns)
     raise InputError(f"user_data.source: {settings.source} is not read from files; name another source")
 
 
