@@ -7,6 +7,7 @@ import argparse
 import gc
 import os
 import select
+import signal
 import sys
 import time
 from importlib import import_module
@@ -63,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command of `arguments`, or of the process's own; return 0, 2 after one line about input that a person has to
     correct, 3 for lack of memory or disk, or 1, quietly, where the reader of a pipe has left.
 
-    When memory or disk ran out for the process's own command, it exits at once: libraries' exit handlers would fail too.
+    When memory or disk ran out for the process's own command, it exits at once: libraries' exit handlers would fail too. Ctrl-C
+    ends it by its signal, without a traceback.
     """
     try:
         try:
@@ -76,6 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
         # Python flushes what is left as it ends, which would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNHEARD
+    except KeyboardInterrupt:
+        if arguments is not None:
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
     if status == NOT_ENOUGH and arguments is None:
         sys.stderr.flush()
         os._exit(status)

@@ -272,6 +272,17 @@ def test_halves_of_characters_are_left_out(served, asked, monkeypatch):
     assert asked == [(wanted("One?"),), (wanted("Two?"),)]
 
 
+def test_ctrl_c_ends_a_pipe_without_a_traceback(seed_folder):
+    pipes = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    with subprocess.Popen(command(seed_folder, "--max-new-tokens", "2"), env=environment(), text=True, **pipes) as process:
+        process.stdin.write(f"{QUESTION}\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT
+        assert process.stderr.read() == ""
+
+
 def test_a_terminal_is_talked_to_and_ctrl_c_stops_one_answer(seed_folder):
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
