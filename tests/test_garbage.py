@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from rlphf.cli import main
 from rlphf.errors import InputError
 from rlphf.files import atomic_file, atomic_folder, write_json, write_text
 from rlphf.garbage import gc_step
-from rlphf.tracking.record import step
+from rlphf.tracking.record import SYNC_LOCK, step
 from rlphf.tracking.steps import end_workflow, start_workflow
+from rlphf.tracking.store import locked
 
 SOURCE = Path(__file__).parent.parent / "src"
 # Writes a file and a folder, and is killed before either is whole.
@@ -94,6 +96,17 @@ def test_a_seed_goes_when_it_is_named_and_no_other(results) -> None:
         with pytest.raises(InputError, match="has no seed"):
             gc_step(results, [wrong], delete=True)
     assert (results / "seed-1103" / "ppo" / "P1A" / "adapter").exists()
+
+
+def test_what_a_sender_is_writing_is_not_removed(results) -> None:
+    deleting = threading.Thread(target=gc_step, args=(results,), kwargs={"delete": True})
+    sent = results / "seed-7" / "ppo" / "P2A" / ".sync.json"
+    with locked(results / SYNC_LOCK), atomic_file(sent) as temporary:
+        deleting.start()
+        deleting.join(1)
+        assert temporary.exists()
+    deleting.join()
+    assert sent.exists()
 
 
 def test_a_link_is_not_followed(results, tmp_path: Path, capsys) -> None:

@@ -6,12 +6,14 @@ That is what killed writers left under temporary names, checkpoints of steps tha
 import re
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rlphf.errors import InputError
 from rlphf.files import UNFINISHED
 from rlphf.tracking.entries import entries, read_or_empty, settled
-from rlphf.tracking.record import RECORD, WORKFLOW
+from rlphf.tracking.record import RECORD, SYNC_LOCK, WORKFLOW
+from rlphf.tracking.store import locked
 
 CHECKPOINTS = "checkpoints"
 # Names of unfinished files and folders of `files.atomic_file` and `atomic_folder`, and of the temporary folders of figures and
@@ -28,16 +30,19 @@ def gc_step(results: Path, seeds: Sequence[str] | None = None, delete: bool = Fa
     workflow = read_or_empty(results / WORKFLOW)
     if not workflow:
         raise InputError(f"{results}: is no experiment's folder; give one such as results/demo")
-    check_idle(results)
-    found = {path: "of a seed that was named" for path in named(results, seeds or ())}
-    found |= {path: why for path, why in garbage(results) if not any(path.is_relative_to(kept) for kept in found)}
-    total = 0.0
-    for path, why in sorted(found.items()):
-        size = bytes_of(path) / 1e6
-        total += size
-        print(f"{size:10.1f} MB  {path}  ({why})")
-        if delete:
-            shutil.rmtree(path) if _is_folder(path) else path.unlink()
+    # What sends records writes files here after the last step, too.
+    lock = results / SYNC_LOCK
+    with locked(lock) if delete and lock.exists() else nullcontext():
+        check_idle(results)
+        found = {path: "of a seed that was named" for path in named(results, seeds or ())}
+        found |= {path: why for path, why in garbage(results) if not any(path.is_relative_to(kept) for kept in found)}
+        total = 0.0
+        for path, why in sorted(found.items()):
+            size = bytes_of(path) / 1e6
+            total += size
+            print(f"{size:10.1f} MB  {path}  ({why})")
+            if delete:
+                shutil.rmtree(path) if _is_folder(path) else path.unlink()
     done = "removed" if delete else "can be removed, by --delete" if found else "found"
     print(f"{total:10.1f} MB in {len(found)} places {done}")
 

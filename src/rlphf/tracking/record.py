@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 RECORD, METRICS, SAMPLES, SENT = "record.json", "metrics.jsonl", "samples.jsonl", ".sync.json"
 WORKFLOW, EARLIER = ".workflow.json", ".earlier"
+# Held by whoever sends the records of an experiment, or clears its folder up.
+SYNC_LOCK = ".sync.lock"
 
 
 class Terminated(SystemExit):

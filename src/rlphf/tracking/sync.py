@@ -32,7 +32,7 @@ from rlphf.tracking.entries import (
 )
 from rlphf.tracking.notes import NOTE, note
 from rlphf.tracking.provenance import is_alive, process_start
-from rlphf.tracking.record import METRICS, SENT, WORKFLOW
+from rlphf.tracking.record import METRICS, SENT, SYNC_LOCK, WORKFLOW
 from rlphf.tracking.registry import Model, models, register, sent_files
 from rlphf.tracking.store import ENTITIES, Store, locked
 
@@ -70,7 +70,7 @@ class Sender:
         """Send what has not been sent yet. If the store is away, records wait; a broken record is skipped."""
         counts = Counts()
         self.refused = False
-        with locked(self.results / ".sync.lock"):
+        with locked(self.results / SYNC_LOCK):
             found, workflow = entries(self.results), read_or_empty(self.results / WORKFLOW)
             done: set[Path] = set()
             for entry in found:
