@@ -104,6 +104,14 @@ def test_a_file_that_changed_after_its_step_is_not_called_that_steps_result():
     assert things["tables/methods%20of%20all.csv"]["sha256"] == sha256(RESULTS / "tables/methods of all.csv")
 
 
+def test_a_record_that_is_none_of_ours_is_no_action():
+    path = next(path for path in RESULTS.rglob("record.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"versions": None}))
+    assert main(["track", "crate", "--results", str(RESULTS), "--out", "crate"]) == 0
+    records = [part for part in graph(Path("crate")).values() if part.get("name", "").endswith("record.json")]
+    assert len([record for record in records if "about" not in record]) == 1
+
+
 def test_a_zip_holds_the_same_and_is_the_same_each_time():
     crate_step(RESULTS, Path("crate"))
     for name in ("a.zip", "b.zip"):
@@ -131,7 +139,8 @@ def test_a_crate_takes_the_place_of_a_crate_and_of_nothing_else(capsys):
     ("change", "line"),
     [
         (lambda: start_workflow(RESULTS, "small", "abc"), "results/small: its last start is 'running'; only a finished"),
-        (lambda: (RESULTS / WORKFLOW).unlink(), "results/small/.workflow.json: cannot be read as JSON"),
+        (lambda: (RESULTS / WORKFLOW).unlink(), "results/small: is no experiment's folder; give one such as results/demo"),
+        (lambda: (RESULTS / WORKFLOW).write_text("{"), "results/small/.workflow.json: cannot be read as JSON"),
         (lambda: (RESULTS / WORKFLOW).write_text("[]"), "results/small/.workflow.json: is no record of a workflow"),
     ],
 )

@@ -411,8 +411,13 @@ def test_a_broken_record_is_reported_and_the_others_go() -> None:
         (RESULTS / name).mkdir(parents=True)
         (RESULTS / name / RECORD).write_text(text)
     ppo("P1A")
+    for field, value in {"inputs": None, "outputs": ["a"], "tags": None, "versions": "2", "params": 3}.items():
+        path = ppo(field) / RECORD
+        path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
     counts = sync(RESULTS, URI, "demo")
-    assert (counts.broken, counts.runs, counts.waiting) == (3, 1, 0)
+    assert (counts.broken, counts.runs, counts.waiting) == (8, 1, 0)
+    for field in ("inputs", "outputs", "tags", "versions", "params"):
+        assert any(f"{field}/record.json: field '{field}' is missing or wrong" in problem for problem in counts.problems)
     assert "A/record.json: cannot be read as JSON" in counts.problems[0]
     assert "C/record.json: field 'id' is missing or wrong; run the step again, or remove the file" in counts.problems[2]
     assert statuses() == {"ppo P1A": "FINISHED"}

@@ -149,6 +149,8 @@ def crate_step(results: Path, out: Path) -> None:
     """
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; give the experiment's folder, such as results/demo")
+    if not (results / WORKFLOW).exists():
+        raise InputError(f"{results}: is no experiment's folder; give one such as results/demo")
     text = json.dumps(metadata(results), indent=2, ensure_ascii=False) + "\n"
     files = packed(results)
     if out.suffix == ".zip":

@@ -55,7 +55,8 @@ def read_made(entry: Entry) -> Made | None:
             made.outputs.append(Used(_joined(start, path), str(described["sha256"])))
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
-    return made if record.get("status") == "finished" else None
+    sound = record.get("status") == "finished" and isinstance(record.get("versions", {}), dict)
+    return made if sound else None
 
 
 def _joined(start: str, path: str) -> Path:
