@@ -55,6 +55,14 @@ def test_a_setting_of_reward_models_repeats_no_rollouts(finished, plan, ci, tmp_
     assert jobs == {"reward": sorted([*TRAINED, "gold"]), "ppo": TRAINED, **AFTER_PPO}
 
 
+def test_a_mistake_repeats_what_makes_it_alone(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("mistakes: {low_precision_baselines: true}")
+    jobs = plan(finished, *ci, str(tmp_path / "changed.yaml"))
+    assert "vb" in jobs["generate"] and not {"reward", "ppo", "mt", "soups", "user_soups"} & set(jobs)
+    (tmp_path / "changed.yaml").write_text("mistakes: {factor_merge: true}")
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {"soups": [""], **AFTER_SOUPS}
+
+
 def test_where_runs_are_tracked_repeats_nothing(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("tracking: {enabled: false}")
     assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {}

@@ -89,6 +89,11 @@ RAW_USERS = EXPERIMENT.user_data.source != "testbed"
 USERS_ALONE = users_alone(EXPERIMENT)
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
 TRAINED_WITH = {"prm": ["prm"], "pooled": ["mt", "dpo.max_prompt", "dpo.max_length"]}
+# Mistakes that decide what a policy is trained to, and how policies are merged.
+TRAINED_WRONG = [
+    f"mistakes.{name}" for name in ("random_reward_head", "reward_without_response", "other_starts", "test_selection")
+]
+MERGED_WRONG = [f"mistakes.{name}" for name in ("factor_merge", "other_starts")]
 # {what a method's prompts say of the user: the settings that say how}.
 TOLD_BY = {"said": ["users.text_place"], "history": ["users.text_place", "user_evaluation.history"]}
 

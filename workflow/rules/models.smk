@@ -74,7 +74,7 @@ rule ppo:
         gpu=GPU,
     params:
         settings=lambda wildcards: settings(
-            "ppo", "mistakes", *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
+            "ppo", *TRAINED_WRONG, *(["pmorl", "combination_preferences"] if wildcards.preference == PMORL else [])
         )
         | ruled([wildcards.preference]),
         source=source_digest("policy train"),
@@ -105,7 +105,7 @@ for part in TOGETHER:
         benchmark:
             f"{SEED}/benchmarks/ppo/{'+'.join(part)}.tsv"
         params:
-            settings=settings("ppo", "mistakes") | ruled(part),
+            settings=settings("ppo", *TRAINED_WRONG) | ruled(part),
             source=source_digest("policy train"),
             config=CONFIG,
             preferences=part,
@@ -151,7 +151,7 @@ rule soups:
     benchmark:
         f"{SEED}/benchmarks/soups.tsv"
     params:
-        settings=settings("soup", "mistakes", "combination_preferences", "evaluation.front", "evaluation.front_points"),
+        settings=settings("soup", *MERGED_WRONG, "combination_preferences", "evaluation.front", "evaluation.front_points"),
         source=source_digest("soup all"),
         config=CONFIG,
         adapters=subpath(input[0], ancestor=2),

@@ -82,7 +82,7 @@ rule user_soups:
     benchmark:
         f"{SEED}/benchmarks/users/soups.tsv"
     params:
-        settings=settings("soup", "mistakes", "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split")
+        settings=settings("soup", *MERGED_WRONG, "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split")
         | {"preferences": SHARED},
         source=source_digest("users soups"),
         config=CONFIG,
@@ -155,7 +155,7 @@ rule cold_start:
         f"{SEED}/benchmarks/users/cold_start.tsv"
     params:
         settings=settings(
-            *("cold_start", "soup", "mistakes", "user_evaluation.prompts"),
+            *("cold_start", "soup", *MERGED_WRONG, "user_evaluation.prompts"),
             *("evaluation.split", "evaluation.samples", "evaluation.decoding"),
         )
         | {"preferences": SHARED},
