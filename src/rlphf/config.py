@@ -39,43 +39,47 @@ from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, User
 class Experiment(Section):
     """A whole experiment."""
 
-    experiment: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name; results lie in results/<name>/.")
-    seed: int = Field(1103, ge=0, lt=2**31, description="Everything random comes out of it.")
+    experiment: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]*$", description="Name of the experiment; results are written to results/<name>/."
+    )
+    seed: int = Field(1103, ge=0, lt=2**31, description="Random seed; all randomness is derived from it.")
     seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
-        [], description="Seeds that claims are evaluated over, each a whole run; [] for the seed alone."
+        [], description="Seeds over which claims are evaluated, each a whole run; [] for `seed` alone."
     )
     own_preferences: dict[OwnId, OwnPreference] = Field(
-        {}, description="Preferences beside the paper's eight, by id; `rlphf new-preference` writes them."
+        {}, description="Preferences besides the paper's eight, by id; `rlphf new-preference` writes them."
     )
-    preferences: list[str] = Field(list(PREFERENCES), description="Preferences that get a reward model and an adapter.")
+    preferences: list[str] = Field(
+        list(PREFERENCES), description="Preferences for which a reward model and an adapter are trained."
+    )
     combination_preferences: list[str] = Field(
         ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"], description="Preferences whose combinations are evaluated."
     )
-    data: Data = Field(Data(), description="Raw data.")
-    prompts: Prompts = Field(Prompts(), description="Questions.")
+    data: Data = Field(Data(), description="Raw preference data.")
+    prompts: Prompts = Field(Prompts(), description="Prompts for training and evaluation.")
     testbed: Testbed = Field(Testbed(), description="The generated language.")
-    backbone: Backbone = Field(Backbone(), description="The base model.")
+    backbone: Backbone = Field(Backbone(), description="The frozen base model.")
     rollouts: Rollouts = Field(Rollouts(), description="Sampled responses for annotation.")
-    annotator: Annotator = Field(Annotator(), description="Who labels pairs.")
+    annotator: Annotator = Field(Annotator(), description="How pairs are labelled.")
     reward: Reward = Field(Reward(), description="Reward models.")
-    ppo: PPO = Field(PPO(), description="Policies.")
+    ppo: PPO = Field(PPO(), description="Policy training.")
     pmorl: PMorl = Field(PMorl(), description="The method P-MORL.")
     mt: MT = Field(MT(), description="The method MT.")
     population: Population = Field(Population(), description="The testbed's users.")
-    user_data: UserData = Field(UserData(), description="Users of raw data.")
+    user_data: UserData = Field(UserData(), description="Users read from raw data.")
     users: UserModels = Field(UserModels(), description="The user models of P-RLHF.")
-    dpo: DPO = Field(DPO(), description="P-DPO, which trains it with its policy.")
-    prm: PRM = Field(PRM(), description="P-RM, which trains it with a reward model.")
-    user_evaluation: UserEvaluation = Field(UserEvaluation(), description="Methods that serve users.")
+    dpo: DPO = Field(DPO(), description="P-DPO: a user model trained with a policy.")
+    prm: PRM = Field(PRM(), description="P-RM: a user model trained with a reward model.")
+    user_evaluation: UserEvaluation = Field(UserEvaluation(), description="Evaluation of methods for individual users.")
     ablations: dict[str, list[Value]] = Field(
-        {}, description="Settings of users' models that are varied, and their values; each value is a run of its own."
+        {}, description="Settings about users to vary, with their values; each value is a separate run."
     )
-    cold_start: ColdStart = Field(ColdStart(), description="New users, known by a few pairs.")
-    soup: Soup = Field(Soup(), description="Merging.")
-    evaluation: Evaluation = Field(Evaluation(), description="Judging.")
-    mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release that this run makes.")
-    priced: list[Mistake] = Field([], description="Mistakes that get an arm each, for table `release_bugs`.")
-    tracking: Tracking = Field(Tracking(), description="MLflow.")
+    cold_start: ColdStart = Field(ColdStart(), description="New users, for whom few pairs are known.")
+    soup: Soup = Field(Soup(), description="Merging of adapters.")
+    evaluation: Evaluation = Field(Evaluation(), description="Evaluation and judges.")
+    mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release to make in this run.")
+    priced: list[Mistake] = Field([], description="Mistakes that are each run as a separate arm, for table `release_bugs`.")
+    tracking: Tracking = Field(Tracking(), description="Tracking with MLflow.")
 
     @field_validator("preferences", "combination_preferences")
     @classmethod

