@@ -50,7 +50,8 @@ class Experiment(Section):
         {}, description="Preferences besides the paper's eight, by id; `rlphf new-preference` writes them."
     )
     preferences: list[str] = Field(
-        list(PREFERENCES), description="Preferences for which a reward model and an adapter are trained."
+        list(PREFERENCES),
+        description="Preferences for which an adapter is trained, and a reward model unless rules reward (`ppo.reward`).",
     )
     combination_preferences: list[str] = Field(
         ["P1A", "P1B", "P2A", "P2B", "P3A", "P3B"], description="Preferences whose combinations are evaluated."

@@ -52,7 +52,7 @@ class Testbed(Section):
 
     train_topics: Positive = Field(36, description="Number of topics for rollouts, reward models and PPO.")
     validation_topics: Positive = Field(6, description="Number of topics for choosing settings and checkpoints.")
-    test_topics: Positive = Field(12, description="Number of held-out topics, for the tables only.")
+    test_topics: Positive = Field(12, description="Number of held-out topics, for the tables and the judge gold.")
     train_phrasings: Positive = Field(16, description="Number of phrasings of a question in the corpus and the training prompts.")
     test_phrasings: Positive = Field(8, description="Number of held-out phrasings, for validation and test prompts only.")
     prompts_per_topic: Positive = Field(10, description="Training prompts per training topic, drawn from the training phrasings.")
@@ -219,7 +219,7 @@ class PPO(Section):
     micro_batch_tokens: Positive | None = Field(
         None,
         description="Maximum number of tokens, padding included, per forward and backward pass; for mini-batches that need"
-        " too much memory.",
+        " too much memory; null takes a mini-batch at once.",
     )
     inner_epochs: Positive = Field(8, description="Passes over each batch.")
     together: Positive = Field(
@@ -245,7 +245,7 @@ class PPO(Section):
     score_norm: bool = Field(True, description="Also subtract their running mean (needs score_scaling).")
     score_clip: Rate | None = Field(None, description="Clip scaled scores to +- this value; null for no clipping.")
     missing_eos_penalty: float | None = Field(
-        None, description="Score of a response without an end token, in place of the reward."
+        None, description="Score of a response without an end token, in place of the reward; null: no penalty."
     )
     gamma: Share = Field(1.0, description="Discount factor.")
     lam: Share = Field(0.95, description="GAE's lambda.")
@@ -254,9 +254,11 @@ class PPO(Section):
     value_coefficient: float = Field(0.1, ge=0, description="Weight of the value loss.")
     whiten_advantages: bool = Field(True, description="Normalise advantages to mean 0 and variance 1 over the batch.")
     early_stop_kl: Rate | None = Field(
-        0.1, description="End the inner epochs early when the KL to the sampling policy exceeds 1.5 times this value."
+        0.1, description="End the inner epochs early when the KL to the sampling policy exceeds 1.5 times this; null: never."
     )
-    max_kl: Rate | None = Field(None, description="Stop training when the KL to the backbone, per response, exceeds this value.")
+    max_kl: Rate | None = Field(
+        None, description="Stop training when the KL to the backbone, per response, exceeds this; null: never."
+    )
     keep: Literal["last", "best"] = Field(
         "last", description="Which policy is kept: the last, or the checkpoint whose answers to validation prompts score best."
     )

@@ -85,7 +85,7 @@ class Evaluation(Section):
     )
     gold_epochs: Count = Field(
         1,
-        description="Training passes of the judge `gold`, a separate reward model, over its pairs; 0 only with `reward.head:"
+        description="Training passes of the gold reward models, judge and selector, over their pairs; 0 only with `reward.head:"
         " probe`.",
     )
     gold_raw: list[str] = Field(
