@@ -29,6 +29,15 @@ def test_each_known_layout_is_found_with_its_path_and_preference(write, tmp_path
     ]
 
 
+def test_tables_of_messages_are_known_with_and_without_a_prompt(write, tmp_path, caplog):
+    dialogue = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    write("raw/implicit.jsonl", [{"chosen": dialogue, "rejected": dialogue, "score": 1}])
+    write("raw/explicit.jsonl", [{"prompt": dialogue[:1], "chosen": dialogue[1:], "rejected": dialogue[1:]}])
+    write("raw/texts.jsonl", [{"chosen": ["a"], "rejected": ["b"]}])
+    assert discover(tmp_path / "raw") == [Source(kind="table", path=f"{name}.jsonl") for name in ("explicit", "implicit")]
+    assert "texts.jsonl: layout not known" in caplog.text
+
+
 def test_what_lies_beside_alpaca_evals_outputs_is_found_too(write, tmp_path):
     write("raw/outputs/m.json", [{"dataset": "d", "instruction": "q", "output": "a", "generator": "m"}])
     write("raw/annotations.json", [{"instruction": "q"}])

@@ -5,10 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlphf.data.splits import assign, check_leaks, group, opening
+from rlphf.data.splits import assign, check_leaks, dialogue, group, opening
 from rlphf.errors import InputError
 
 DIALOGUE = "Human: Why is the sky blue?\n\nAssistant: Air scatters blue light.\n\nHuman: And red?"
+
+
+def test_a_dialogue_has_the_form_of_hh_rlhf_and_its_opening_is_its_first_question():
+    turns = ["Why is the sky blue?", "Air scatters blue light.", "And red?"]
+    assert dialogue(turns) == DIALOGUE and dialogue(turns[:1]) == turns[0]
+    assert opening(dialogue(turns)).strip() == turns[0]
 
 
 def splits(prompts, seed=3, validation=0.2, test=0.3):

@@ -170,6 +170,18 @@ def tables() -> Iterator[Case]:
     many = "".join(f'"{number}": 0, ' for number in range(10**6))
     faults = {"a key twice behind a million others": content(f'{{{many}"a": 1, "a": 2}}')}
     yield from raw("table", "t.jsonl", faults, limited=True)
+    said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    wrong = {
+        "no messages": [],
+        "messages that are texts": ["Why?", "So."],
+        "messages with an unknown role": [{**said[0], "role": "\x1b[31mroot" + "x" * 5000}, said[1]],
+        "messages without a content": [said[0], {"role": "assistant"}],
+        "a message of half a surrogate": [said[0], {**said[1], "content": "\ud800"}],
+        "messages that end with the user's": [*said, said[0]],
+        "messages that begin otherwise than the other answer's": [{**said[0], "content": "How?"}, said[1]],
+        "the assistant's messages alone": said[1:],
+    }
+    yield from raw("table", "t.jsonl", values({"chosen": said, "rejected": said}, "chosen", wrong))
     deep = "[" * 950 + "]" * 950
     yield from raw("table", "t.jsonl", {"950 brackets in a field": content(json.dumps(PAIR)[:-1] + f', "user": {deep}}}')})
 

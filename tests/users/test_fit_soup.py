@@ -148,20 +148,22 @@ def refused(capsys, backbone: Path, rows: list[dict] | str) -> str:
     return line.removeprefix("rlphf: error: ")
 
 
+SYSTEM = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Bees?"}]
 GOOD = {"prompt": "Bees?", "chosen": "Yes.", "rejected": "No."}
 
 
 @pytest.mark.parametrize(
     ("second", "message"),
     [
-        ({"rejected": " Yes. "}, "field rejected: is the same text as chosen; correct it"),
-        ({"chosen": " "}, "field chosen: is empty; correct it"),
-        ({"prompt": ""}, "field prompt: is empty; correct it"),
-        ({"rejected": None}, "field rejected: expected text, got null; correct it"),
+        ({"rejected": " Yes. "}, ", field rejected: is the same text as chosen; correct it"),
+        ({"chosen": " "}, ", field chosen: is empty; correct it"),
+        ({"prompt": ""}, ", field prompt: is empty; correct it"),
+        ({"rejected": None}, ", field rejected: expected text, got null; correct it"),
+        ({"prompt": SYSTEM}, ": has a system message, which prompts do not hold; correct it"),
     ],
 )
 def test_a_bad_pair_is_named_by_file_line_and_field(workplace: Path, tiny_backbone: Path, capsys, second, message) -> None:
-    assert refused(capsys, tiny_backbone, [GOOD, GOOD | second]) == f"mine.jsonl, line 2, {message}"
+    assert refused(capsys, tiny_backbone, [GOOD, GOOD | second]) == f"mine.jsonl, line 2{message}"
 
 
 def test_a_file_that_is_empty_broken_or_not_there_is_named(workplace: Path, tiny_backbone: Path, capsys) -> None:

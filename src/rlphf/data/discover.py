@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from rlphf.data.sources.messages import is_messages
 from rlphf.data.sources.raw import Bad
 from rlphf.data.sources.rows import readable, rows, stem
 from rlphf.data.splits import HUMAN
@@ -18,8 +19,9 @@ def discover(raw: Path) -> list[Source]:
     """Return the sources in `raw`, their paths relative to it, in the order of those paths.
 
     Found are: AlpacaEval's folders, P-Soups files, HH-RLHF files, Koala's prompts, persona statements (each file a preference of
-    that name) and tables with our own column names. Files of another layout, and folders that are links, are left out with a
-    warning. Raises InputError if `raw` is no folder or holds nothing known.
+    that name) and tables with our own column names, which need no `prompt` where `chosen` holds messages. Files of another
+    layout, and folders that are links, are left out with a warning. Raises InputError if `raw` is no folder or holds nothing
+    known.
     """
     if not raw.is_dir():
         raise InputError(f"{raw}: no such folder; name the folder of raw data")
@@ -56,7 +58,7 @@ def _source(file: Path, path: str, first: dict[str, Any]) -> Source | None:
         return Source(kind="hh_rlhf", path=path)
     if set(_PERSONA.values()) <= fields:
         return Source(kind="table", path=path, preference=stem(file), columns=_PERSONA)
-    if {"prompt", "chosen", "rejected"} <= fields:
+    if {"chosen", "rejected"} <= fields and ("prompt" in fields or is_messages(first["chosen"])):
         return Source(kind="table", path=path)
     if fields == {"id", "prompt"}:
         return Source(kind="koala", path=path)

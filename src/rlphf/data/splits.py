@@ -21,6 +21,16 @@ HUMAN, ASSISTANT = "Human:", "Assistant:"
 _TURN = re.compile(rf"\r?\n[ \t]*\r?\n{ASSISTANT}")
 
 
+def dialogue(turns: Sequence[str]) -> str:
+    """Return what a person (first and last) and an assistant said in turn, as one prompt, in the form of HH-RLHF.
+
+    A single question stands alone; more turns are "Human: ... Assistant: ... Human: ..." with a blank line before each turn.
+    """
+    if len(turns) == 1:
+        return turns[0]
+    return "\n\n".join(f"{ASSISTANT if n % 2 else HUMAN} {said}" for n, said in enumerate(turns))
+
+
 def opening(prompt: str) -> str:
     """Return the first question of a dialogue ("Human: ... Assistant: ..."), or a plain prompt as it is.
 

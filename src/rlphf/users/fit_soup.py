@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from rlphf.config import Experiment, load
-from rlphf.data.sources.raw import Bad, Pair
+from rlphf.data.sources.raw import Bad, Dropped, Pair
 from rlphf.data.sources.table import read
 from rlphf.errors import InputError
 from rlphf.files import write_json
@@ -38,6 +38,8 @@ def read_choices(path: Path) -> list[dict[str, str]]:
                 raw = Bad(raw.place, "rejected", "is the same text as chosen", "")
             else:
                 found.append(texts)
+        if isinstance(raw, Dropped):
+            raw = Bad(raw.place, "", raw.reason, "")
         if isinstance(raw, Bad):
             raise raw.error("correct it")
     if not found:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlphf.data.sources.raw import BadField, Pair, Place, Prompt, Raw, convert, number, text
+from rlphf.data.sources.messages import HAS_SYSTEM, parts, question
+from rlphf.data.sources.raw import BadField, Dropped, Pair, Place, Prompt, Raw, convert, number, text
 from rlphf.data.sources.rows import files, rows
 from rlphf.errors import InputError
 from rlphf.preferences import GENERAL
@@ -18,8 +19,9 @@ def maker(columns: Mapping[str, str], preference: str | None, where: str) -> Cal
 
     `prompt`, `chosen` and `rejected` keep their names where `columns` gives no other. `preference`, `user`, `probability` and
     `topic` are read if `columns` names them, or, without any `columns`, where a record has them. Where `columns` name `prompt`
-    but no answer, a record without `chosen` and `rejected` is a prompt. Pairs speak for the record's preference, else for
-    `preference`, else for nobody in particular. Raises InputError, beginning with `where`, for a column that we do not have.
+    but no answer, a record without `chosen` and `rejected` is a prompt. Texts may be messages (`messages.parts`); a record whose
+    answers are messages and hold the prompt needs none, unless `columns` names it. Pairs speak for the record's preference, else
+    for `preference`, else for nobody in particular. Raises InputError, beginning with `where`, for a column that we do not have.
     """
     unknown = [name for name in columns if name not in _REQUIRED + _OPTIONAL]
     if unknown:
@@ -37,20 +39,24 @@ def maker(columns: Mapping[str, str], preference: str | None, where: str) -> Cal
         return None if record.get(field) in (None, "") else field
 
     def make(place: Place, record: dict[str, Any]) -> Raw:
-        prompt = text(record, theirs["prompt"], blank=False)
         if may_be_prompts and "chosen" not in record and "rejected" not in record:
+            prompt = question(record, theirs["prompt"])
+            if prompt is None:
+                return Dropped(place, None, HAS_SYSTEM)
             topic = column(record, "topic")
             return Prompt(place, prompt, text(record, topic) if topic else None)
-        chosen, rejected = text(record, theirs["chosen"]), text(record, theirs["rejected"])
+        implied = "prompt" not in columns and record.get("prompt") is None and isinstance(record.get(theirs["chosen"]), list)
+        texts = parts(record, None if implied else theirs["prompt"], theirs["chosen"], theirs["rejected"])
         speaks_for = column(record, "preference")
         user = column(record, "user")
         probability = column(record, "probability")
+        name = text(record, speaks_for, blank=False) if speaks_for else preference or GENERAL
+        if texts is None:
+            return Dropped(place, name, HAS_SYSTEM)
         return Pair(
             place,
-            prompt,
-            chosen,
-            rejected,
-            text(record, speaks_for, blank=False) if speaks_for else preference or GENERAL,
+            *texts,
+            name,
             _user(record, user) if user else None,
             _probability(record, probability) if probability else None,
         )

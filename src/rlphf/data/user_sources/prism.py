@@ -7,13 +7,14 @@ to the user, so the generic term sees it too; in the release it did not.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from rlphf.data import splits
 from rlphf.data.people import MAJORITY, UNSEEN, Person
 from rlphf.data.sources.raw import Bad, BadField, Dropped, Pair, Place, Raw, convert, number, text
 from rlphf.data.sources.rows import files, rows, stem
-from rlphf.data.splits import ASSISTANT, HUMAN
 from rlphf.errors import InputError
 
 # Characters that a user's last message and an answer stay below, and those that the user's text and the prompt may have.
@@ -57,11 +58,10 @@ def dialogue(turns: Sequence[tuple[str, str]], message: str, limit: int) -> str:
     """Return earlier turns (message, answer) and the last message as one prompt of at most `limit` characters.
 
     Where they are too long, whole turns are left out from the first one on; the message stays whole, however small or negative
-    the limit is. A message without turns stands alone; else the form is that of `sources/hh_rlhf.py`.
+    the limit is. A message without turns stands alone; else the form is that of `splits.dialogue`.
     """
     for first in range(len(turns)):
-        earlier = "".join(f"{HUMAN} {asked}\n\n{ASSISTANT} {answered}\n\n" for asked, answered in turns[first:])
-        prompt = f"{earlier}{HUMAN} {message}"
+        prompt = splits.dialogue([*chain.from_iterable(turns[first:]), message])
         if len(prompt) <= limit:
             return prompt
     return message
