@@ -142,6 +142,25 @@ def test_absolute_paths_do_not_reach_the_outputs(write, run, tmp_path):
     assert tables["quarantine"][0]["file"] == "data/a.jsonl"
 
 
+def test_names_of_absolute_paths_grow_until_they_differ(write, tmp_path):
+    for n, name in enumerate(
+        ("one/data/a.jsonl", "two/data/a.jsonl", "b/two/data/a.jsonl", "other/a.jsonl", "cwd/other/a.jsonl")
+    ):
+        write(name, [*many(n + 1, chosen=f"yes {n}"), pair(3)])
+    folder = write("c/folder/x/bad.jsonl", [*many(9, chosen="so"), pair(3)]).parent.parent
+    names = ["one/data/a.jsonl", "two/data/a.jsonl", "b/two/data/a.jsonl", "other/a.jsonl"]
+    paths = ["other/a.jsonl", *(str(tmp_path / name) for name in names), str(tmp_path / names[0]), str(folder)]
+    sources = [Source(kind="table", path=path) for path in paths]
+    prepare(sources, tmp_path / "out", 1, 0, 0, "quarantine", tmp_path / "cwd")
+    tables = {p.stem: read_parquet(p).to_pylist() for p in (tmp_path / "out").glob("*.parquet")}
+    two, other = f"{tmp_path.name}/two/data/a.jsonl", f"{tmp_path.name}/other/a.jsonl"
+    expected = ["other/a.jsonl", "one/data/a.jsonl", two, "b/two/data/a.jsonl", other, "c/folder"]
+    assert list(dict.fromkeys(row["source"] for row in tables["pairs"])) == expected
+    assert {row["source"] for row in tables["data"]} == {*expected, "all"}
+    files = [row["file"] for row in tables["quarantine"]]
+    assert files == [*expected[:-1], "one/data/a.jsonl", "c/folder/x/bad.jsonl"]
+
+
 def test_a_bad_record_stops_with_file_line_and_field_and_leaves_nothing_behind(write, run, tmp_path):
     write("a.jsonl", [*many(3), {"prompt": "x", "chosen": 5, "rejected": "y"}])
     with pytest.raises(InputError, match=r"a.jsonl, line 4, field chosen: expected text, got int; correct it, or set"):

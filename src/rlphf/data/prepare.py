@@ -112,17 +112,36 @@ def _read(source: Source, root: Path) -> Iterator[Raw]:
             return hub.read(source.path, source.columns, source.preference, source.split)
 
 
-def _name(path: str, root: Path) -> str:
-    """Return how outputs call a file: relative to `root` or as configured, and of other absolute paths the last two parts."""
-    if Path(path).is_relative_to(root):
-        return Path(path).relative_to(root).as_posix()
-    return Path(*Path(path).parts[-2:]).as_posix() if Path(path).is_absolute() else path
+def _names(sources: list[Source], root: Path) -> list[str]:
+    """Return how outputs call each source: relative to `root` or as configured.
+
+    Other absolute paths have their last two parts, or as many more as tell them from the other sources.
+    """
+    known = [source.path if source.kind == "hub" else _short(Path(source.path), root) for source in sources]
+    taken = {name for name in known if isinstance(name, str)}
+    long = {name.parts for name in known if isinstance(name, Path)}
+    return [name if isinstance(name, str) else _grown(name.parts, long, taken) for name in known]
+
+
+def _short(path: Path, root: Path) -> str | Path:
+    """Return the name of a path, or the path itself if it is absolute and not in `root`."""
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return path if path.is_absolute() else path.as_posix()
+
+
+def _grown(parts: tuple[str, ...], others: set[tuple[str, ...]], taken: set[str]) -> str:
+    """Return the last parts of a path, at least two, that neither end another path of `others` nor make a name in `taken`."""
+    for count in range(2, len(parts)):
+        name = Path(*parts[-count:]).as_posix()
+        if name not in taken and sum(other[-count:] == parts[-count:] for other in others) == 1:
+            return name
+    return Path(*parts).as_posix()
 
 
 def _collect(sources: list[Source], root: Path, waiting: Waiting, quarantine: TableWriter | None, counts: Counts) -> None:
     """Sort what the sources yield: what may be kept into `waiting`, the rest into the other tables."""
-    for source in sources:
-        name = source.path if source.kind == "hub" else _name(source.path, root)
+    for source, name in zip(sources, _names(sources, root), strict=True):
         for raw in _read(source, root):
             match raw:
                 case Pair():
@@ -137,6 +156,8 @@ def _collect(sources: list[Source], root: Path, waiting: Waiting, quarantine: Ta
                 case Bad():
                     if quarantine is None:
                         raise raw.error()
-                    file = raw.place.path if source.kind == "hub" else _name(raw.place.path, root)
+                    file = name
+                    if source.kind != "hub":
+                        file = (name / Path(raw.place.path).relative_to(root / source.path)).as_posix()
                     quarantine.add(*quarantined(raw, name, file))
                     counts.drop((name, source.preference), QUARANTINED)
