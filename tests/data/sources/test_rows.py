@@ -1,5 +1,6 @@
 import gzip
 import json
+import logging
 import struct
 from pathlib import Path
 
@@ -140,6 +141,21 @@ def test_a_folder_gives_its_readable_files_by_name(tmp_path):
     (tmp_path / "folder.json").mkdir()
     assert [path.name for path in files(tmp_path)] == ["a.jsonl.gz", "b.json"]
     assert not readable(tmp_path / "readme.md")
+
+
+def test_a_folder_beside_readable_files_is_left_out_with_a_warning(tmp_path, caplog):
+    for name in ("a.json", "more/deep/b.json", "other/readme.md", ".hidden/c.json", "third/.d.json", "plain/x/e.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        put(tmp_path / name, b"")
+    with caplog.at_level(logging.WARNING):
+        assert files(tmp_path) == [tmp_path / "a.json"]
+    expected = [
+        f"{tmp_path / name}: a folder beside files, left out; name it as a source of its own" for name in ("more", "plain")
+    ]
+    assert caplog.messages == expected
+    caplog.clear()
+    (tmp_path / "a.json").unlink()
+    assert [path.name for path in files(tmp_path)] == ["b.json", "e.csv"] and not caplog.messages
 
 
 def test_stem_takes_off_all_suffixes_and_no_more():

@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import logging
 import re
 import zlib
 from collections import Counter
@@ -44,11 +45,18 @@ def readable(path: Path) -> bool:
 def files(path: Path) -> list[Path]:
     """Return the readable files of a folder in the order of their names, or the file itself; InputError if there is none.
 
-    Of a folder that has none itself, those of the folders in it.
+    Of a folder that has none itself, those of the folders in it, which are left out with a warning where it has.
     """
     if path.is_file():
         return [path]
-    found = sorted(p for p in path.glob("*") if readable(p)) or [p for p in visible(path) if readable(p)]
+    inside = sorted(path.glob("*"))
+    if found := [p for p in inside if readable(p)]:
+        for folder in (p for p in inside if p.is_dir() and not p.name.startswith(".")):
+            if any(readable(p) for p in visible(folder)):
+                warn = logging.getLogger(__name__).warning
+                warn("%s: a folder beside files, left out; name it as a source of its own", folder)
+        return found
+    found = [p for p in visible(path) if readable(p)]
     if not found:
         raise InputError(f"{path}: no such file, nor a folder of {', '.join(SUFFIXES)} files (each maybe .gz)")
     return found

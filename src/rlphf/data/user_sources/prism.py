@@ -41,13 +41,14 @@ def read(path: Path) -> tuple[list[Person], Iterator[Raw]]:
     Users have ids 1, 2, ... in the order of the survey; those who completed no conversation are left out. Their kind is the
     attribute of an assistant that they rank first. Who has pairs from a single dialogue is unseen; nobody is the minority.
     """
+    known = files(path)
     records: list[Raw] = []
     users: dict[str, Person] = {}
-    for item in convert(rows(_file(path, "survey")), lambda place, record: _person(place, record, users)):
+    for item in convert(rows(_file(path, known, "survey")), lambda place, record: _person(place, record, users)):
         if not isinstance(item, Person):
             records.append(item)
     dialogues: Counter[int] = Counter()
-    for found in convert(rows(_file(path, "conversations")), lambda place, record: _dialogue(place, record, users)):
+    for found in convert(rows(_file(path, known, "conversations")), lambda place, record: _dialogue(place, record, users)):
         made = [found] if isinstance(found, Bad) else found
         dialogues.update({pair.user for pair in made if isinstance(pair, Pair) and pair.user})
         records += made
@@ -67,8 +68,8 @@ def dialogue(turns: Sequence[tuple[str, str]], message: str, limit: int) -> str:
     return message
 
 
-def _file(path: Path, name: str) -> Path:
-    found = [file for file in files(path) if name in stem(file)]
+def _file(path: Path, known: list[Path], name: str) -> Path:
+    found = [file for file in known if name in stem(file)]
     if len(found) != 1:
         raise InputError(f"{path}: {len(found)} files have {name!r} in their names; PRISM has one, {name}.jsonl")
     return found[0]
