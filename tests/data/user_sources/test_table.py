@@ -30,10 +30,16 @@ def test_columns_of_other_names_and_other_formats_are_read(write, imported, tmp_
     columns = {"prompt": "q", "chosen": "better", "rejected": "worse", "user": "annotator_id"}
     tables = imported("table", "mine.csv", columns=columns)
     assert [(p["prompt"], p["user"]) for p in tables["pairs"]] == [("Why?", 1), ("How?", 2)]
-    with pytest.raises(
-        InputError, match="user_data.columns: 'owner' is none of ours; choose from prompt, chosen,"
-    ):
+    with pytest.raises(InputError, match="user_data.columns: 'owner' is none of ours; choose from prompt, chosen,"):
         imported("table", "mine.csv", columns={"owner": "annotator_id"})
+
+
+def test_dialogues_of_users_are_read_as_tables_are(write, imported):
+    asked = [{"role": "user", "content": "Why?"}]
+    answers = [[*asked, {"role": "assistant", "content": text}] for text in ("So.", "Because.")]
+    write("mine.jsonl", [{"user": "ann", "chosen": answers[0], "rejected": answers[1]}])
+    (pair,) = imported("table", "mine.jsonl")["pairs"]
+    assert (pair["prompt"], pair["chosen"], pair["rejected"], pair["user"]) == ("Why?", "So.", "Because.", 1)
 
 
 def test_the_tables_own_split_is_kept_and_prompts_stay_disjoint(write, imported):

@@ -30,7 +30,8 @@ def read(path: Path, columns: Mapping[str, str]) -> tuple[list[Person], Iterator
         choices = ", ".join((*_PAIR, "user", *_OPTIONAL))
         raise InputError(f"user_data.columns: {unknown[0]!r} is none of ours; choose from {choices}")
     theirs = {name: columns.get(name, name) for name in (*_PAIR, "user", *_OPTIONAL)}
-    pair_of = table.maker({name: theirs[name] for name in _PAIR}, None, "user_data")
+    # A prompt that is not named may be in the answers' messages.
+    pair_of = table.maker({name: theirs[name] for name in _PAIR if name in columns or name != "prompt"}, None, "user_data")
     users: dict[str, tuple[int, dict[str, str]]] = {}
 
     def make(place: Place, record: dict[str, Any]) -> Raw:
