@@ -94,7 +94,7 @@ def test_two_opposite_users_are_both_served_and_the_files_are_plain_pefts(tiny_b
     assert min(accuracy(out, user) for user in (1, 2)) > 0.85
     assert accuracy(out, 1, "generic") > 0.85 and accuracy(out, 2, "generic") < 0.5
     assert read_json(out / "adapter" / "adapter.json")["kind"] == "reward"
-    assert "# users (reward)" in (out / "adapter" / "README.md").read_text()
+    assert "# users (reward, prm)" in (out / "adapter" / "README.md").read_text()
     # Margins again, by plain PEFT's classifier, reading soft tokens of the loaded user model.
     model, tokenizer = load_reward_model(tiny_backbone, out / "adapter")
     users = load_user_model(out, backbone_sha256(tiny_backbone))
