@@ -207,11 +207,15 @@ def test_another_preferences_reward_model_is_refused(
     assert not (out / "adapter").exists()
 
 
+def ruled(algorithm: str) -> str:
+    """The same configuration with text rules in the place of reward models."""
+    config = CONFIG.format(algorithm=algorithm, rate=0.01, asked=[0, 1, 0]).replace("ppo: {", "ppo: {reward: rule, ")
+    return config + "preferences: [P1A, P1B, P2A, P2B, P3A, P3B]\nuser_evaluation: {methods: []}\n"
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
 def test_a_text_rule_rewards_a_policy_without_a_reward_model(train, tiny_backbone: Path, tmp_path: Path, algorithm: str) -> None:
-    config = CONFIG.format(algorithm=algorithm, rate=0.01, asked=[0, 1, 0]).replace("ppo: {", "ppo: {reward: rule, ")
-    six = "[P1A, P1B, P2A, P2B, P3A, P3B]"
-    (tmp_path / "ruled.yaml").write_text(config + f"preferences: {six}\nuser_evaluation: {{methods: []}}\n")
+    (tmp_path / "ruled.yaml").write_text(ruled(algorithm))
     files = (tmp_path / "prompts.parquet", tiny_backbone)
     policy_step(tmp_path / "ruled.yaml", ["P2A"], *files, None, [tmp_path / "ruled"])
     samples = [json.loads(line) for line in (tmp_path / "ruled" / "samples.jsonl").read_text().splitlines()]
@@ -219,3 +223,14 @@ def test_a_text_rule_rewards_a_policy_without_a_reward_model(train, tiny_backbon
     assert set(read_json(tmp_path / "ruled" / "record.json")["inputs"]) == {"prompts", "backbone"}
     with pytest.raises(InputError, match="^--preference, --reward, --out: 1, 1, 1 given; ppo.reward is rule: give no --reward"):
         policy_step(tmp_path / "ruled.yaml", ["P2A"], *files, [tmp_path / "reward" / "P1A"], [tmp_path / "refused"])
+
+
+def test_a_text_rule_reads_the_response_also_where_reward_models_are_kept_from_it(
+    train, tiny_backbone: Path, tmp_path: Path
+) -> None:
+    out = []
+    for name, mistakes in (("without", ""), ("with", "mistakes: {reward_without_response: true}\n")):
+        (tmp_path / f"{name}.yaml").write_text(ruled("ppo") + mistakes)
+        out.append(tmp_path / name)
+        policy_step(tmp_path / f"{name}.yaml", ["P2A"], tmp_path / "prompts.parquet", tiny_backbone, None, [out[-1]])
+    assert len({sha256(folder / "adapter" / "adapter_model.safetensors") for folder in out}) == 1

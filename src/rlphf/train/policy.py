@@ -153,7 +153,8 @@ def policy_step(
                 base, [p.factors for p in fresh], [settings.lora.alpha / settings.lora.rank] * len(fresh), trained=True
             )
 
-            kind = WithoutResponse if experiment.mistakes.reward_without_response else PPOTrainer
+            # A text rule reads nothing but the response.
+            kind = WithoutResponse if needed and experiment.mistakes.reward_without_response else PPOTrainer
             chooser = RewardModels(base, [folder for _, folder in choosing], digest) if choosing else None
             updates = kind(base, tokenizer, policies, rewards, tasks, settings, chooser).train(runs, checkpoints)
             for i, folder in enumerate(out):
