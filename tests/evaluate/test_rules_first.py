@@ -26,9 +26,10 @@ def test_a_percentile_is_that_of_a_normal_distribution_with_the_backbones_mean_a
 
 
 def test_where_all_answers_of_the_backbone_score_alike_higher_is_all_and_lower_is_nothing():
-    cells = {("vb", ""): [3.0, 3.0], ("pp", "P3A"): [2.9, 3.0], ("mod", "P3A"): [3.1, 3.0]}
+    # The mean of three times 0.1 is a little more than 0.1.
+    cells = {("vb", ""): [0.1, 0.1, 0.1], ("pp", "P3A"): [0.0, 0.1, 0.1], ("mod", "P3A"): [0.2, 0.1, 0.1]}
     found = percentiles(scored({cell: {"P3A": values} for cell, values in cells.items()}), "vb")
-    assert [found.cell(*cell).values["P3A"].ravel().tolist() for cell in cells] == [[0.5, 0.5], [0.0, 0.5], [1.0, 0.5]]
+    assert [found.cell(*cell).values["P3A"].ravel().tolist() for cell in cells] == [[x, 0.5, 0.5] for x in (0.5, 0.0, 1.0)]
 
 
 def test_percentiles_need_the_backbones_scores_by_the_same_criterion():

@@ -132,9 +132,10 @@ def percentiles(scores: Scores, reference: str) -> Scores:
     from scipy.special import ndtr
 
     def measure(own: Floats, base: Floats) -> Floats:
-        # Equal scores of all of its answers tell no more than whether one is higher or lower.
-        spread = max(float(base.std()), np.finfo(np.float64).tiny)
-        return ndtr((own - base.mean()) / spread)
+        if base.min() == base.max():
+            # They tell no more than whether a score is higher or lower; rounding of their mean must not.
+            return (1 + np.sign(own - base.min())) / 2
+        return ndtr((own - base.mean()) / base.std())
 
     return _against(scores, reference, measure)
 
