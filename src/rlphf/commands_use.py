@@ -28,7 +28,7 @@ USE = (
         "rlphf.use.sample:sample_step",
         "answer a file of prompts by soups of a finished run",
         (
-            Option("prompts", "prompts: .txt with one per line, or JSON, JSONL, CSV or Parquet with a field prompt"),
+            Option("prompts", "prompts: .txt with one per line, or JSON, JSONL, CSV, TSV or Parquet with a field prompt"),
             Option("soup", 'soups, each as weights of preferences or "plain"', "texts", required=False),
             Option("soup-folder", "folders of merged soups", "paths", required=False),
             Option("unprompted", "ask for no preference behind the prompts", "switch", required=False),

@@ -49,8 +49,8 @@ class Prompts(Section):
     )
     path: str | None = Field(
         None,
-        description="For `file`: JSON, JSONL, CSV or Parquet (each optionally .gz) with a field `prompt` or `instruction`, or"
-        " .txt with one prompt per line.",
+        description="For `file`: JSON, JSONL, CSV, TSV or Parquet (each optionally .gz) with a field `prompt` or `instruction`,"
+        " or .txt with one prompt per line.",
     )
     test_path: str | None = Field(
         None,

@@ -22,7 +22,7 @@ COLUMNS = {name: name for name in ("prompt", "chosen", "rejected")}
 
 
 def read_choices(path: Path) -> list[dict[str, str]]:
-    """Return the pairs of a person's own file (JSON, JSONL, CSV or Parquet) as {prompt, chosen, rejected}; other fields are left.
+    """Return the pairs of a person's own file in any format of tables, as {prompt, chosen, rejected}; other fields are left.
 
     Raises InputError for a file without pairs, and with file, line and field for a record that is none: a text that is missing
     or empty, or a response that was chosen over itself.

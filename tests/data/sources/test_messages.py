@@ -32,12 +32,23 @@ def alone(prompt, chosen="yes", rejected="no"):
     return {"prompt": prompt, "chosen": said(chosen, first=1), "rejected": said(rejected, first=1)}
 
 
+def sharegpt(messages):
+    """The same messages with ShareGPT's keys and names of roles."""
+    names = {"user": "human", "assistant": "gpt"}
+    return [{"from": names[message["role"]], "value": message["content"]} for message in messages]
+
+
 LONG = ("Why?", "Guess.", "No idea.")
 LAYOUTS = {
     "explicit": (alone(said("Why?")), alone(said(*LONG))),
     "implicit": (answers("Why?"), answers(*LONG)),
     "text": ({"prompt": "Why?"} | answers(" Why? \n"), {"prompt": " Why?"} | answers(*LONG)),
     "prompt twice": ({"prompt": said("Why?")} | answers("Why?"), {"prompt": said(*LONG)} | answers(*LONG)),
+    "sharegpt": tuple({key: sharegpt(told) for key, told in row.items()} for row in (alone(said("Why?")), alone(said(*LONG)))),
+    "messages alone": tuple(
+        {"prompt": sharegpt(said(*head)), "chosen": sharegpt(said("yes", first=1))[0], "rejected": said("no", first=1)[0]}
+        for head in (LONG[:1], LONG)
+    ),
     "answers as texts": tuple({"prompt": said(*head), "chosen": "yes", "rejected": "no"} for head in (("Why?",), LONG)),
     "empty system": (alone(system(" ") + said("Why?")), {name: system("") + told for name, told in answers(*LONG).items()}),
 }
@@ -121,13 +132,15 @@ def test_what_a_system_message_says_has_no_place_in_a_prompt_so_its_record_is_dr
         (alone(said(" ")), "prompt", "message 1, content: is empty"),
         (answers(" "), "chosen", "message 1, content: is empty"),
         (alone([{"role": "tool", "content": "x"}]), "prompt", "message 1, role: is 'tool', expected user, assistant or system"),
-        (alone([{"from": "human", "value": "x"}]), "prompt", "message 1, role: is missing; the record has from, value"),
+        (alone([{"from": "human", "text": "x"}]), "prompt", "message 1, role: is missing; the record has from, text"),
+        (alone([{"from": "tool", "value": "x"}]), "prompt", "message 1, role: is 'tool', expected user, assistant or system"),
+        (alone([{"from": ["human"], "value": "x"}]), "prompt", "message 1, role: expected text, got list"),
         (alone([{"role": "user", "content": ["x"]}]), "prompt", "message 1, content: expected text, got list"),
         (alone(["Why?"]), "prompt", "message 1: expected an object with role and content, got str"),
         (alone(said("Why?") * 2), "prompt", "user and assistant do not take turns before the answer, first and last the user"),
         (alone(said("So.", "Why?", first=1)), "prompt", "user and assistant do not take turns before the answer"),
         (answers("Why?", "So."), "chosen", "its last message is the user's, expected the assistant's"),
-        (alone({"role": "user", "content": "Why?"}), "prompt", "expected text, got dict"),
+        (alone({"role": "user", "text": "Why?"}), "prompt", "expected text, got dict"),
         ({"chosen": "yes", "rejected": said("Why?", "no")}, "prompt", "is missing; the record has chosen, rejected"),
     ],
 )

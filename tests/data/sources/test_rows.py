@@ -42,6 +42,8 @@ def test_every_format_gives_the_same_records_in_order(tmp_path, end):
         "c.json": b"\xef\xbb\xbf \n" + json.dumps(RECORDS, ensure_ascii=False).encode(),
         "d.json": lines.encode(),
         "e.csv": 'a,b\nx,"line\u2028one\r\n"\n\nnaïve,"]},["\n'.encode(),
+        "e.tsv": 'a\tb\nx\t"line\u2028one\r\n"\n\nnaïve\t"]},["\n'.encode(),
+        "g.ndjson": lines.encode(),
         "f.parquet": sink.getvalue().to_pybytes(),
     }
     for name, content in contents.items():
@@ -107,10 +109,11 @@ def test_a_csv_row_with_too_few_or_too_many_fields_is_bad(tmp_path):
         ("a.json", b'[{"a": 1}]\n[{"a": 2}]\n', "more stands behind the end of its list of 1 records"),
         ("a.json", b'[] {"a": 1}', "more stands behind the end of its list of 0 records"),
         ("a.csv", b'a,b\n1,2\n"1,2\n3,4\n', "line 4: is not CSV"),
+        ("a.tsv", b'a\tb\n1\t2\n"1\t2\n3\t4\n', "line 4: is not TSV"),
         ("a.csv", b"b,a,a\n1,2,3\n", "line 1: two columns have one name, 'a'; rename one"),
         ("a.csv", b"b,,\n1,,\n", "line 1: two columns have one name, ''; rename one"),
         ("a.parquet", b"PAR1 but no more", "cannot be read"),
-        ("a.txt", b"hello", "not one of .json, .jsonl, .csv, .parquet"),
+        ("a.txt", b"hello", "not one of .json, .jsonl, .ndjson, .csv, .tsv, .parquet"),
     ],
 )
 def test_a_file_that_cannot_be_read_on_is_refused_by_name(tmp_path, name, content, reason):

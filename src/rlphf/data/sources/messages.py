@@ -1,4 +1,7 @@
-"""Pairs whose texts may be lists of messages {role, content}, as in most preference data sets on the Hugging Face hub."""
+"""Pairs whose texts may be lists of messages {role, content}, as in most preference data sets on the Hugging Face hub.
+
+ShareGPT's messages {from, value} are read as well, and a message alone as a list of one.
+"""
 
 from typing import Any
 
@@ -6,13 +9,15 @@ from rlphf.data.sources.raw import BadField, text
 from rlphf.data.splits import dialogue
 
 USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
+# {their name of a role: ours} in messages that have these keys in place of "role" and "content".
+SHAREGPT, SHAREGPT_KEYS = {"human": USER, "gpt": ASSISTANT, "system": SYSTEM}, {"from", "value"}
 HAS_SYSTEM = "has a system message, which prompts do not hold"
 _Turn = tuple[str, str]  # Role and text.
 
 
 def is_messages(value: Any) -> bool:
     """Return whether a field holds a list of messages."""
-    return isinstance(value, list) and bool(value) and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in value)
+    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
 
 
 def question(record: dict[str, Any], field: str) -> str | None:
@@ -41,6 +46,10 @@ def parts(record: dict[str, Any], prompt: str | None, chosen: str, rejected: str
     return _prompt(shared or asked, chosen if shared else prompt or chosen), good[1], bad[1]
 
 
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and ({"role", "content"} <= value.keys() or SHAREGPT_KEYS <= value.keys())
+
+
 def _has_system(turns: list[_Turn]) -> bool:
     return any(role == SYSTEM for role, _ in turns)
 
@@ -55,6 +64,8 @@ def _turns(record: dict[str, Any], field: str, role: str) -> list[_Turn]:
     """Return the turns of a field, which end with one of `role`; a text is one such turn. Empty system messages are left out."""
     may_be_blank = role == ASSISTANT
     messages = record.get(field)
+    if _is_message(messages):
+        messages = [messages]
     if not isinstance(messages, list):
         return [(role, text(record, field, blank=may_be_blank))]
     turns = []
@@ -72,6 +83,9 @@ def _turns(record: dict[str, Any], field: str, role: str) -> list[_Turn]:
 def _turn(message: Any, n: int, field: str, may_be_blank: bool) -> _Turn:
     if not isinstance(message, dict):
         raise BadField(field, f"message {n}: expected an object with role and content, got {type(message).__name__}")
+    if SHAREGPT_KEYS <= message.keys():
+        named = message["from"]
+        message = {"role": SHAREGPT.get(named, named) if isinstance(named, str) else named, "content": message["value"]}
     try:
         role = text(message, "role")
         if role not in (USER, ASSISTANT, SYSTEM):

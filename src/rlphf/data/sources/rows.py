@@ -1,4 +1,4 @@
-"""Records out of JSON, JSONL, CSV and Parquet files, each maybe gzipped, one at a time with the place where they stand.
+"""Records out of JSON, JSONL, CSV, TSV and Parquet files, each maybe gzipped, one at a time with the place where they stand.
 
 A broken record comes out as Bad; a file that cannot be read on, such as a cut-off archive, raises InputError.
 """
@@ -23,7 +23,7 @@ from rlphf.data.sources.raw import Bad, Place, Row, shown
 from rlphf.errors import InputError
 from rlphf.files import unique_keys, visible
 
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _CHUNK = 1 << 20  # Characters read at a time.
 _LONGEST = 1 << 24  # Characters of one record beyond which a file is taken to be broken.
 _TOO_LONG = f"is longer than {_LONGEST:,} characters, as no record is"
@@ -70,8 +70,10 @@ def rows(path: Path) -> Iterator[Row | Bad]:
             case ".parquet":
                 yield from _parquet(path)
             case ".csv":
-                yield from _csv(path)
-            case ".json" | ".jsonl":
+                yield from _csv(path, ",")
+            case ".tsv":
+                yield from _csv(path, "\t")
+            case ".json" | ".jsonl" | ".ndjson":
                 yield from _json(path)
             case _:
                 raise InputError(f"{path}: not one of {', '.join(SUFFIXES)} (each maybe .gz); name it by its format")
@@ -194,11 +196,12 @@ class _Scanner:
         return bool(chunk)
 
 
-def _csv(path: Path) -> Iterator[Row | Bad]:
+def _csv(path: Path, delimiter: str) -> Iterator[Row | Bad]:
     csv.field_size_limit(_LONGEST)
+    kind = "CSV" if delimiter == "," else "TSV"
     with _text(path, newline="") as stream:
         lines = _Lines(stream)
-        reader = csv.reader(lines, strict=True)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             names = [name.strip() for name in next(reader, [])]
             _check_names(names, f"{path}, line 1")
@@ -208,11 +211,11 @@ def _csv(path: Path) -> Iterator[Row | Bad]:
                 place = Place(str(path), "line", line)
                 line = reader.line_num + 1
                 if cells and len(cells) != len(names):
-                    yield Bad(place, "", f"has {len(cells)} fields, the header {len(names)}", ",".join(cells))
+                    yield Bad(place, "", f"has {len(cells)} fields, the header {len(names)}", delimiter.join(cells))
                 elif cells:
                     yield place, dict(zip(names, cells, strict=True))
         except csv.Error as error:
-            raise InputError(f"{path}, line {reader.line_num}: is not CSV ({error}); correct the file") from None
+            raise InputError(f"{path}, line {reader.line_num}: is not {kind} ({error}); correct the file") from None
 
 
 class _Lines:

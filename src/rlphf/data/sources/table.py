@@ -65,7 +65,7 @@ def maker(columns: Mapping[str, str], preference: str | None, where: str) -> Cal
 
 
 def read(path: Path, columns: Mapping[str, str], preference: str | None) -> Iterator[Raw]:
-    """Yield the pairs or prompts of a JSON, JSONL, CSV or Parquet file, or of every such file of a folder; see `maker`."""
+    """Yield the pairs or prompts of a file that `rows` reads, or of every such file of a folder; see `maker`."""
     make = maker(columns, preference, str(path))
     for file in files(path):
         yield from convert(rows(file), make)
