@@ -16,6 +16,7 @@ from rlphf.files import atomic_file
 # Okabe and Ito's palette without its yellow, which vanishes on white paper, and a grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
+HATCHES = ("", "///", "...", "xxx")
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 GREY = "#666666"
 RC: dict[str, Any] = {
@@ -28,6 +29,7 @@ RC: dict[str, Any] = {
     "axes.grid": False,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
+    "hatch.linewidth": 0.5,
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
     "svg.hashsalt": "rlphf",

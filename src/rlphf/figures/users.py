@@ -17,7 +17,7 @@ from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.users import SCORE, SEEN
 from rlphf.figures.contests import matrix
-from rlphf.figures.style import COLOURS, GREY, LINES, MARKS, nothing, reach, styled
+from rlphf.figures.style import COLOURS, GREY, HATCHES, LINES, MARKS, nothing, reach, styled
 
 GROUPS = (MAJORITY, MINORITY, UNSEEN)
 # Methods whose lengths P-RLHF's figure shows.
@@ -202,9 +202,14 @@ def _grouped(axes: Axes, rows: Sequence[Row], value: str, names: Sequence[str]) 
             continue
         places = [names.index(row["method"]) + (i - (len(GROUPS) - 1) / 2) * height for row in found]
         values = [row[value] for row in found]
-        axes.barh(places, values, height, color=COLOURS[i], alpha=0.75, label=group)
+        axes.barh(places, values, height, label=group, **_filled(i))
         axes.errorbar(values, places, xerr=reach(found, value), fmt="none", ecolor="black", elinewidth=0.8)
     axes.set_xlim(0, 1)
+
+
+def _filled(number: int) -> dict[str, Any]:
+    """Return how the bars of a series look: told apart by their hatching as well as by their colour."""
+    return {"color": COLOURS[number], "alpha": 0.75, "hatch": HATCHES[number], "edgecolor": "white", "linewidth": 0}
 
 
 def _lengths(axes: Axes, users: Sequence[tuple[int, str, int]], names: Sequence[str], rows: Sequence[Row]) -> None:
@@ -216,7 +221,7 @@ def _lengths(axes: Axes, users: Sequence[tuple[int, str, int]], names: Sequence[
         places = [place + (i - (len(names) - 1) / 2) * width for place, _ in found]
         shown = [row for _, row in found]
         values = [row["tokens"] for row in shown]
-        axes.bar(places, values, width, color=COLOURS[i], alpha=0.75, label=method_label(name))
+        axes.bar(places, values, width, label=method_label(name), **_filled(i))
         axes.errorbar(places, values, yerr=reach(shown, "tokens").reshape(2, -1), fmt="none", ecolor="black", elinewidth=0.8)
     axes.set_xticks(range(len(users)), [f"{kind[:LONGEST]}  {user}" for _, kind, user in users], rotation=90, fontsize=7)
     axes.set_xlim(-0.6, len(users) - 0.4)
