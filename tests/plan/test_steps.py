@@ -115,6 +115,9 @@ def test_reward_models_score_where_they_are_trained(shape: Shape, place: Place) 
         assert found.on_gpu == place.on_gpu
         # Its weights are float32's on a GPU, too.
         assert found.weights > 4 * shape.parameters and found.activations > 0
+        # What a text has beyond the models' longest is cut, so it takes no memory.
+        cut = need(experiment(**scored, reward={"max_length": 16}), shape, place, step)
+        assert cut.activations < found.activations
     assert "annotate" not in [one.step for one in needs(experiment(evaluation=EVERYTHING), shape, place)]
 
 

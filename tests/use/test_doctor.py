@@ -69,6 +69,12 @@ def test_raw_files_that_are_not_there_are_named(workplace):
     assert "data.sources.0.path: raw/alpaca_eval, data.sources.1.path: raw/hh_rlhf are not there" in found[1].what
 
 
+def test_data_sets_of_the_hub_are_named(workplace):
+    Path("mine.yaml").write_text("{experiment: mine, data: {sources: [{kind: hub, path: me/pairs}]}}")
+    found = settings([Path("config/config.yaml"), Path("mine.yaml")])[1]
+    assert found[-1].status == "ok" and found[-1].what.startswith("data of the hub: me/pairs;")
+
+
 @pytest.mark.parametrize(
     ("free", "granted", "status"),
     # What a control group or SLURM grants, in MiB, counts where it is less than what is free.

@@ -134,8 +134,7 @@ class _Plan:
 
     def reward(self, step: str) -> Need:
         settings, shape = self.experiment.reward, self.shape
-        length = self.prompt(self.experiment.rollouts.decoding) + self.experiment.rollouts.decoding.max_new_tokens
-        length = min(length, settings.max_length or length)
+        length = self.scored_length(self.experiment.rollouts.decoding)
         tokens = 2 * self.pass_size(settings) * length
         kept = memory.activation_bytes(shape, settings.lora, tokens, length, self.loaded.computed, settings.lora.dropout > 0)
         kept *= settings.epochs > 0
@@ -183,7 +182,7 @@ class _Plan:
 
     def scoring(self, step: str, decoding: Decoding, adapters: int = 1) -> Need:
         """Reward models at work, one after the other; those from elsewhere are taken to be as large as the experiment's own."""
-        scored = memory.pass_bytes(self.shape, SCORED * (self.prompt(decoding) + decoding.max_new_tokens), self.loaded.computed)
+        scored = memory.pass_bytes(self.shape, SCORED * self.scored_length(decoding), self.loaded.computed)
         frozen = adapters * FLOAT32 * memory.lora_parameters(self.shape, self.experiment.reward.lora)
         return self.need(step, self.loaded, (), frozen=frozen, activations=scored)
 
@@ -247,6 +246,11 @@ class _Plan:
     def prompt(self, decoding: Decoding) -> int:
         """Tokens of a prompt, as many as fit the model's context before the longest response."""
         return max(1, min(self.place.prompt, self.shape.context - decoding.max_new_tokens))
+
+    def scored_length(self, decoding: Decoding) -> int:
+        """Tokens of the longest text that reward models read."""
+        length = self.prompt(decoding) + decoding.max_new_tokens
+        return min(length, self.experiment.reward.max_length or length)
 
     def length(self, settings: UserTraining) -> int:
         return min(settings.max_length, self.shape.context)

@@ -147,6 +147,8 @@ def settings(config: Sequence[Path]) -> tuple[Experiment | None, list[Finding]]:
         found.append(Finding("ok", "raw files: there" if named_files(experiment) else "raw files: none are needed"))
     except InputError as error:
         found.append(Finding("fail", str(error).removeprefix("configuration: ")))
+    if hub := [source.path for source in experiment.data.sources if source.kind == "hub"]:
+        found.append(Finding("ok", f"data of the hub: {', '.join(hub)}; taken from the local cache, or got by the first run"))
     return experiment, found
 
 
