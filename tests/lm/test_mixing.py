@@ -77,6 +77,12 @@ def test_a_mixture_of_one_samples_what_its_adapter_samples(tiny_backbone: Path, 
         assert sample(plain, PROMPTS, DECODING, 1, 0, seed=4) == sample(model, PROMPTS, DECODING, 1, 0, seed=4)
 
 
+def test_equal_prompts_that_are_read_once_are_answered_as_if_each_was_read(tiny_backbone: Path, adapters: list[Path]) -> None:
+    with mixture(load_backbone(tiny_backbone)[0], {adapters[0]: 0.7, adapters[1]: 0.3}) as model:
+        wanted = sample(model, PROMPTS * 3, DECODING, 1, 0, seed=4, kinds=range(12))
+        assert sample(model, PROMPTS * 3, DECODING, 1, 0, seed=4) == wanted and len(set(map(tuple, wanted))) == 12
+
+
 def test_sampling_is_that_of_a_plain_loop_without_cache_or_batch(tiny_backbone: Path, adapters: list[Path]) -> None:
     greedy = DECODING.model_copy(update={"temperature": 0.0})
     with mixture(load_backbone(tiny_backbone)[0], dict.fromkeys(adapters, 1 / 3)) as model:

@@ -69,6 +69,49 @@ def test_a_sampled_text_does_not_depend_on_when_other_rows_end(model, prompts) -
     assert len(ended[first]) <= 3 and max(map(len, ended)) == 10
 
 
+@pytest.fixture
+def read(model, monkeypatch) -> list[int]:
+    """How many rows each pass through the model had."""
+    rows: list[int] = []
+    forward = model.forward
+
+    def counted(*given, **named):
+        rows.append(len(named["attention_mask"]))
+        return forward(*given, **named)
+
+    monkeypatch.setattr(model, "forward", counted)
+    return rows
+
+
+def test_equal_prompts_are_read_once_and_answered_each_for_itself(model, prompts, read) -> None:
+    decoding = Decoding(max_new_tokens=10, batch_size=5)
+    repeated = [prompts[i] for i in (0, 1, 1, 4, 0, 1, 2, 2)]
+    found = sample(model, repeated, decoding, eos_id=-1, pad_id=0, seed=3)
+    # Sorted by length, the first batch has three of the four prompts, twice, once and twice; the second the two longest.
+    assert (read[0], read[1], read[10], read[11]) == (3, 5, 2, 3), read
+    assert found == sample(model, repeated, decoding, eos_id=-1, pad_id=0, seed=3, kinds=range(8))
+    assert len(set(map(tuple, found))) == 8
+    end = found[1][2]
+    ended = sample(model, repeated, decoding, eos_id=end, pad_id=0, seed=3)
+    assert ended == [row[: row.index(end) + 1] if end in row else row for row in found]
+
+
+def test_what_is_read_of_equal_prompts_counts_where_something_else_is_made_of_them(model, prompts, read) -> None:
+    decoding, selected = Decoding(max_new_tokens=3, temperature=0), []
+
+    def run(kinds):
+        read.clear()
+        selected.clear()
+        same = [prompts[0]] * 4
+        sample(model, same, decoding, -1, 0, 3, select_rows=lambda rows: selected.append(rows.tolist()), kinds=kinds)
+        return read[0], selected[0], selected[-1]
+
+    everyone = [0, 1, 2, 3]
+    assert run(None) == (4, everyone, everyone)
+    assert run(["a", "b", "a", "b"]) == (2, [0, 1], everyone)
+    assert run(["a"] * 4) == (1, [0], everyone)
+
+
 def test_the_seed_decides(model, prompts) -> None:
     decoding = Decoding(max_new_tokens=6)
     one, again, other = (sample(model, prompts, decoding, eos_id=1, pad_id=0, seed=s) for s in (7, 7, 8))

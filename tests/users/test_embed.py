@@ -145,6 +145,13 @@ def test_an_unknown_user_is_answered_as_the_generic_one(model, tokenizer, users)
     assert answers[0] == answers[1] and len({text for text, _, _ in answers}) == 3
 
 
+def test_one_question_of_two_users_is_answered_for_each_however_often(model, tokenizer, users) -> None:
+    questions = ["Tell me about honey."] * 5
+    answers = answer_users(model, users, tokenizer, questions, [1, 2, 1, 2, 1], GREEDY, seed=0)
+    alone = [answer_users(model, users, tokenizer, questions[:1], [user], GREEDY, seed=0)[0] for user in (1, 2)]
+    assert answers == [alone[0], alone[1], alone[0], alone[1], alone[0]] and alone[0] != alone[1]
+
+
 def test_an_answer_heeds_the_users_text_and_fits_the_context(model, tokenizer, users) -> None:
     questions = ["Tell me about honey."] * 3
     texts = [None, "I like bees.", "I like rivers and cats. " * 400]

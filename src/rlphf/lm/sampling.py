@@ -1,6 +1,6 @@
 """Sampling responses from a language model, in batches that responses leave as they end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
@@ -40,14 +40,20 @@ def sample(
     embed: Embed | None = None,
     select_rows: SelectRows | None = None,
     hear: Hear | None = None,
+    kinds: Sequence[Hashable] | None = None,
 ) -> list[list[int]]:
     """Sample one response per prompt; each ends with its end token, or at the length limit.
 
     Prompts are batched by length, and results come back in the order of the prompts. The same seed and prompts give the same
     responses on one kind of machine, whatever the batches, but for rounding; equal blocks of the prompts may have a `seed` each,
     and are answered as if alone. With `embed` the model reads its embeddings of the prompts in place of the tokens' own;
-    `select_rows` is called with the prompts still being decoded; `hear` with each new token.
+    `select_rows` is called with the prompts that are read or still being decoded; `hear` with each new token.
+
+    Equal prompts of a batch are read once. What `embed` or `select_rows` make of them may differ, so with either these must be of
+    one kind, too: `kinds` has one for each prompt, None for none alike.
     """
+    if kinds is None:
+        kinds = range(len(prompts)) if embed or select_rows else [0] * len(prompts)
     seeds = [seed] if isinstance(seed, int) else seed
     shape = (decoding.max_new_tokens, len(prompts) // len(seeds))
     generators = [torch.Generator(model.device).manual_seed(one) for one in seeds]
@@ -59,7 +65,7 @@ def sample(
         for start in range(0, len(order), decoding.batch_size):
             chosen = order[start : start + decoding.batch_size]
             numbers = torch.tensor(chosen, device=model.device)
-            asked = [prompts[i] for i in chosen]
+            asked = [(kinds[i], tuple(prompts[i])) for i in chosen]
             parts = _sample_batch(model, asked, decoding, eos_id, pad_id, uniform, embed, select_rows, numbers, hear)
             for i, row in zip(chosen, parts, strict=True):
                 results[i] = row
@@ -69,7 +75,7 @@ def sample(
 
 def _sample_batch(
     model: "PreTrainedModel | PeftModel | Mixture",
-    prompts: list[Sequence[int]],
+    prompts: list[tuple[Hashable, tuple[int, ...]]],
     decoding: Decoding,
     eos_id: int,
     pad_id: int,
@@ -79,21 +85,33 @@ def _sample_batch(
     numbers: Tensor,
     hear: Hear | None,
 ) -> list[list[int]]:
-    tokens, mask = pad(prompts, pad_id, model.device, left=True)
+    # Equal prompts are read once: where each is first, and which of those that are read each prompt is.
+    where: dict[tuple[Hashable, tuple[int, ...]], int] = {}
+    for i, prompt in enumerate(prompts):
+        where.setdefault(prompt, i)
+    row_of = {prompt: row for row, prompt in enumerate(where)}
+    which, firsts = torch.tensor([row_of[prompt] for prompt in prompts], device=model.device), numbers[list(where.values())]
+    tokens, mask = pad([ids for _, ids in where], pad_id, model.device, left=True)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     # A model that mixes several has a cache of its own kind (`lm.mixing`).
     cache = getattr(model, "new_cache", RoomyCache)()
     rows: list[list[int]] = [[] for _ in prompts]
     held = torch.arange(len(prompts), device=model.device)
     finished = torch.zeros_like(held, dtype=torch.bool)
-    read = {"inputs_embeds": embed(numbers, tokens, mask)} if embed else {"input_ids": tokens}
+    read = {"inputs_embeds": embed(firsts, tokens, mask)} if embed else {"input_ids": tokens}
     if select_rows:
-        select_rows(numbers)
+        select_rows(firsts)
     for step in range(decoding.max_new_tokens):
         output = model(
             **read, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        chosen = choose(output.logits[:, -1], uniform[step, numbers[held]], decoding)
+        logits = output.logits[:, -1]
+        if not step and len(where) < len(prompts):
+            logits, positions, mask = logits[which], positions[which], mask[which]
+            cache.batch_select_indices(which)
+            if select_rows:
+                select_rows(numbers)
+        chosen = choose(logits, uniform[step, numbers[held]], decoding)
         for row, token, over in zip(held.tolist(), chosen.tolist(), finished.tolist(), strict=True):
             if not over:
                 rows[row].append(token)

@@ -120,5 +120,6 @@ def answer_users(
     decoding = decoding.model_copy(update={"max_new_tokens": most})
     placed = SoftPrompts(model, prompts, user_model(ids), tokenizer)
     embed = placed.embed if user_model.tokens_per_user else None
-    sampled = sample(model, placed.prompts, decoding, tokenizer.eos_token_id, tokenizer.pad_token_id, seed, embed)
+    eos, padding = tokenizer.eos_token_id, tokenizer.pad_token_id
+    sampled = sample(model, placed.prompts, decoding, eos, padding, seed, embed, kinds=list(ids))
     return [(text, len(row), done) for row in sampled for text, done in [decode_response(tokenizer, row)]]
