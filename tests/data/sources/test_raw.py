@@ -17,6 +17,7 @@ PLACE = Place("a.jsonl", "line", 3)
         ({"a": "broken \udc80"}, "is not valid UTF-8"),
         ({"a": "half a pair \ud83d"}, "is not valid UTF-8"),
         ({"a": " \n"}, "is empty"),
+        ({"a": "\u200b\ufe0f \u2060"}, "is empty"),
     ],
 )
 def test_a_field_that_is_no_text_is_bad_with_its_reason(record, reason):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from rlphf.data.dedup import normalise
 from rlphf.errors import InputError
 
 
@@ -101,7 +102,10 @@ def shown(record: Any) -> str:
 
 
 def text(record: dict[str, Any], field: str, blank: bool = True) -> str:
-    """Return a field's text without surrounding whitespace; raise BadField for anything else, or if it may not be blank."""
+    """Return a field's text without surrounding whitespace; raise BadField for anything else.
+
+    A field that may not be blank has to have a visible character.
+    """
     value = record.get(field)
     if not isinstance(value, str):
         raise BadField(field, _instead(record, field, "text"))
@@ -111,7 +115,7 @@ def text(record: dict[str, Any], field: str, blank: bool = True) -> str:
         except UnicodeEncodeError:
             raise BadField(field, "is not valid UTF-8") from None
     value = value.strip()
-    if not blank and not value:
+    if not blank and not normalise(value):
         raise BadField(field, "is empty")
     return value
 
