@@ -10,9 +10,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.errors import InputError
 from rlphf.lm.batches import Embed, pad
-from rlphf.lm.cache import RoomyCache
 from rlphf.lm.chat import Asked, decode_response, encode_prompts
 from rlphf.lm.stack import SelectRows
+from rlphf.lm.steps import steps
 from rlphf.progress import bar
 from rlphf.settings import Decoding
 
@@ -92,25 +92,19 @@ def _sample_batch(
     row_of = {prompt: row for row, prompt in enumerate(where)}
     which, firsts = torch.tensor([row_of[prompt] for prompt in prompts], device=model.device), numbers[list(where.values())]
     tokens, mask = pad([ids for _, ids in where], pad_id, model.device, left=True)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    # A model that mixes several has a cache of its own kind (`lm.mixing`).
-    cache = getattr(model, "new_cache", RoomyCache)()
+    reading = steps(model, tokens.shape[1] + decoding.max_new_tokens)
+    if select_rows:
+        select_rows(firsts)
+    logits = reading.read({"inputs_embeds": embed(firsts, tokens, mask)} if embed else {"input_ids": tokens}, mask)
+    if len(where) < len(prompts):
+        logits = logits[which]
+        reading.keep(which)
+        if select_rows:
+            select_rows(numbers)
     rows: list[list[int]] = [[] for _ in prompts]
     held = torch.arange(len(prompts), device=model.device)
     finished = torch.zeros_like(held, dtype=torch.bool)
-    read = {"inputs_embeds": embed(firsts, tokens, mask)} if embed else {"input_ids": tokens}
-    if select_rows:
-        select_rows(firsts)
     for step in range(decoding.max_new_tokens):
-        output = model(
-            **read, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        logits = output.logits[:, -1]
-        if not step and len(where) < len(prompts):
-            logits, positions, mask = logits[which], positions[which], mask[which]
-            cache.batch_select_indices(which)
-            if select_rows:
-                select_rows(numbers)
         chosen = choose(logits, uniform[step, numbers[held]], decoding)
         for row, token, over in zip(held.tolist(), chosen.tolist(), finished.tolist(), strict=True):
             if not over:
@@ -118,18 +112,15 @@ def _sample_batch(
                 if hear:
                     hear(int(numbers[row]), token)
         finished |= chosen == eos_id
-        if finished.all():
+        if finished.all() or step == decoding.max_new_tokens - 1:
             break
-        tokens, positions = chosen[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
         if finished.sum() >= DROPPED * len(finished):
             going = (~finished).nonzero().squeeze(1)
-            held, tokens, positions, mask = held[going], tokens[going], positions[going], mask[going]
-            finished = finished[going]
-            cache.batch_select_indices(going)
+            held, chosen, finished = held[going], chosen[going], finished[going]
+            reading.keep(going)
             if select_rows:
                 select_rows(numbers[held])
-        read = {"input_ids": tokens}
+        logits = reading.step(chosen)
     return rows
 
 
