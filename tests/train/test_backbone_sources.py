@@ -246,6 +246,20 @@ def test_a_named_token_pads_where_the_model_has_none_and_no_other_one(tiny_backb
         hub_backbone(Backbone(source="path", name=none, padding="<eos>"))
 
 
+def test_a_padding_token_without_an_embedding_pads_nothing(tiny_backbone: Path, tmp_path: Path) -> None:
+    # Many tokenizers were given a token behind the vocabulary that their models were made with.
+    name = hub_folder(tiny_backbone, tmp_path / "added folder", pad_token="[PAD]", unk_token="<|user|>")
+    rows = AutoModelForCausalLM.from_pretrained(name).get_input_embeddings().weight.shape[0]
+    assert AutoTokenizer.from_pretrained(name).pad_token_id == rows
+    model, tokenizer = hub_backbone(Backbone(source="path", name=name))
+    assert tokenizer.pad_token == "<|user|>" and model.config.pad_token_id == tokenizer.pad_token_id < rows
+    with pytest.raises(InputError, match=f"'\\[PAD\\]' is not in the vocabulary of {name}$"):
+        hub_backbone(Backbone(source="path", name=name, padding="[PAD]"))
+    name = hub_folder(tiny_backbone, tmp_path / "none", pad_token="[PAD]", unk_token=None)
+    with pytest.raises(InputError, match="needs a padding token that is not its end token"):
+        hub_backbone(Backbone(source="path", name=name))
+
+
 @pytest.mark.parametrize("change", [{"final_logit_softcapping": 5.0}, {"final_logit_softcapping": None}])
 def test_a_model_that_changes_its_logits_after_the_head_is_refused(tiny_backbone: Path, tmp_path: Path, change: dict) -> None:
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}

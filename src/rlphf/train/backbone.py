@@ -248,16 +248,19 @@ def give_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, nam
     """See that the tokenizer pads with another token than its end token, that the model knows it, and that there is a template.
 
     A sequence classifier takes the last token that is no padding for a text's last one, so it would never read the end token.
-    Where there is no such token it is `padding`, or else the unknown token, which a byte-level tokenizer never needs; InputError
-    without that, for a `padding` that is not in the vocabulary, and for a tokenizer without an end token.
+    Where there is no such token, or the model has no embedding of it, it is `padding`, or else the unknown token, which a
+    byte-level tokenizer never needs; InputError without that, for a `padding` that is not in the vocabulary, and for a tokenizer
+    without an end token.
     """
     if tokenizer.eos_token_id is None:
         raise InputError(f"{name} has no end token, by which responses end; name another model")
-    if padding is not None and padding not in tokenizer.get_vocab():
-        raise InputError(f"backbone.padding: {padding!r} is not in the vocabulary of {name.rpartition(' ')[2]}")
-    if tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
+    embeddings: Any = model.get_input_embeddings().weight
+    known = {token for token, number in tokenizer.get_vocab().items() if number < len(embeddings)}
+    if padding is not None and padding not in known:
+        raise InputError(f"backbone.padding: {padding!r} is not in the vocabulary of {name.removeprefix('backbone.name: ')}")
+    if tokenizer.pad_token == tokenizer.eos_token or tokenizer.pad_token not in known:
         own = padding or tokenizer.unk_token
-        if own in (None, tokenizer.eos_token):
+        if own == tokenizer.eos_token or own not in known:
             raise InputError(f"{name} needs a padding token that is not its end token; name one in backbone.padding")
         tokenizer.pad_token = own
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
