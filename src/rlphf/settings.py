@@ -88,8 +88,8 @@ class Backbone(Section):
     )
     padding: str | None = Field(
         None,
-        description="For `path` and `hub`: the padding token, from the vocabulary, for a model that pads with its end token"
-        " or has no padding token; null uses the unknown token for such a model.",
+        description="For an existing model that pads with its end token or has no padding token: the padding token, from the"
+        " vocabulary; null uses the unknown token.",
     )
     quantization: Literal["none", "4bit"] = Field(
         "none",

@@ -19,7 +19,7 @@ from rlphf.lm.chat import TEMPLATE, decode_response, encode_prompts, encode_resp
 from rlphf.lm.reward_model import classifier, encode_texts, score
 from rlphf.lm.sampling import answer
 from rlphf.settings import Backbone, Decoding
-from rlphf.train.backbone import backbone_step, hub_backbone
+from rlphf.train.backbone import backbone_step, hub_backbone, package_backbone
 from rlphf.users.embed import last_states
 
 # Llama's layers as GGUF names them; matrices among them are quantized.
@@ -143,6 +143,14 @@ def test_it_takes_the_place_of_an_older_one_and_leaves_nothing_else(made: Path) 
 def test_the_same_file_gives_the_same_bytes(packed: tuple[Path, PreTrainedModel], made: Path, tmp_path: Path) -> None:
     backbone_step(configure(tmp_path, name=str(packed[0])), tmp_path / "backbone" / "model")
     assert sha256(tmp_path / "backbone" / "model") == sha256(made)
+
+
+def test_a_named_token_pads_in_a_package_too(packed: tuple[Path, PreTrainedModel]) -> None:
+    named = {"source": "package", "name": str(packed[0])}
+    assert package_backbone(Backbone(**named))[1].pad_token == "<pad>"
+    assert package_backbone(Backbone(**named, padding="<|user|>"))[1].pad_token == "<|user|>"
+    with pytest.raises(InputError, match=f"^backbone.padding: '<nothing>' is not in the vocabulary of {packed[0]}$"):
+        package_backbone(Backbone(**named, padding="<nothing>"))
 
 
 def test_prompts_and_responses_are_encoded_as_before(tiny_backbone: Path, made: Path) -> None:

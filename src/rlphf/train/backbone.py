@@ -226,7 +226,7 @@ def package_backbone(settings: Backbone) -> tuple[PreTrainedModel, PreTrainedTok
     if loaded["missing_keys"]:
         raise InputError(f"{name}: its GGUF file lacks the weights {min(loaded['missing_keys'])}; get the file again")
     check_head(model, name)
-    give_padding(model, tokenizer, name)
+    give_padding(model, tokenizer, name, settings.padding)
     return model, tokenizer
 
 
