@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlphf.config import parse
 from rlphf.data.records import PAIRS
+from rlphf.errors import InputError
 from rlphf.files import read_json, read_parquet, sha256, write_parquet
 from rlphf.lm.adapters import add_policy, write_policy
 from rlphf.lm.backbone import load_backbone
@@ -70,6 +71,14 @@ def test_a_second_training_leaves_no_adapter_of_the_first_and_gives_the_same_byt
     per_user_step(seed_folder / "config.yaml", "per_user", pairs, backbone, None, out)
     for part in ("adapters", "scores.parquet"):
         assert sha256(out / part) == sha256(user_models("per_user") / part)
+
+
+def test_pairs_of_nobody_are_refused_and_leave_no_adapters(seed_folder, tmp_path: Path) -> None:
+    write_parquet(tmp_path / "pairs.parquet", pa.Table.from_pylist([row | {"user": None} for row in chosen()], PAIRS))
+    pairs, backbone = [tmp_path / "pairs.parquet"], inputs(seed_folder)[1]
+    with pytest.raises(InputError, match="^.*pairs.parquet: no training pair names its user; fill the column user"):
+        per_user_step(seed_folder / "config.yaml", "per_user", pairs, backbone, None, tmp_path / "out")
+    assert not {"adapters", "scores.parquet", "checkpoints"} & {path.name for path in (tmp_path / "out").iterdir()}
 
 
 @pytest.mark.parametrize("damaged", [False, True])

@@ -15,6 +15,7 @@ from peft.utils import get_peft_model_state_dict
 
 from rlphf.cards import adapter_card
 from rlphf.config import load
+from rlphf.errors import InputError
 from rlphf.files import atomic_folder, check_space, read_json, write_json
 from rlphf.lm.adapters import POLICY, add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256
@@ -26,7 +27,7 @@ from rlphf.tracking.record import step
 from rlphf.train.checkpoint import is_whole, own_checkpoints, seal
 from rlphf.train.dpo import DPOTrainer
 from rlphf.train.sft import imitated, train_sft
-from rlphf.train.user_files import read_material, training_inputs
+from rlphf.train.user_files import UNNAMED, read_material, training_inputs
 from rlphf.users.methods import settings_of
 from rlphf.users.records import write_margins
 
@@ -38,7 +39,8 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
     """Train a policy per user by DPO on the user's own training pairs in the files `pairs`; write `out`/adapters/<user>.
 
     All start from one initialisation. The margins of the pairs of other splits go to `out`/scores.parquet, those of users who
-    were not trained as 0: the backbone prefers neither. A step that was stopped goes on with the user that it was at.
+    were not trained as 0: the backbone prefers neither. A step that was stopped goes on with the user that it was at. Raises
+    InputError where no training pair names its user.
     """
     experiment = load(config)
     settings, user_settings, seed = experiment.dpo, settings_of(experiment.users, model), derive(experiment.seed, "dpo")
@@ -53,6 +55,8 @@ def per_user_step(config: Path, model: str, pairs: Sequence[Path], backbone: Pat
         about = {"preference": "users", "backbone_sha256": backbone_sha256(backbone), "lora_a_sha256": initial_a_digest(policy)}
         held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
         trained = sorted({pair.user for pair in material.train} - {0})
+        if not trained:
+            raise InputError(f"{', '.join(map(str, pairs))}: {UNNAMED}")
         size = sum(value.numel() for value in start.values()) * 4
         check_space(out, 2 * size * len(trained), "adapters of all users, while they are trained and in their place,")
         ready = list(takewhile(lambda user: (done / str(user)).exists() and is_whole(done / str(user)), trained))

@@ -17,6 +17,9 @@ from rlphf.train.users import Pair, PairTrainer, encode_pairs
 from rlphf.users.model import UserModel, new_user_model, save_user_model, user_ids
 from rlphf.users.records import TEXTS, write_margins
 
+# What is said of pairs by which no user can be learned.
+UNNAMED = "no training pair names its user; fill the column user, or train the model dpo"
+
 
 @dataclass(frozen=True)
 class Material:
@@ -70,7 +73,7 @@ def read_material(
     vocabulary: Any = base.get_input_embeddings().weight
     user_model = new_user_model(user_settings, known, vocabulary, seed)
     if user_model.kind != "uniform" and not known:
-        raise InputError(f"{where}: no training pair names its user; fill the column user, or train the model dpo")
+        raise InputError(f"{where}: {UNNAMED}")
     # Held-out pairs may be of users who are not trained; where that is an error it is one before the training.
     user_model.slots([pair.user for pair in encoded])
     return Material(base, tokenizer, user_model, rows, encoded)
