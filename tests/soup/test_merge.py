@@ -197,6 +197,14 @@ def test_adapters_that_do_not_fit_are_refused_by_name(make_adapter, settings, ru
     assert "adapters/b" in str(caught.value) and not Path("soup").exists()
 
 
+def test_adapters_of_two_backbones_are_refused_beside_one_that_names_none(make_adapter):
+    for name, sha in (("a", None), ("b", "1"), ("c", "2")):
+        make_adapter(f"adapters/{name}", seed=1, about={"kind": "policy"} | ({"backbone_sha256": sha} if sha else {}))
+    merge(recipe_of({"a": 0.5, "b": 0.5}))
+    with pytest.raises(InputError, match="adapter b .* and adapter c .* were trained on different backbones"):
+        merge(recipe_of({"a": 0.3, "b": 0.3, "c": 0.4}))
+
+
 def test_modules_that_differ_are_refused_with_the_module(make_adapter):
     state = make_adapter("adapters/a", seed=1)
     make_adapter("adapters/b", state={k: t for k, t in state.items() if Q in k})

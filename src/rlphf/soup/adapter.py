@@ -131,11 +131,14 @@ def check_alike(adapters: Sequence[Adapter], same_rank: bool = False) -> None:
     They need one backbone, the same adapted modules and equal shapes; with `same_rank` equal rank and scaling too.
     """
     first = adapters[0]
+    # What PEFT itself wrote names no backbone, also where it comes first.
+    told = [adapter for adapter in adapters if adapter.about.get("backbone_sha256") is not None]
+    for other in told[1:]:
+        if told[0].about["backbone_sha256"] != other.about["backbone_sha256"]:
+            both = f"{told[0].label} and {other.label}"
+            raise InputError(f"{both} were trained on different backbones (backbone_sha256); merge adapters of one backbone")
     for other in adapters[1:]:
         both = f"{first.label} and {other.label}"
-        shas = [a.about.get("backbone_sha256") for a in (first, other)]
-        if None not in shas and shas[0] != shas[1]:
-            raise InputError(f"{both} were trained on different backbones (backbone_sha256); merge adapters of one backbone")
         if odd := sorted(first.modules.keys() ^ other.modules.keys()):
             has, lacks = (first, other) if odd[0] in first.modules else (other, first)
             both = f"{has.label} adapts module {odd[0]} and {lacks.label}"
