@@ -152,5 +152,8 @@ def test_an_adapter_of_another_backbone_is_refused_in_one_line(tiny_backbone: Pa
     name, (a, b) = next(iter(modules.items()))
     with pytest.raises(InputError, match=r"layers\.7.*the backbone has none"):
         Stack(base, [{"base_model.model.model.layers.7.self_attn.q_proj": (a, b)}], [1.0])
+    for other in ("model.norm", "model.embed_tokens", "model.layers.0", ""):
+        with pytest.raises(InputError, match=rf"{other}: is no linear layer of the backbone; the adapter was made for another"):
+            Stack(base, [{f"base_model.model.{other}": (a, b)}], [1.0])
     with pytest.raises(InputError, match=r"to 31, the backbone has \d+ to 32"):
         Stack(base, [{name: (a[:, :32], torch.zeros(31, b.shape[1]))}], [1.0])

@@ -153,6 +153,8 @@ def _layer(model: nn.Module, name: str, adapters: Sequence[Mapping[str, tuple[Te
     except AttributeError:
         raise InputError(f"layer {name}: the backbone has none; the adapter was made for another one") from None
     layer = getattr(layer, "base_layer", layer)
+    if not isinstance(layer, nn.Linear):
+        raise InputError(f"layer {name}: is no linear layer of the backbone; the adapter was made for another one")
     for a, b in (factors[name] for factors in adapters if name in factors):
         if (a.shape[1], b.shape[0]) != (layer.in_features, layer.out_features):
             sizes = f"{a.shape[1]} to {b.shape[0]}, the backbone has {layer.in_features} to {layer.out_features}"
