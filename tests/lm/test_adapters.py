@@ -51,6 +51,16 @@ def test_a_new_policy_is_the_backbone_and_its_a_comes_from_the_seed_alone(tiny_b
     assert digests[0] == digests[1] != digests[2]
 
 
+def test_what_a_training_that_diverged_ended_with_is_not_written(policy: PeftModel, tmp_path: Path) -> None:
+    name, moved = next((name, p) for name, p in policy.named_parameters() if f"lora_B.{POLICY}" in name)
+    with torch.no_grad():
+        moved[0, 0] = float("nan")
+    told = f"^{tmp_path / 'adapter'}: the training ended with no finite numbers in {name.replace(f'.{POLICY}', '')}; lower its"
+    with pytest.raises(InputError, match=told):
+        write_policy(policy, tmp_path / "adapter", "backbone", {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_only_the_policys_factors_are_trainable(policy: PeftModel) -> None:
     for name, parameter in policy.named_parameters():
         assert parameter.requires_grad == (f".{POLICY}." in name), name

@@ -114,7 +114,13 @@ def write_adapter(
     about: dict[str, str],
     card: str | None = None,
 ) -> None:
-    """Write an adapter folder atomically: PEFT's two files, adapter.json, and its model card (`rlphf.cards`), if there is one."""
+    """Write an adapter folder atomically: PEFT's two files, adapter.json, and its model card (`rlphf.cards`), if there is one.
+
+    Raises InputError for a training that ended in values that are no finite numbers: nothing could read them.
+    """
+    for name in sorted(state):
+        if not torch.isfinite(state[name]).all():
+            raise InputError(f"{folder}: the training ended with no finite numbers in {name}; lower its learning rate")
     plain = {key: _plain(value) for key, value in config.items()}
     plain |= {"base_model_name_or_path": backbone, "inference_mode": True}
     with atomic_folder(folder) as temporary:

@@ -218,7 +218,6 @@ def reward_step(
             "rejected": score(trained, [pair.rejected for pair in scored], tokenizer.pad_token_id),
         }
         about_pairs = {name: [pair.row[name] for pair in scored] for name in ("id", "split", "probability")}
-        write_parquet(out / "scores.parquet", pa.table({**about_pairs, **scores}).select(PAIR_SCORES.names).cast(PAIR_SCORES))
         for split in sorted(set(about_pairs["split"])):
             index = [i for i, name in enumerate(about_pairs["split"]) if name == split]
             right = [correctness(scores["chosen"][i] - scores["rejected"][i]) for i in index]
@@ -227,4 +226,5 @@ def reward_step(
         card = adapter_card(run, experiment, about, backbone)
         described = trained.peft_config["default"].to_dict()
         write_adapter(out / "adapter", get_peft_model_state_dict(trained), described, str(backbone), about, card)
+        write_parquet(out / "scores.parquet", pa.table({**about_pairs, **scores}).select(PAIR_SCORES.names).cast(PAIR_SCORES))
         run.output(out / "adapter", out / "scores.parquet")
