@@ -311,8 +311,13 @@ def test_merge_score_stands_at_the_rule_that_was_used(finished_run, tables):
     }
     for row in read_table(tables, "merges"):
         assert row["score"] == (means[row["combination"]] if row["rule"] == "delta" else None)
-    truncated = experiment.soup.model_copy(update={"svd_rank": 16})
-    assert {row["score"] for row in merges(seed_folder, truncated, [])} == {None}
+    by_method = read_table(tables, "methods")
+    truncated = experiment.model_copy(update={"soup": experiment.soup.model_copy(update={"svd_rank": 16})})
+    assert {row["score"] for row in merges(seed_folder, truncated, by_method)} == {None}
+    # The release's mistakes merge by the factors, whatever the setting says.
+    for mistake in ("factor_merge", "other_starts"):
+        for row in merges(seed_folder, experiment.making(mistake), by_method):
+            assert row["score"] == (means[row["combination"]] if row["rule"] == "factor" else None)
 
 
 def test_timings_name_steps_by_their_path_leave_unmeasured_memory_null_and_those_about_users_out(tables):

@@ -18,8 +18,9 @@ from rlphf.evaluate.scores import MEAN, Row
 from rlphf.files import read_json, read_parquet
 from rlphf.layout import reward_scores
 from rlphf.preferences import GENERAL, GOLD, MT, SELECTOR
-from rlphf.settings import PPO, Soup
+from rlphf.settings import PPO
 from rlphf.soup.recipe import rule_name
+from rlphf.soup.wanted import merging
 from rlphf.tracking.record import RECORD, read_metrics
 
 MERGES_FILE = Path("soups") / "merges.parquet"
@@ -143,12 +144,13 @@ def kept_kl(curves: Sequence[Row], settings: PPO) -> dict[str, float]:
     return found
 
 
-def merges(seed_folder: Path, soup: Soup, methods: Sequence[Row]) -> list[Row]:
+def merges(seed_folder: Path, experiment: Experiment, methods: Sequence[Row]) -> list[Row]:
     """Return the rows of table `merges` from `soups/merges.parquet`.
 
     `score` is the mean score of method psoups, from the rows of table `methods`, for the rule that its soups were merged by.
     """
-    rule = rule_name(soup.rule, soup.svd_rank)
+    used = merging(experiment)
+    rule = rule_name(used["rule"], used.get("svd_rank"))
     means = {row["combination"]: row["mean"] for row in methods if row["method"] == "psoups" and row["criterion"] == MEAN}
     rows = read_parquet(seed_folder / MERGES_FILE, MERGES).to_pylist()
     scored = [row | {"score": means.get(row["combination"]) if row["rule"] == rule else None} for row in rows]

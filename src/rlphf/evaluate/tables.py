@@ -99,7 +99,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
         "methods": by_method,
         "differences": winrate.differences(scores, names, combinations, bootstrap),
         "win_rates": winrate.win_rates(scores, names, combinations, bootstrap),
-        "merges": runs.merges(seed_folder, experiment.soup, by_method),
+        "merges": runs.merges(seed_folder, experiment, by_method),
         "matrix": [row for judge in judges for row in matrix.matrix(judge, compared, combinations, bootstrap)],
         "averages": [row for judge in judges for row in matrix.averages(judge, compared, combinations, bootstrap)],
         "agreement": agreement(judges, compared, combinations, bootstrap),
