@@ -2,9 +2,10 @@
 
 import pytest
 
+from rlphf.errors import InputError
 from rlphf.evaluate.judges.replies import parse
 from rlphf.evaluate.judges.templates.texts import again, comparison, criterion
-from rlphf.preferences import PREFERENCES
+from rlphf.preferences import PREFERENCES, Preference, declare
 
 CRITERIA = [*PREFERENCES, "helpfulness"]
 
@@ -19,6 +20,18 @@ def test_a_comparison_names_its_own_criterion_alone(name):
 def test_criteria_are_one_line_each_and_all_different():
     assert len({criterion(name) for name in CRITERIA}) == len(CRITERIA)
     assert all(criterion(name) and "\n" not in criterion(name) for name in CRITERIA)
+
+
+def test_a_preference_of_ones_own_is_told_in_its_own_words_and_one_without_any_is_refused():
+    told = Preference("P3E", "style", "Rhyme.", "poetic", "The response rhymes.")
+    declare({"P3E": told, "P3F": Preference("P3F", "style", "Sing.", "musical")})
+    try:
+        assert criterion("P3E") == "The response rhymes."
+        # The sheet for people is written before they are among the judges, so the configuration did not ask for it.
+        with pytest.raises(InputError, match=r"^own_preferences.P3F.judge: needed"):
+            comparison("Why?", "P3F", "one", "two")
+    finally:
+        declare({})
 
 
 def test_texts_stand_in_the_order_in_which_they_are_shown_and_as_they_are():

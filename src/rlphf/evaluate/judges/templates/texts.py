@@ -3,13 +3,20 @@
 from functools import cache
 from pathlib import Path
 
-from rlphf.preferences import known
+from rlphf.errors import InputError
+from rlphf.preferences import PREFERENCES, known
 
 
 def criterion(name: str) -> str:
-    """Return the sentence that describes a criterion: a preference's id, or "helpfulness"."""
-    own = known()[name].judge if name in known() else ""
-    return own or _read(name)
+    """Return the sentence that describes a criterion: a preference's id, or "helpfulness".
+
+    Raises InputError for one of the experiment's own preferences that judges are told nothing of.
+    """
+    if name not in known() or name in PREFERENCES:
+        return _read(name)
+    if not known()[name].judge:
+        raise InputError(f"own_preferences.{name}.judge: needed, because judges that compare have to be told of it")
+    return known()[name].judge
 
 
 def comparison(question: str, name: str, first: str, second: str) -> str:
