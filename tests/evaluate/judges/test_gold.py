@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rlphf.data.records import PAIRS, PROMPTS, RESPONSES
+from rlphf.errors import InputError
 from rlphf.evaluate.judges.gold import asked, gold_step
 from rlphf.evaluate.scores import SCORES, read_scores
 from rlphf.files import read_parquet, write_parquet
@@ -45,6 +46,11 @@ def test_first_responses_are_asked_for_what_they_are_judged_by():
     assert set(by_cell["pp", "P1A-P3B"]) == {"P1A", "P3B", "helpfulness"}
     assert by_cell["pp", "P1A-P3B"]["P3B"] == [instruction("Why 0?", ["P3B"]), instruction("Why 1?", ["P3B"])]
     assert by_cell["vb", ""]["helpfulness"] == ["Why 0?", "Why 1?"]
+
+
+def test_a_response_to_an_unknown_prompt_is_refused():
+    with pytest.raises(InputError, match="pp: row 5: prompt_id 'q1' is not among the prompts"):
+        asked(pa.Table.from_pylist(PROMPT_ROWS[:1], PROMPTS), TABLES, ["pp"], ["P1A-P3A", "P1A-P3B"])
 
 
 def test_methods_that_are_not_compared_are_left_out():

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rlphf.config import load
 from rlphf.derived import combinations_of
+from rlphf.errors import InputError
 from rlphf.evaluate.judges.comparisons import compared, criteria
 from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.scores import ADAPTER, BASE, HELPFULNESS, score_table
@@ -29,13 +30,16 @@ def asked(
 
     The first response to each prompt is, or every one, by its combination's preferences and helpfulness; one that serves all
     `combinations`, by the preferences of all. For helpfulness nothing is asked but the question, as in the general pairs.
+    Raises InputError for a response to an unknown prompt.
     """
     texts = dict(zip(prompts["id"].to_pylist(), prompts["prompt"].to_pylist(), strict=True))
     found = []
-    for table in responses.values():
-        for row in table.to_pylist():
+    for where, table in responses.items():
+        for number, row in enumerate(table.to_pylist(), start=1):
             if row["method"] not in methods or (first_alone and row["sample"] != 0):
                 continue
+            if row["prompt_id"] not in texts:
+                raise InputError(f"{where}: row {number}: prompt_id {row['prompt_id']!r} is not among the prompts")
             served = [row["combination"]] if row["combination"] else combinations
             for criterion in dict.fromkeys(name for combination in served for name in criteria(combination)):
                 ids = [] if criterion == HELPFULNESS else alone(criterion)
