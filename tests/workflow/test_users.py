@@ -157,6 +157,8 @@ CHANGES = {
     "user_evaluation: {prompts: 3}": {"user_answers": sorted(METHODS), "cold_start": [""], **JUDGED},
     # Pairs of a user are shown by the prompts of one method.
     "user_evaluation: {history: 3}": {"user_answers": ["in_context"], **JUDGED},
+    # New users' pairs are all drawn already, so nobody is trained on others.
+    "cold_start: {pairs: [0, 2, 4]}": {"cold_start": [""], **TABLES},
     "evaluation: {bootstrap: 51}": TABLES,
     "mt: {epochs: 3}": {"user_model": ["pooled"], "user_answers": ["pooled"], **JUDGED},
     "ablations: {dpo.alpha: [0.1, 0.2]}": {"user_model": ["individual"], "user_answers": ["pdpo_individual"], **TABLES},

@@ -17,7 +17,9 @@ rule user_pairs:
     benchmark:
         f"{SEED}/benchmarks/users/pairs.tsv"
     params:
-        settings=lambda wildcards: varied(wildcards.seed, "population", "annotator", "cold_start.pairs") | {"preferences": SHARED},
+        # Of new users as many pairs are drawn as are ever known; how many of them when is a matter of the cold start.
+        settings=lambda wildcards: varied(wildcards.seed, "population", "annotator")
+        | {"preferences": SHARED, "new_pairs": max(EXPERIMENT.cold_start.pairs)},
         source=source_digest("users pairs"),
         config=CONFIG,
         folder=subpath(output.pairs, parent=True),
