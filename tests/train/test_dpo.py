@@ -428,6 +428,7 @@ def test_the_step_writes_an_adapter_and_a_user_model_that_plain_peft_and_loading
     assert read_json(out / "adapter" / "adapter.json")["kind"] == "policy"
     about = read_json(out / "user_model.json")
     assert (about["kind"], about["users"], about["tokens"], about["text"]) == ("individual", 2, 2, "implicit")
+    assert "text_place" not in about
     record = read_json(out / "record.json")
     assert record["status"] == "finished" and len(record["outputs"]) == 4 and record["tags"]["updates"] == "5"
     assert not (out / "checkpoints").exists()
@@ -489,7 +490,7 @@ def test_users_may_be_told_of_by_text_alone(tiny_backbone: Path, tmp_path: Path)
     pairs, people = [tmp_path / "pairs.parquet"], tmp_path / "users.parquet"
     dpo_step(tmp_path / "config.yaml", "dpo_text", pairs, tiny_backbone, people, tmp_path / "out")
     about = read_json(tmp_path / "out" / "user_model.json")
-    assert (about["kind"], about["tokens"], about["text"]) == ("uniform", 0, "explicit")
+    assert (about["kind"], about["tokens"], about["text"], about["text_place"]) == ("uniform", 0, "explicit", "before")
     assert min(accuracy(tmp_path / "out", user) for user in (1, 2)) > 0.7
     assert json.loads((tmp_path / "out" / "record.json").read_text())["inputs"].keys() >= {"users", "backbone"}
 

@@ -153,6 +153,16 @@ CHANGES = {
         "cold_start": [""],
         **JUDGED,
     },
+    # Without soft tokens there is nothing of a user model to set.
+    "users: {tokens: 3}": {
+        "user_model": ["individual", "individual"],
+        "user_answers": ["pdpo_individual", "pdpo_individual"],
+        "cold_start": [""],
+        **JUDGED,
+    },
+    # No model of these clusters users, and none but the backbone and DPO is told of them.
+    "users: {clusters: 3, cluster_start: generic}": {},
+    "users: {text_place: before}": {"user_answers": ["dpo_prompted", "in_context"], **JUDGED},
     # The variation answers no prompt.
     "user_evaluation: {prompts: 3}": {"user_answers": sorted(METHODS), "cold_start": [""], **JUDGED},
     # Pairs of a user are shown by the prompts of one method.

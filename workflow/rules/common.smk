@@ -24,7 +24,7 @@ from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
 from rlphf.soup.wanted import wanted
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_workflow, start_step
-from rlphf.users.methods import BACKBONE, SOUPS
+from rlphf.users.methods import BACKBONE, MODELS, SOUPS
 from rlphf.users.methods import METHODS as SERVING
 
 
@@ -89,6 +89,12 @@ RAW_USERS = EXPERIMENT.user_data.source != "testbed"
 USERS_ALONE = users_alone(EXPERIMENT)
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
 TRAINED_WITH = {"prm": ["prm"], "pooled": ["mt", "dpo.max_prompt", "dpo.max_length"]}
+# {kind of a user model: the settings of its soft tokens}.
+SOFT_TOKENS = {
+    "uniform": [],
+    "individual": ["users.tokens", "users.init", "users.start", "users.unknown"],
+    "cluster": ["users.tokens", "users.clusters", "users.init", "users.cluster_start", "users.unknown"],
+}
 # Mistakes that decide what a policy is trained to, and how policies are merged.
 TRAINED_WRONG = [
     f"mistakes.{name}" for name in ("random_reward_head", "reward_without_response", "other_starts", "test_selection")
@@ -239,6 +245,12 @@ def varied(run, *names):
     """Return what a job of a run reads of its configuration: of the experiment's, or of a variation's."""
     found = variations(run.partition("/")[0], EXPERIMENT.ablations)
     return settings(*names, experiment=EXPERIMENT.varied(*found[run]) if run in found else EXPERIMENT)
+
+
+def training_settings(model):
+    """Return the names of the settings that a model of users is trained with."""
+    kind, text = MODELS[model]
+    return [*TRAINED_WITH.get(model, ["dpo"]), *SOFT_TOKENS[kind], *([] if text == "implicit" else ["users.text_place"])]
 
 
 def users_of(wildcards):

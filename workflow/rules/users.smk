@@ -61,7 +61,7 @@ rule user_model:
     resources:
         gpu=GPU,
     params:
-        settings=lambda wildcards: varied(wildcards.seed, "users", *TRAINED_WITH.get(wildcards.model, ["dpo"])),
+        settings=lambda wildcards: varied(wildcards.seed, *training_settings(wildcards.model)),
         source=source_digest("users train"),
         config=CONFIG,
         folder=subpath(output[0], parent=True),

@@ -83,8 +83,10 @@ def write_results(
     trainer: PairTrainer, material: Material, user_settings: Users, backbone_sha256: str, out: Path, run: Run
 ) -> list[Path]:
     """Write the user model and the margins of all pairs that were not trained on to `out`; return the files."""
-    told = {"text": user_settings.text, "text_place": user_settings.text_place, "max_prompt": trainer.settings.max_prompt}
-    save_user_model(material.user_model, out, {"backbone_sha256": backbone_sha256, **told})
+    about: dict[str, str | int] = {"backbone_sha256": backbone_sha256, "text": user_settings.text}
+    if user_settings.text != "implicit":
+        about["text_place"] = user_settings.text_place
+    save_user_model(material.user_model, out, {**about, "max_prompt": trainer.settings.max_prompt})
     held = [(row, pair) for row, pair in zip(material.rows, material.pairs, strict=True) if row["split"] != "train"]
     own, generic = trainer.evaluate([pair for _, pair in held])
     scores = write_margins(out / "scores.parquet", [row for row, _ in held], own, generic, run)
