@@ -131,8 +131,12 @@ def test_tables_have_the_same_bytes_when_made_again(run, tables: Path, tmp_path:
     assert record["status"] == "finished" and len(record["outputs"]) == len(names) == 30
     read = {f"users/answers/{name}/{kind}.parquet" for name in METHODS for kind in ("answers", "scores")}
     read |= {f"users/{name}.parquet" for name in ("pairs/users", "pairs/pairs", "judge/oracle/scores", "cold_start/scores")}
+    of_train_pairs = {f"pairs/{name}" for name in ("users", "pairs")}
+    of_train_pairs |= {f"answers/{name}/scores" for name in ("dpo", "pdpo_individual", "pdpo_cluster")}
+    read |= {f"ablations/population.train_pairs-5/users/{name}.parquet" for name in of_train_pairs}
+    read |= {"ablations/dpo.alpha-0.1/users/answers/pdpo_individual/scores.parquet"}
     assert read <= set(record["inputs"])
-    assert all("/models/" in name or name.startswith("ablations/") for name in set(record["inputs"]) - read)
+    assert all("/models/" in name for name in set(record["inputs"]) - read)
 
 
 def test_every_table_speaks_for_the_methods_and_populations_that_there_are(tables: Path) -> None:

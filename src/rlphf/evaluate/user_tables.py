@@ -121,8 +121,11 @@ def users_measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]
     found += [folder / "answers" / method / f"{name}.parquet" for method in methods for name in ("answers", "scores")]
     found += scores(experiment, folder).values()
     found += [path for name in LEARNED if name in methods for path in [folder / "models" / METHODS[name].model / TENSORS]]
-    for name in runs(experiment.seed, experiment.ablations):
-        found += sorted((seed_folder.parent / f"seed-{name}" / FOLDER).glob("answers/*/scores.parquet"))
+    for name, (setting, _) in runs(experiment.seed, experiment.ablations).items():
+        own = seed_folder.parent / f"seed-{name}" / FOLDER
+        drawn = run_of(name, "user_pairs") == name
+        found += [source(experiment, own) / f"{kind}.parquet" for kind in ("users", "pairs") if drawn]
+        found += [own / "answers" / method / "scores.parquet" for method in ABLATIONS[setting]]
     return {Path(os.path.relpath(path, seed_folder)).as_posix(): path for path in found}
 
 
