@@ -83,6 +83,24 @@ def test_more_resamples_repeat_the_tables(finished, plan, ci, tmp_path):
     assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {**AFTER_SCORES, "user_tables": [""]}
 
 
+LLM = {
+    # How it is reached, and what that may cost.
+    "evaluation: {llm: {parallel: 2, timeout: 9.0, price_in: 1.0, max_cost: 5.0}}": {},
+    "evaluation: {llm: {attempts: 2}}": {"llm": [""], **AFTER_SCORES},
+    # No table waits for a judge that is none of the experiment's.
+    "evaluation: {gold_epochs: 2}": {},
+}
+
+
+def test_settings_of_a_judge_repeat_what_its_verdicts_depend_on(pretended, plan, tmp_path):
+    (tmp_path / "llm.yaml").write_text("evaluation: {judges: [oracle, llm]}")
+    arguments = (*CI, str(tmp_path / "llm.yaml"))
+    folder = pretended(*arguments)
+    for change, jobs in LLM.items():
+        (tmp_path / "changed.yaml").write_text(change)
+        assert plan(folder, *arguments, str(tmp_path / "changed.yaml")) == jobs
+
+
 def test_an_edit_of_merging_repeats_soups_and_what_follows(finished, plan, ci):
     with edited(finished / "src" / "rlphf" / "soup" / "merge.py"):
         assert plan(finished, *ci) == {"soups": [""], **AFTER_SOUPS}

@@ -191,7 +191,13 @@ def verdicts(seed):
 
 
 # What tables and claims read of the configuration.
-MEASURED = ("evaluation", "preferences", "combination_preferences", "ppo.batch_size", "priced")
+MEASURED = (
+    *(f"evaluation.{name}" for name in ("methods", "judges", "ratings", "split", "bootstrap")),
+    *("evaluation.front", "evaluation.front_points", "evaluation.gold_raw"),
+    *("preferences", "combination_preferences", "ppo.batch_size", "priced"),
+)
+# What the verdicts of a language model depend on: neither where it is, nor how fast it may be asked and for how much.
+ASKED = ("model", "prompts", "temperature", "max_tokens", "attempts", "max_malformed", "cache")
 
 
 def measured(wildcards=None, seed=EXPERIMENT.seed):

@@ -95,7 +95,8 @@ rule llm:
     benchmark:
         f"{SEED}/benchmarks/judge/llm.tsv"
     params:
-        settings=settings("evaluation.llm", "combination_preferences") | own_settings("judge", *COMBINED),
+        settings=settings("combination_preferences", *(f"evaluation.llm.{name}" for name in ASKED))
+        | own_settings("judge", *COMBINED),
         source=source_digest("judge llm"),
         config=CONFIG,
     shell:
@@ -132,7 +133,7 @@ rule claims:
     log:
         f"{OWN}/logs/claims.log",
     params:
-        settings=settings(*MEASURED, "user_evaluation", "ablations"),
+        settings=settings(*MEASURED, "user_evaluation.methods", "ablations"),
         source=source_digest("claims"),
         configs=[f"{RESULTS}/seed-{seed}/config.yaml" for seed in SEEDS],
         folder=subpath(output[0], parent=True),
