@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from rlphf.errors import InputError
 from rlphf.lm.chat import encode_prompts, encode_responses
@@ -46,6 +47,28 @@ def test_a_model_of_another_backbone_and_what_is_none_are_refused(reward: Path, 
         load_reward_model(tiny_backbone, tmp_path / "other")
     with pytest.raises(InputError, match="nothing"):
         load_reward_model(tiny_backbone, tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("config.json", r"holds no backbone \(config.json is missing\)"),
+        ("tokenizer.json", "cannot be loaded as a backbone"),
+        ("model.safetensors", "lacks the weights model.norm.weight; make the backbone again"),
+    ],
+)
+def test_a_broken_backbone_is_refused_in_one_line(tiny_backbone: Path, tmp_path: Path, broken: str, message: str) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny_backbone, folder)
+    if broken == "model.safetensors":
+        # Its place would be taken by numbers that nobody trained.
+        tensors = load_file(folder / broken)
+        del tensors["model.norm.weight"]
+        save_file(tensors, folder / broken, {"format": "pt"})
+    else:
+        (folder / broken).unlink()
+    with pytest.raises(InputError, match=f"^{folder}: {message}"):
+        classifier(folder)
 
 
 def test_its_head_computes_in_float32_under_autocast(tiny_backbone: Path) -> None:

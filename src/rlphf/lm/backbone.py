@@ -72,8 +72,11 @@ def training_dtype(folder: Path | str, on_cuda: torch.dtype = torch.bfloat16) ->
 def loading(folder: Path | str, dtype: torch.dtype) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` for a backbone: `dtype`, or what its 4-bit weights need.
 
-    Raises InputError for 4 bits without CUDA or without bitsandbytes. Source of the format: Dettmers et al. 2023, QLoRA.
+    Raises InputError for a folder that holds no backbone, and for 4 bits without CUDA or without bitsandbytes. Source of the
+    format: Dettmers et al. 2023, QLoRA.
     """
+    if not (Path(folder) / "config.json").exists():
+        raise InputError(f"{folder}: holds no backbone (config.json is missing)")
     shared = {"local_files_only": True}
     asked = _noted(folder).get("quantization")
     if asked is None:
@@ -99,27 +102,35 @@ def load_backbone(folder: Path | str, dtype: torch.dtype = torch.float32) -> tup
     A backbone that is made for 4 bits is loaded in 4 bits whatever `dtype` says, and computes in bfloat16. Raises InputError for
     a folder that holds none, or none that needs no code of its own; nothing is unpickled.
     """
-    if not (Path(folder) / "config.json").exists():
-        raise InputError(f"{folder}: holds no backbone (config.json is missing)")
-    arguments = loading(folder, dtype)
+    model, tokenizer = read_model(AutoModelForCausalLM, folder, arguments := loading(folder, dtype))
+    model.requires_grad_(False)
+    if "quantization_config" not in arguments:
+        model.to(f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu")
+    return model.eval(), tokenizer
+
+
+def read_model(
+    kind: Any, folder: Path | str, arguments: dict[str, Any], new: str | None = None
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Read a backbone as a model of a `kind` of transformers' and its tokenizer; `new` names weights that no backbone has.
+
+    `arguments` are those of `from_pretrained`. Raises InputError as `load_backbone` does.
+    """
     try:
-        found: Any = AutoModelForCausalLM.from_pretrained(
+        found: Any = kind.from_pretrained(
             folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **arguments
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # The library passes on whatever a broken file leads its many parts to.
         raise InputError(f"{folder}: cannot be loaded as a backbone ({error or type(error).__name__})") from None
     model, loaded = found
-    if loaded["missing_keys"]:
-        raise InputError(f"{folder}: lacks the weights {min(loaded['missing_keys'])}; make the backbone again")
+    if missing := set(loaded["missing_keys"]) - {new}:
+        raise InputError(f"{folder}: lacks the weights {min(missing)}; make the backbone again")
     if tokenizer.eos_token_id is None:
         raise InputError(f"{folder}: the tokenizer needs an end token, by which responses end")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         raise InputError(f"{folder}: the tokenizer needs a padding token that is not its end token")
-    model.requires_grad_(False)
-    if "quantization_config" not in arguments:
-        model.to(f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu")
-    return model.eval(), tokenizer
+    return model, tokenizer
 
 
 @contextmanager

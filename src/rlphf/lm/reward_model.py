@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from rlphf.lm.backbone import backbone_sha256, loading, training_dtype
+from rlphf.lm.backbone import backbone_sha256, loading, read_model, training_dtype
 from rlphf.lm.batches import pad
 from rlphf.lm.chat import encode_prompts, encode_responses
 from rlphf.lm.fit import fit_prompt, prompt_limit
@@ -22,14 +22,12 @@ from rlphf.soup.adapter import check_backbone, read_reward_model
 def classifier(backbone: Path | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load the backbone as a sequence classifier with one output; its head is new until an adapter brings one.
 
-    The head computes in float32, as PPO's does, also where the backbone does not.
+    The head computes in float32, as PPO's does, also where the backbone does not. Raises InputError as `load_backbone` does.
     """
-    arguments = loading(backbone, training_dtype(backbone, on_cuda=torch.float32))
-    model = AutoModelForSequenceClassification.from_pretrained(
-        backbone, num_labels=1, use_safetensors=True, trust_remote_code=False, **arguments
-    )
+    arguments = loading(backbone, training_dtype(backbone, on_cuda=torch.float32)) | {"num_labels": 1}
+    model, tokenizer = read_model(AutoModelForSequenceClassification, backbone, arguments, new="score.weight")
     model.score = Float32Head(model.score)
-    return model, AutoTokenizer.from_pretrained(backbone, local_files_only=True, trust_remote_code=False)
+    return model, tokenizer
 
 
 class Float32Head(nn.Linear):
