@@ -374,8 +374,10 @@ def test_what_is_longer_than_the_context_keeps_the_end_of_the_prompt(tiny_backbo
             assert pair.prompt[-len(end) :] == end and pair.bare[-len(end) :] == end
     question, _ = encode_pairs(tokenizer, rows, told, DPO(**SETTINGS), 512, texts)
     assert "Tell me about honey." in tokenizer.decode(question.prompt)
-    with pytest.raises(InputError, match="4 soft tokens leave no room in"):
+    with pytest.raises(InputError, match="4 soft tokens leave no room in 5 tokens"):
         encode_pairs(tokenizer, rows, told, DPO(**SETTINGS), 5, texts)
+    with pytest.raises(InputError, match="^max_length: 1 token has no room for a prompt and a response; raise it"):
+        encode_pairs(tokenizer, rows, Users(model="uniform"), DPO(**(SETTINGS | {"max_length": 1})), 512, texts)
 
 
 # The step.

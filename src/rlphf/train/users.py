@@ -62,17 +62,18 @@ def encode_pairs(
     """Return the pairs `rows` (of PAIRS) in token ids, cut to `max_prompt`, `max_length` and the model's `context`.
 
     A pair that names no user is the generic one's. `texts` are users' texts; the prompt of a user without one is the bare one.
-    Raises InputError where soft tokens leave no room for a text, or a user is no id.
+    Raises InputError where `max_length` or soft tokens leave no room for a text, or a user is no id.
     """
     if not rows:
         # Tokenizers refuse an empty batch.
         return []
-    total = min(context, settings.max_length)
-    total -= user_settings.tokens if user_settings.model != "uniform" and user_settings.text != "explicit" else 0
+    whole = min(context, settings.max_length)
+    soft = user_settings.tokens if user_settings.model != "uniform" and user_settings.text != "explicit" else 0
+    total = whole - soft
+    if whole < 2:
+        raise InputError(f"max_length: {whole} token has no room for a prompt and a response; raise it")
     if total < 2:
-        raise InputError(
-            f"users.tokens: {user_settings.tokens} soft tokens leave no room in {settings.max_length} tokens; lower them"
-        )
+        raise InputError(f"users.tokens: {soft} soft tokens leave no room in {whole} tokens; lower them")
     owners = user_ids([0 if row["user"] is None else row["user"] for row in rows], "pairs").tolist()
     spoken = {} if user_settings.text == "implicit" else texts or {}
     answers = [encode_responses(tokenizer, [row[name] for row in rows]) for name in ("chosen", "rejected")]
