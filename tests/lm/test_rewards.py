@@ -98,6 +98,17 @@ def test_an_adapter_without_a_head_is_refused(broken, tiny_backbone: Path) -> No
     refused(broken(lambda t: t.pop("base_model.model.score.weight")), tiny_backbone, "no score head")
 
 
+@pytest.mark.parametrize("shape", [(2, 32), (1, 16), (32,)])
+def test_a_head_of_another_shape_is_refused(broken, tiny_backbone: Path, shape: tuple[int, ...]) -> None:
+    folder = broken(lambda t: t.update({"base_model.model.score.weight": torch.zeros(shape)}))
+    refused(folder, tiny_backbone, r"broken: its score head is .*, the backbone's states need \[1, 32\]; train it again")
+
+
+def test_a_configuration_without_targets_needs_no_layer(broken, tiny_backbone: Path) -> None:
+    folder = broken(lambda config: config.pop("target_modules"), of="adapter_config.json")
+    RewardModels(load_backbone(tiny_backbone)[0], [folder], backbone_sha256(tiny_backbone))
+
+
 def test_a_missing_tensor_is_refused(broken, tiny_backbone: Path) -> None:
     refused(broken(lambda t: t.pop(NAME)), tiny_backbone, "v_proj has no lora_B")
 

@@ -49,9 +49,14 @@ class RewardModels:
         """
         self.model = model
         found = [read_reward_model(folder) for folder in folders]
-        for folder, (adapter, _) in zip(folders, found, strict=True):
+        for folder, (adapter, head) in zip(folders, found, strict=True):
             check_backbone(folder, backbone_sha256)
             _check_whole(model, adapter)
+            if head.shape != (1, model.config.hidden_size):
+                wanted = f"[1, {model.config.hidden_size}]"
+                raise InputError(
+                    f"{folder}: its score head is {list(head.shape)}, the backbone's states need {wanted}; train it again"
+                )
         self.stack = Stack(model, [adapter.modules for adapter, _ in found], [adapter.scaling for adapter, _ in found])
         self.heads = torch.cat([head for _, head in found]).float().to(model.device)
 
@@ -77,7 +82,7 @@ class RewardModels:
 
 def _check_whole(model: PreTrainedModel, adapter: Adapter) -> None:
     """Raise InputError unless the adapter has factors for all layers of its targets' names."""
-    targets = adapter.config["target_modules"]
+    targets = adapter.config.get("target_modules")
     # PEFT, where it has wrapped a layer already, has put it one name deeper.
     layers = [name.removesuffix(".base_layer") for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     wanted = {PREFIX + name for name in layers if isinstance(targets, list) and name.rpartition(".")[2] in targets}
