@@ -87,4 +87,4 @@ def test_a_policy_is_found_by_its_name_with_its_card_and_leads_to_its_run(opened
     click(opened, "a", "ppo P1A")
     shows(opened, "adapter_model.safetensors", "README.md", "samples.jsonl")
     click(opened, "[role=tab]", "Overview")
-    shows(opened, "Trains a policy, a LoRA, on a reward model.", "learning_rate", "value_loss", "Backbone")
+    shows(opened, "Trains a policy, a LoRA, on a reward model or a text rule.", "learning_rate", "value_loss", "Backbone")
