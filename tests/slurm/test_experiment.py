@@ -118,7 +118,7 @@ def test_a_policy_whose_job_was_cancelled_goes_on_from_its_checkpoint_and_ends_w
         (folder / "longer.yaml").write_text("ppo: {updates: 60}")
     arguments = (*ARGUMENTS, "longer.yaml", "--", str(SEED / "ppo/P1A/adapter"))
     start = snakemake(again, *arguments)
-    wait_for(lambda: list((again / SEED / "ppo/P1A").rglob("step-00001*")), what="a checkpoint")
+    wait_for(lambda: list((again / SEED / "ppo/P1A/checkpoints").glob("step-00001*")), what="a checkpoint")
     record = json.loads((again / SEED / "ppo/P1A/record.json").read_text())
     first = record["slurm_job_id"]
     cluster.ask("scancel", first)
