@@ -138,7 +138,6 @@ BAD = [
     ({"prm": {"beta": 0.1}}, "prm.beta: unknown key"),
     ({"users": {"init": "zeros"}}, "users.init: Input should be 'vocabulary' or 'uniform'"),
     ({"cold_start": {"pairs": []}}, "cold_start.pairs: List should have at least 1 item"),
-    ({"cold_start": {"prior": 0}}, "cold_start.prior: Input should be greater than 0"),
     ({"population": {"users": 1}}, "population.users: Input should be greater than or equal to 2"),
     ({"user_data": {"source": "prism"}}, "user_data: path: needed for source prism"),
     (
@@ -235,6 +234,9 @@ BAD = [
     ({"backbone": {"package": "--pre"}}, "backbone.package: String should match pattern"),
     ({"backbone": {"package_sha256": "abc"}}, "backbone.package_sha256: String should match pattern"),
     ({"annotator": {"kind": "reward_model"}}, "annotator.model: needed for kind reward_model"),
+    ({"evaluation": {"bootstrap": 1}}, "evaluation.bootstrap: Input should be greater than or equal to 20"),
+    ({"cold_start": {"prior": 1e-200}}, "cold_start.prior: Input should be greater than or equal to 0.000001"),
+    ({"cold_start": {"prior": 1e200}}, "cold_start.prior: Input should be less than or equal to 1000000"),
 ]
 
 

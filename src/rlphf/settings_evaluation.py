@@ -97,8 +97,11 @@ class Evaluation(Section):
     split: Literal["validation", "test"] = Field("test", description="Split to evaluate on; tune on validation, report on test.")
     samples: Positive = Field(1, description="Responses per prompt, averaged before prompts are resampled for intervals.")
     decoding: Decoding = Field(Decoding(temperature=0.7), description="Decoding parameters, the same for all methods.")
-    bootstrap: Positive = Field(
-        2000, description="Bootstrap resamples per interval: of prompts and, in tables about users, also of users."
+    bootstrap: int = Field(
+        2000,
+        ge=20,
+        le=100_000,
+        description="Bootstrap resamples per interval: of prompts and, in tables about users, also of users.",
     )
     llm: LLMJudge = Field(LLMJudge(), description="Settings of the judge `llm`, a language model.")
 

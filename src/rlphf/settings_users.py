@@ -194,8 +194,10 @@ class ColdStart(Section):
     pairs: Annotated[list[Count], Field(min_length=1)] = Field(
         [0, 5, 10, 30, 100], description="Numbers of pairs that are known of each new user."
     )
-    prior: Rate = Field(
+    prior: float = Field(
         0.5,
+        ge=1e-6,
+        le=1e6,
         description="Prior standard deviation of a preference's weight, around the mean 1/P for P preferences; 0.5 is the"
         " largest that shares in [0, 1] can have.",
     )

@@ -20,7 +20,7 @@ from rlphf.evaluate.judges.people import export_step, import_step
 from rlphf.evaluate.runs import curves, data, kept_kl, merges, pairs_file, reward_models, spoken_for, timings
 from rlphf.evaluate.schemas import RUN_TABLES, SCHEMAS
 from rlphf.evaluate.scores import read_scores
-from rlphf.evaluate.table_files import as_csv, as_markdown, formatted, read_table
+from rlphf.evaluate.table_files import FORMULA, as_csv, as_markdown, as_text, formatted, from_text, read_table
 from rlphf.evaluate.tables import ORACLE, all_tables, measured, tables_step
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES
@@ -394,6 +394,11 @@ def test_a_run_that_was_not_judged_is_refused_and_nothing_is_written(copied_run,
 
 def test_numbers_are_rounded_to_four_places_without_a_negative_zero():
     assert [formatted(v) for v in (0.123456, -0.00001, 3, None, "x", 1.0)] == ["0.1235", "0.0000", "3", "", "x", "1.0000"]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "'=1", "''=1", "'", "-3", "'plain'", "", "@x", "a=1"])
+def test_no_text_starts_a_formula_and_all_are_read_back(text):
+    assert not as_text(text).startswith(FORMULA) and from_text(as_text(text)) == text
 
 
 def test_markdown_aligns_numbers_and_escapes_bars():

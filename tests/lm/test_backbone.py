@@ -135,6 +135,12 @@ def test_nothing_is_noted_for_a_backbone_that_is_not_quantized(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_a_note_of_the_precision_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / LOADING).write_text("[]")
+    with pytest.raises(InputError, match=r"loading\.json: expected an object, got list"):
+        training_dtype(tmp_path)
+
+
 def test_a_backbone_says_in_what_it_trains_on_a_cpu(tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "backbone"
     shutil.copytree(tiny_backbone, folder)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tests.train.learning import INSTRUCTIONS, evaluate, losses, make_trainer, policy_state, task
 
+from rlphf.errors import InputError
 from rlphf.lm.backbone import load_backbone
 from rlphf.lm.reward_model import load_reward_model, score
 from rlphf.seeds import derive
@@ -263,6 +264,15 @@ def test_it_stops_when_the_policy_is_too_far_from_the_backbone_and_stays_stopped
     with step("ppo", tmp_path) as run:
         assert again.train([run], tmp_path / "checkpoints") == [2]
     assert_equal(trainer, again)
+
+
+def test_a_policy_that_diverges_ends_the_training_at_once_and_leaves_no_checkpoint(make, tmp_path: Path) -> None:
+    trainer = make(**SHORT | {"checkpoint_every": 1})
+    with torch.no_grad():
+        trainer.learners[0].value_head.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="no finite numbers any more; lower ppo.learning_rate"), step("ppo", tmp_path) as run:
+        trainer.train([run], tmp_path / "checkpoints")
+    assert not list(tmp_path.glob("checkpoints/*"))
 
 
 def test_inner_epochs_end_early_when_the_policy_leaves_the_sampling_policy(make) -> None:

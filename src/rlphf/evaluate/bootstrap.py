@@ -78,7 +78,7 @@ class Bootstrap:
         """Return the ends of the central 95 % of the resamples' means."""
         tail = (1 - COVERAGE) / 2
         low, high = np.quantile(means, (tail, 1 - tail))
-        return _clean(low), _clean(high)
+        return clean(low), clean(high)
 
 
 def by_group(values: Floats, keys: Sequence[Hashable]) -> tuple[Floats, Floats]:
@@ -93,9 +93,9 @@ def by_group(values: Floats, keys: Sequence[Hashable]) -> tuple[Floats, Floats]:
 
 def mean(values: Floats) -> float:
     """Return the mean of `values`."""
-    return _clean(values.mean())
+    return clean(values.mean())
 
 
-def _clean(value: np.floating) -> float:
+def clean(value: np.floating) -> float:
     # The order of summation differs between machines; it must not show in a table's bytes.
     return round(float(value), 12)

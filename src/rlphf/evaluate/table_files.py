@@ -28,12 +28,12 @@ def formatted(value: Any) -> str:
 
 def as_text(cell: str) -> str:
     """Return a cell that no spreadsheet runs as a formula: with an apostrophe in front where it would."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
+    return f"'{cell}" if cell.lstrip("'").startswith(FORMULA) else cell
 
 
 def from_text(cell: str) -> str:
     """Return what `as_text` was given."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(FORMULA) else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(FORMULA) else cell
 
 
 def as_csv(table: pa.Table) -> str:

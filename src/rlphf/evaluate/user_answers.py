@@ -25,8 +25,8 @@ from rlphf.train.dpo import DPOTrainer
 from rlphf.train.users import encode_pairs
 from rlphf.users.embed import answer_users
 from rlphf.users.methods import BACKBONE, METHODS, PER_USER, POOLED, PRM, SOUPS, as_trained, settings_of
-from rlphf.users.model import UserModel, load_user_model, user_ids
-from rlphf.users.records import ANSWERS, ASKED, SCORED, TEXTS, write_margins
+from rlphf.users.model import UserModel, load_user_model
+from rlphf.users.records import ANSWERS, ASKED, SCORED, texts_by_user, write_margins
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,17 @@ def answers_step(
     inputs = {"prompts": prompts, "users": users, "pairs": pairs, "backbone": backbone}
     inputs |= {"models": models} if models is not None else {}
     with step(f"answers {method}", out, experiment, experiment.user_evaluation, inputs, {"method": method}) as run:
-        user_rows = read_parquet(users, TEXTS).to_pylist()
-        ids = user_ids([row["id"] for row in user_rows], str(users)).tolist()
+        said = texts_by_user(users)
+        ids = list(said)
         rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == settings.split]
         if not rows:
             raise InputError(f"{prompts}: the split {settings.split!r} is empty; nothing to evaluate on")
         pair_rows = read_parquet(pairs, PAIRS).to_pylist()
-        texts: Mapping[int, str | None] = {row["id"]: row["text"] for row in user_rows} if spec.told == "said" else {}
+        texts: Mapping[int, str | None] = said if spec.told == "said" else {}
         if spec.told == "history":
             texts = histories(pair_rows, experiment.user_evaluation.history)
         if spec.told == "asked" and models is not None:
-            texts = {row["id"]: row["text"] for row in read_parquet(models / ASKED, TEXTS).to_pylist()}
+            texts = texts_by_user(models / ASKED)
         held = [row for row in pair_rows if row["split"] == settings.split]
         known = scored(held, pairs, models / "scores.parquet") if models is not None and as_trained(method) else None
         digest = backbone_sha256(backbone)

@@ -59,7 +59,10 @@ def bfloat16_speedup(size: int = 512, tries: int = 5) -> float:
 
 def _noted(folder: Path | str) -> dict[str, str]:
     path = Path(folder) / LOADING
-    return read_json(path) if path.exists() else {}
+    noted = read_json(path) if path.exists() else {}
+    if not isinstance(noted, dict):
+        raise InputError(f"{path}: expected an object, got {type(noted).__name__}; make the backbone again")
+    return noted
 
 
 def training_dtype(folder: Path | str, on_cuda: torch.dtype = torch.bfloat16) -> torch.dtype:

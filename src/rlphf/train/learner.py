@@ -1,5 +1,6 @@
 """One policy while PPO trains it: its task, critic and optimizer, and the losses on its own rows of a batch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlphf.errors import InputError
 from rlphf.lm.batches import Batch
 from rlphf.seeds import derive
 from rlphf.settings import PPO
@@ -143,9 +145,14 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * min(1.0, (step + 1) / max(1, self.settings.warmup_updates))
 
-    def descend(self) -> Tensor:
-        """Take an optimizer step down the gradients; return their norm before clipping."""
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.settings.max_grad_norm or float("inf"))
+    def descend(self) -> float:
+        """Take an optimizer step down the gradients; return their norm before clipping.
+
+        Raises InputError where it is no finite number: every later update would be lost.
+        """
+        norm = float(nn.utils.clip_grad_norm_(self.trained.values(), self.settings.max_grad_norm or float("inf")))
+        if not math.isfinite(norm):
+            raise InputError("the policy's gradients are no finite numbers any more; lower ppo.learning_rate, or clip them lower")
         self.optimizer.step()
         return norm
 

@@ -191,7 +191,7 @@ class PPOTrainer:
                     if settings.early_stop_kl is not None and parts["policy_kl"] > 1.5 * settings.early_stop_kl:
                         early[i] = 1.0
                         continue
-                    parts["grad_norm"] = float(self.learners[i].descend())
+                    parts["grad_norm"] = self.learners[i].descend()
                     steps[i] += 1
                     for name, value in parts.items():
                         totals[i][name] = totals[i].get(name, 0.0) + value

@@ -9,13 +9,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.data.records import read_pairs
 from rlphf.errors import InputError
-from rlphf.files import read_parquet
 from rlphf.lm.backbone import load_backbone, training_dtype
 from rlphf.settings_users import Users, UserTraining
 from rlphf.tracking.record import Run
 from rlphf.train.users import Pair, PairTrainer, encode_pairs
-from rlphf.users.model import UserModel, new_user_model, save_user_model, user_ids
-from rlphf.users.records import TEXTS, write_margins
+from rlphf.users.model import UserModel, new_user_model, save_user_model
+from rlphf.users.records import texts_by_user, write_margins
 
 # What is said of pairs by which no user can be learned.
 UNNAMED = "no training pair names its user; fill the column user, or train the model dpo"
@@ -43,9 +42,7 @@ def read_texts(settings: Users, path: Path | None) -> dict[int, str | None]:
         return {}
     if path is None:
         raise InputError("the model reads users' texts; give a file with columns id and text (--users)")
-    rows = read_parquet(path, TEXTS).to_pylist()
-    ids = user_ids([row["id"] for row in rows], str(path)).tolist()
-    return {i: row["text"] for i, row in zip(ids, rows, strict=True)}
+    return texts_by_user(path)
 
 
 def training_inputs(backbone: Path, pairs: Sequence[Path], users_path: Path | None, settings: Users) -> dict[str, Path]:

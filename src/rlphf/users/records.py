@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from rlphf.data.records import correctness
-from rlphf.files import write_parquet
+from rlphf.data.records import correctness, refuse, unique
+from rlphf.files import read_parquet, write_parquet
 from rlphf.tracking.record import Run
 
 # The files of a saved user model.
@@ -48,6 +49,17 @@ _JUDGED = [
 USER_SCORES = pa.schema([*_KEYS, *_JUDGED])
 # `pairs` is the number of the user's own pairs that the method has seen.
 COLD_SCORES = pa.schema([*_KEYS, pa.field("pairs", pa.int64(), nullable=False), *_JUDGED])
+
+
+def texts_by_user(path: Path) -> dict[int, str | None]:
+    """Return users' texts by id from a Parquet file with the columns id and text.
+
+    Raises InputError for an id that is missing, negative, or there twice.
+    """
+    table = read_parquet(path, TEXTS)
+    refuse(pc.fill_null(pc.less(table["id"], 0), True), str(path), "id", "is no user id; ids are whole numbers from 1 on")
+    unique(table, ("id",), str(path))
+    return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
 
 
 def write_margins(
