@@ -126,7 +126,12 @@ COMMANDS = (
         "soup all",
         "rlphf.soup.merge:soups_step",
         "merge the soups of all combinations",
-        (CONFIG, Option("adapters", "folder with <preference>/adapter"), OUT),
+        (
+            CONFIG,
+            Option("adapters", "folder with <preference>/adapter"),
+            OUT,
+            Option("compared", "merge as this entry of soup.compared says", "text", required=False),
+        ),
     ),
     Command(
         "soup merge",
@@ -140,7 +145,7 @@ COMMANDS = (
         "responses of a method to the evaluated prompts",
         (
             CONFIG,
-            Option("method", "a method (evaluation.methods), adapters, or front", "text"),
+            Option("method", "a method (evaluation.methods, or psoups_<name of soup.compared>), adapters, or front", "text"),
             PROMPTS,
             BACKBONE,
             Option("models", "results/<experiment>/seed-<N>, where policies and soups are"),

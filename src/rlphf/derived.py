@@ -15,11 +15,24 @@ if TYPE_CHECKING:
 RLOO_GROUP = 4
 # The methods that Personalized Soups compares, in its order; judges besides the first see these alone.
 PAPER_METHODS = ("vb", "rlhf", "pp", "mt", "pmorl", "psoups")
+# The method of merged policies; others of that kind are named after it.
+SOUPS = "psoups"
 
 
 def combinations_of(experiment: "Experiment") -> list[str]:
     """Return the names of the combinations that are evaluated."""
     return combinations(experiment.combination_preferences)
+
+
+def methods_of(experiment: "Experiment") -> list[str]:
+    """Return the methods that are compared: those of the configuration, and one for each further way to merge."""
+    return [*experiment.evaluation.methods, *(f"{SOUPS}_{name}" for name in experiment.soup.compared)]
+
+
+def compared_as(method: str, experiment: "Experiment") -> str | None:
+    """Return the name in `soup.compared` of what the method's soups are merged by; None for any other method."""
+    name = method.removeprefix(f"{SOUPS}_")
+    return name if name != method and name in experiment.soup.compared else None
 
 
 def shared_preferences(experiment: "Experiment") -> list[str]:

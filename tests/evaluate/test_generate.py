@@ -68,6 +68,9 @@ def test_arms_of_each_method_are_asked_and_served_as_it_says() -> None:
     assert described("pmorl") == [("P1A-P2A", both, {"run/ppo/pmorl/adapter": 1.0})]
     assert described("psoups") == [("P1A-P2A", both, {"run/soups/P1A-P2A": 1.0})]
     assert described("psoups_unprompted") == [("P1A-P2A", [], {"run/soups/P1A-P2A": 1.0})]
+    ways = {"compared": {"ties": {"rule": "ties"}}}
+    assert described("psoups_ties", soup=ways) == [("P1A-P2A", both, {"run/soups/ties/P1A-P2A": 1.0})]
+    assert described("psoups", soup=ways | {"scale": 1.5}) == described("psoups")
     weights = {"run/ppo/P1A/adapter": 0.7, "run/ppo/P2A/adapter": 0.5}
     assert described("mod", soup={"weights": {"P1A": 0.7}}) == [("P1A-P2A", both, weights)]
 
@@ -81,6 +84,8 @@ def test_a_front_asks_for_both_unless_they_exclude_each_other() -> None:
 def test_a_method_that_is_none_and_a_front_between_nobody_are_refused() -> None:
     with pytest.raises(InputError, match="--method: 'nosuch' is none; choose from vb, rlhf"):
         described("nosuch")
+    with pytest.raises(InputError, match="'psoups_ties' is none; choose from .*psoups_thin"):
+        described("psoups_ties", soup={"compared": {"thin": {"rule": "ties"}}})
     with pytest.raises(InputError, match="evaluation.front: names no preferences"):
         described("front", evaluation={"front": []})
 

@@ -17,14 +17,14 @@ from rlphf.evaluate import tables as tables_module
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.judges.comparisons import RATED
 from rlphf.evaluate.judges.people import export_step, import_step
-from rlphf.evaluate.runs import curves, data, kept_kl, merges, pairs_file, reward_models, spoken_for, timings
+from rlphf.evaluate.runs import MERGES, curves, data, kept_kl, merges, pairs_file, reward_models, spoken_for, timings
 from rlphf.evaluate.schemas import RUN_TABLES, SCHEMAS
 from rlphf.evaluate.scores import read_scores
 from rlphf.evaluate.table_files import FORMULA, as_csv, as_markdown, as_text, formatted, from_text, read_table
 from rlphf.evaluate.tables import ORACLE, all_tables, measured, tables_step
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES
-from rlphf.settings import PPO
+from rlphf.settings import PPO, Merging, Soup
 
 COLUMNS = {
     "data": "source preference read kept train validation test dropped reason",
@@ -318,6 +318,29 @@ def test_merge_score_stands_at_the_rule_that_was_used(finished_run, tables):
     for mistake in ("factor_merge", "other_starts"):
         for row in merges(seed_folder, experiment.making(mistake), by_method):
             assert row["score"] == (means[row["combination"]] if row["rule"] == "factor" else None)
+
+
+def test_further_ways_to_merge_have_rows_of_their_own_and_the_scores_of_their_methods(copied_run):
+    _, seed_folder, experiment = copied_run
+    ways = Soup(compared={"factor": Merging(rule="factor"), "thin": Merging(rule="ties")})
+    experiment = experiment.model_copy(update={"soup": ways})
+    own = read_parquet(seed_folder / "soups" / "merges.parquet", MERGES).to_pylist()
+    for name, rule in (("factor", "factor"), ("thin", "ties")):
+        made = [row | {"rule": rule} for row in own if row["rule"] == "factor"]
+        write_parquet(seed_folder / "soups" / name / "merges.parquet", pa.Table.from_pylist(own[:1] + made, MERGES))
+    known = {"psoups": 0.5, "psoups_factor": 0.4, "psoups_thin": 0.7}
+    combinations = sorted({row["combination"] for row in own})
+    means = [
+        {"method": method, "combination": combination, "criterion": "mean", "mean": value}
+        for method, value in known.items()
+        for combination in combinations
+    ]
+    found = merges(seed_folder, experiment, means)
+    assert [row["combination"] for row in found] == sorted(row["combination"] for row in found)
+    scores = {(row["combination"], row["rule"]): row["score"] for row in found}
+    assert len(scores) == len(found)
+    for combination in combinations:
+        assert (scores[combination, "delta"], scores[combination, "factor"], scores[combination, "thin"]) == (0.5, 0.4, 0.7)
 
 
 def test_timings_name_steps_by_their_path_leave_unmeasured_memory_null_and_those_about_users_out(tables):

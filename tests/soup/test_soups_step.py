@@ -55,6 +55,27 @@ def test_configured_rule_rank_and_weights_reach_the_soup(trained):
     assert recipe.results.relative_error == next(r["relative_error"] for r in rows if r["rule"] == "svd2")
 
 
+def test_further_ways_to_merge_are_merged_by_settings_of_their_own(trained):
+    ways = {"thin": {"rule": "ties", "density": 0.3}, "large": {"scale": 1.5}}
+    config = trained({"factor_merge": True}, compared=ways, svd_rank=2, weights={"P2A": 0.2})
+    soups_step(config, Path("policies"), Path("soups/thin"), "thin")
+    soups_step(config, Path("policies"), Path("soups/large"), "large")
+    thin, large = (read_recipe(f"soups/{name}/P1A-P2A-P3B/recipe.yaml") for name in ways)
+    assert (thin.rule, thin.density, thin.svd_rank) == ("ties", 0.3, None)
+    assert thin.weights == pytest.approx({"P1A": 1 / 3, "P2A": 0.2, "P3B": 1 / 3})
+    assert (large.rule, large.svd_rank) == ("delta", None)
+    assert large.weights == pytest.approx({"P1A": 0.5, "P2A": 0.3, "P3B": 0.5})
+    assert not Path("soups/thin/front").exists()
+    rows = read_parquet("soups/thin/merges.parquet").to_pylist()
+    assert thin.results.relative_error == next(r["relative_error"] for r in rows if r["rule"] == "ties")
+
+
+def test_a_way_to_merge_that_is_not_in_the_settings_is_refused(trained):
+    with pytest.raises(InputError, match="--compared: 'thin' is not in soup.compared, which names nothing"):
+        soups_step(trained(), Path("policies"), Path("soups/thin"), "thin")
+    assert not Path("soups").exists()
+
+
 @pytest.mark.parametrize("mistake", ["factor_merge", "other_starts"])
 def test_the_releases_merge_is_rule_factor_whatever_is_configured(trained, mistake):
     soups_step(trained({mistake: True}, svd_rank=3), Path("policies"), Path("mistaken"))

@@ -18,6 +18,7 @@ SMALLEST = """\
 preferences: [P1A, P2A]
 combination_preferences: [P1A, P2A]
 user_evaluation: {methods: []}
+soup: {compared: {ties: {rule: ties}}}
 evaluation: {methods: [vb, rlhf, pp, mt, pmorl, psoups, mod], front: [P1A, P2A], bootstrap: 50}
 """
 CI = ("--configfile", "config/experiments/ci.yaml", "smallest.yaml")

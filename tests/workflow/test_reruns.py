@@ -14,8 +14,9 @@ pytestmark = pytest.mark.workflow
 AFTER_SCORES = {"tables": [""], "claims": [""], "figures": [""], "explorer": [""], "summary": [""]}
 JUDGED = {"oracle": [""], "text_rules": [""], "gold": [""]}
 AFTER_SOUPS = {"generate": ["front", "psoups"], **JUDGED, **AFTER_SCORES}
-EVALUATED = ["adapters", "front", "mod", "pmorl", "psoups", "rlhf"]
-AFTER_PPO = {**AFTER_SOUPS, "soups": [""], "generate": EVALUATED}
+EVALUATED = ["adapters", "front", "mod", "pmorl", "psoups", "psoups_ties", "rlhf"]
+ALL_SOUPS = {"soups": [""], "compared_soups": ["ties"]}
+AFTER_PPO = {**AFTER_SOUPS, **ALL_SOUPS, "generate": EVALUATED}
 TRAINED = ["P1A", "P2A", "general", "pmorl"]
 
 
@@ -78,6 +79,17 @@ def test_another_method_is_generated_and_judged_beside_the_others(finished, plan
     }
 
 
+def test_another_way_to_merge_is_merged_generated_and_judged_beside_the_others(finished, plan, ci, tmp_path):
+    (tmp_path / "changed.yaml").write_text("soup: {compared: {large: {scale: 1.5}}}")
+    assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {
+        "compared_soups": ["large"],
+        "generate": ["psoups_large"],
+        "oracle": [""],
+        "text_rules": [""],
+        **AFTER_SCORES,
+    }
+
+
 def test_more_resamples_repeat_the_tables(finished, plan, ci, tmp_path):
     (tmp_path / "changed.yaml").write_text("evaluation: {bootstrap: 51}")
     assert plan(finished, *ci, str(tmp_path / "changed.yaml")) == {**AFTER_SCORES, "user_tables": [""]}
@@ -103,7 +115,7 @@ def test_settings_of_a_judge_repeat_what_its_verdicts_depend_on(pretended, plan,
 
 def test_an_edit_of_merging_repeats_soups_and_what_follows(finished, plan, ci):
     with edited(finished / "src" / "rlphf" / "soup" / "merge.py"):
-        assert plan(finished, *ci) == {"soups": [""], **AFTER_SOUPS}
+        assert plan(finished, *ci) == {**ALL_SOUPS, **AFTER_SOUPS, "generate": ["front", "psoups", "psoups_ties"]}
 
 
 def test_an_edit_of_tracking_repeats_nothing(finished, plan, ci):

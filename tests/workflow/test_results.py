@@ -36,7 +36,7 @@ COLUMNS = {
     "adapter_effects": "preference criterion before after delta ci_low ci_high",
     "curves": "preference kind step metric value",
 }
-METHODS = ["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "mod"]
+METHODS = ["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_ties", "mod"]
 SEED = Path("results/ci/seed-1103")
 SOUP = SEED / "soups" / "P1A-P2A"
 
@@ -66,7 +66,9 @@ def test_tables_speak_for_every_preference_method_and_combination(finished):
     assert {row["method"] for row in tables["methods"]} == set(METHODS)
     assert {row["combination"] for row in tables["methods"]} == {"P1A-P2A", "all"}
     assert len({(row["method_a"], row["method_b"]) for row in tables["win_rates"]}) == len(METHODS) * (len(METHODS) - 1)
-    assert {row["rule"] for row in tables["merges"]} >= {"delta", "factor"}
+    scores = {row["rule"]: row["score"] for row in tables["merges"] if row["combination"] == "P1A-P2A"}
+    assert scores.keys() >= {"delta", "factor", "ties"} and scores["factor"] is None
+    assert scores["delta"] is not None and scores["ties"] is not None
     assert {row["judge"] for row in tables["matrix"]} == {"oracle", "gold", "rules"}
     assert {(row["judge_a"], row["judge_b"]) for row in tables["agreement"]} >= {("oracle", "gold"), ("oracle", "rules")}
     assert {"backbone", "ppo/P1A+P2A", "ppo/general", "reward/P2A", "soups"} <= {row["step"] for row in tables["timings"]}
@@ -126,10 +128,8 @@ def test_python_of_the_readme_loads_a_soup_and_answers(finished, run_in):
 def test_every_step_left_a_finished_record_with_what_it_was_made_from(finished):
     found = records(finished)
     steps = Counter(record["step"].split()[0] for record in found.values())
-    once = dict.fromkeys(
-        ("data", "prompts", "backbone", "soups", "tables", "claims", "figures", "explorer", "user", "summary"), 1
-    )
-    assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 5, "ppo": 4, "generate": 9, "judge": 3}
+    once = dict.fromkeys(("data", "prompts", "backbone", "tables", "claims", "figures", "explorer", "user", "summary"), 1)
+    assert steps == {**once, "mt": 1, "rollouts": 3, "annotate": 3, "reward": 5, "ppo": 4, "soups": 2, "generate": 10, "judge": 3}
     workflow = json.loads((finished / "results" / "ci" / ".workflow.json").read_text())
     assert workflow["status"] == "finished" and workflow["targets"] == ["all"]
     for name, record in found.items():

@@ -12,7 +12,8 @@ from rlphf.ablations import runs as variations
 from rlphf.config import parse as parse_experiment
 from rlphf.config import save as save_experiment
 from rlphf.data.learned import reward_names
-from rlphf.derived import shared_preferences, trained_together, users_alone, users_cold_started, users_judged
+from rlphf.derived import combinations_of, methods_of, shared_preferences, trained_together, users_alone, users_cold_started
+from rlphf.derived import users_judged
 from rlphf.errors import InputError
 from rlphf.given import check_files, files_of
 from rlphf.limits import hand_on_grant
@@ -66,7 +67,7 @@ PREFERENCES = EXPERIMENT.preferences
 # Those that the testbed's users know: the paper's.
 SHARED = shared_preferences(EXPERIMENT)
 COMBINED = EXPERIMENT.combination_preferences
-METHODS = EXPERIMENT.evaluation.methods
+METHODS = methods_of(EXPERIMENT)
 # Responses that are no method's: of single policies, and of interpolated ones.
 OTHERS = ["adapters", *(["front"] if EXPERIMENT.evaluation.front else [])]
 JUDGES = EXPERIMENT.evaluation.judges
@@ -88,6 +89,7 @@ wildcard_constraints:
     seed="[0-9]+(/mistakes/[a-z_]+|/ablations/[a-z_]+[.][a-z_]+-[a-z0-9.-]+)?",
     preference="P[0-9A-Z]+|general|pmorl|gold|selector|raw-[A-Za-z0-9_-]+",
     method="[a-z_]+",
+    compared="|".join(EXPERIMENT.soup.compared) or "none",
     model="[a-z_]+",
     user_method="[a-z_]+",
 

@@ -53,7 +53,7 @@ rule text_rules:
     benchmark:
         f"{SEED}/benchmarks/judge/rules.tsv"
     params:
-        settings=settings("evaluation.methods") | {"first": JUDGES[0] == "rules"} | own_settings("rule", *PREFERENCES),
+        settings={"methods": METHODS, "first": JUDGES[0] == "rules"} | own_settings("rule", *PREFERENCES),
         source=source_digest("judge rules"),
         config=CONFIG,
     shell:
@@ -177,7 +177,8 @@ rule explorer:
     params:
         settings=settings(
             *("evaluation.methods", "evaluation.front", "evaluation.front_points", "evaluation.split", "evaluation.judges"),
-            *("combination_preferences", "soup.weights", "user_evaluation.methods", "user_data.source"),
+            *("combination_preferences", "soup.weights", "soup.scale", "soup.compared"),
+            *("user_evaluation.methods", "user_data.source"),
         )
         | shown_of_own(),
         source=source_digest("explorer"),

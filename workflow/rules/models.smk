@@ -151,10 +151,32 @@ rule soups:
     benchmark:
         f"{SEED}/benchmarks/soups.tsv"
     params:
-        settings=settings("soup", *MERGED_WRONG, "combination_preferences", "evaluation.front", "evaluation.front_points"),
+        settings=settings(*MERGED_BY, "combination_preferences", "evaluation.front", "evaluation.front_points"),
         source=source_digest("soup all"),
         config=CONFIG,
         adapters=subpath(input[0], ancestor=2),
         folder=subpath(output.merges, parent=True),
     shell:
         "rlphf soup all --config {params.config:q} --adapters {params.adapters:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule compared_soups:
+    input:
+        output_of("soups", rules.ppo.output, preference=COMBINED),
+    output:
+        soups=[directory(f"{SEED}/soups/{{compared}}/{combination}") for combination in combinations_of(EXPERIMENT)],
+        merges=f"{SEED}/soups/{{compared}}/merges.parquet",
+    log:
+        f"{SEED}/logs/soups/{{compared}}.log",
+    benchmark:
+        f"{SEED}/benchmarks/soups/{{compared}}.tsv"
+    params:
+        settings=lambda wildcards: settings("soup.weights", "combination_preferences")
+        | {"compared": EXPERIMENT.soup.compared[wildcards.compared].model_dump(mode="json")},
+        source=source_digest("soup all"),
+        config=CONFIG,
+        adapters=subpath(input[0], ancestor=2),
+        folder=subpath(output.merges, parent=True),
+    shell:
+        "rlphf soup all --config {params.config:q} --compared {wildcards.compared:q} --adapters {params.adapters:q}"
+        " --out {params.folder:q} > {log:q} 2>&1"

@@ -4,7 +4,7 @@ from snakemake.io import report as shown_in_report
 from rlphf.ablations import ABLATIONS, run_of
 from rlphf.data.learned import rewarding
 from rlphf.data.learned import sources as learned_from
-from rlphf.derived import PAPER_METHODS
+from rlphf.derived import PAPER_METHODS, compared_as
 from rlphf.mistakes import ARMS, split_run
 from rlphf.users.methods import BACKBONE, MODELS, SOUPS
 from rlphf.users.methods import METHODS as SERVING
@@ -21,7 +21,8 @@ SOFT_TOKENS = {
 TRAINED_WRONG = [
     f"mistakes.{name}" for name in ("random_reward_head", "reward_without_response", "other_starts", "test_selection")
 ]
-MERGED_WRONG = [f"mistakes.{name}" for name in ("factor_merge", "other_starts")]
+MERGED_BY = [f"soup.{name}" for name in ("rule", "weights", "svd_rank", "density", "scale")]
+MERGED_BY += [f"mistakes.{name}" for name in ("factor_merge", "other_starts")]
 # {what a method's prompts say of the user: the settings that say how}.
 TOLD_BY = {"said": ["users.text_place"], "history": ["users.text_place", "user_evaluation.history"]}
 
@@ -77,6 +78,8 @@ def needed_models(wildcards):
         return output_of("ppo", rules.ppo.output, preference=policies[method])(wildcards)
     if method == "mt":
         return output_of("mt", rules.mt.output)(wildcards)
+    if compared := compared_as(method, EXPERIMENT):
+        return expand(rules.compared_soups.output.soups, seed=wildcards.seed, compared=compared)
     return [] if method in ("vb", "pp") else output_of("soups", rules.soups.output.soups)(wildcards)
 
 
@@ -116,7 +119,7 @@ def verdicts(seed):
 MEASURED = (
     *(f"evaluation.{name}" for name in ("methods", "judges", "ratings", "split", "bootstrap")),
     *("evaluation.front", "evaluation.front_points", "evaluation.gold_raw"),
-    *("preferences", "combination_preferences", "ppo.batch_size", "priced"),
+    *("preferences", "combination_preferences", "ppo.batch_size", "priced", "soup.compared"),
 )
 # What the verdicts of a language model depend on: neither where it is, nor how fast it may be asked and for how much.
 ASKED = ("model", "prompts", "temperature", "max_tokens", "attempts", "max_malformed", "cache")
@@ -127,7 +130,8 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
     return {
         "counts": expand(rules.data.output.counts, seed=seed),
         "judged": verdicts(seed),
-        "merges": expand(rules.soups.output.merges, seed=seed),
+        "merges": expand(rules.soups.output.merges, seed=seed)
+        + expand(rules.compared_soups.output.merges, seed=seed, compared=EXPERIMENT.soup.compared),
         "scores": expand(rules.reward.output.scores, preference=REWARDS, seed=seed),
         "adapters": expand(rules.ppo.output, preference=PREFERENCES, seed=seed),
         "arms": expand(rules.oracle.output, seed=arm_runs(seed, EXPERIMENT.priced)),

@@ -84,7 +84,7 @@ rule user_soups:
     benchmark:
         f"{SEED}/benchmarks/users/soups.tsv"
     params:
-        settings=settings("soup", *MERGED_WRONG, "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split")
+        settings=settings(*MERGED_BY, "user_evaluation.inferred_from", "cold_start.prior", "evaluation.split")
         | {"preferences": SHARED},
         source=source_digest("users soups"),
         config=CONFIG,
@@ -157,7 +157,7 @@ rule cold_start:
         f"{SEED}/benchmarks/users/cold_start.tsv"
     params:
         settings=settings(
-            *("cold_start", "soup", *MERGED_WRONG, "user_evaluation.prompts"),
+            *("cold_start", *MERGED_BY, "user_evaluation.prompts"),
             *("evaluation.split", "evaluation.samples", "evaluation.decoding"),
         )
         | {"preferences": SHARED},

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rlphf.config import Experiment
 from rlphf.data.learned import rewarding
+from rlphf.derived import methods_of
 from rlphf.evaluate.scores import Row
 from rlphf.preferences import GENERAL, MT, PMORL
 
@@ -59,7 +60,7 @@ def budgets(
         # Transformers' trainers count steps from 1, PPO from 0.
         last[key] = max(last.get(key, 0), row["step"] + (row["kind"] != "sft"))
     rows: list[Row] = []
-    for method in experiment.evaluation.methods:
+    for method in methods_of(experiment):
         labelled, rewards, policies = trained(method, experiment)
         kind = "sft" if method == MT else "ppo"
         steps = [f"{step}/{name}" for step in ("rollouts", "annotate") for name in labelled]

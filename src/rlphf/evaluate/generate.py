@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlphf.config import Experiment, load
 from rlphf.data.records import PROMPTS, RESPONSES
-from rlphf.derived import combinations_of
+from rlphf.derived import combinations_of, compared_as, methods_of
 from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.layout import ADAPTER, policy
@@ -47,7 +47,8 @@ def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
 
     vb: the backbone, and rlhf: the policy of the general reward model; nothing is asked, and one answer serves all combinations.
     pp: the backbone, mt, pmorl: their one policy, and psoups: the combination's soup, asked for the combination as in the
-    paper. psoups_unprompted: the soup, nothing asked. mod: the combination's policies, mixed at decoding, asked for it.
+    paper. psoups_unprompted: the soup, nothing asked. psoups_<name>: the soup that an entry of `soup.compared` makes, asked for
+    the combination. mod: the combination's policies, mixed at decoding, asked for it.
     Not methods: adapters, the single policies beside the backbone, both asked for their preference; front, soups of two
     policies from one end to the other, asked for both where they are of two axes, else for nothing.
     """
@@ -67,8 +68,9 @@ def arms(method: str, experiment: Experiment, models: Path) -> Iterator[Arm]:
         asked = ids if len({axis_of(name) for name in ids}) == len(ids) else []
         for name in front_weights(experiment):
             yield Arm("front", name, asked, {models / "soups" / "front" / name: 1.0})
-    elif method not in get_args(Method):
-        raise InputError(f"--method: {method!r} is none; choose from {', '.join((*get_args(Method), 'adapters', 'front'))}")
+    elif method not in get_args(Method) and not compared_as(method, experiment):
+        known = (*get_args(Method), *methods_of(experiment), "adapters", "front")
+        raise InputError(f"--method: {method!r} is none; choose from {', '.join(dict.fromkeys(known))}")
     else:
         for combination in combinations_of(experiment):
             asked = [] if method == "psoups_unprompted" else members(combination)
@@ -81,7 +83,8 @@ def _serving(method: str, combination: str, experiment: Experiment, models: Path
     if method == "mod":
         return {policy(models, p): weight for p, weight in combination_weights(experiment, combination).items()}
     folders = {MT: models / "sft" / MT / ADAPTER, PMORL: policy(models, PMORL)}
-    return {folders.get(method, models / "soups" / combination): 1.0}
+    soups = models / "soups" / (compared_as(method, experiment) or "")
+    return {folders.get(method, soups / combination): 1.0}
 
 
 @contextmanager

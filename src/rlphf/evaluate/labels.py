@@ -1,5 +1,6 @@
 """Short names of preferences, methods, mistakes and settings for tables in a terminal and for figures."""
 
+from rlphf.derived import SOUPS
 from rlphf.preferences import known, members
 
 PREFERENCE_LABELS = {
@@ -75,7 +76,9 @@ def preference_label(name: str) -> str:
 
 def method_label(name: str) -> str:
     """Return a method's name as the paper writes it, or as it is."""
-    return METHOD_LABELS.get(name, name)
+    label = METHOD_LABELS.get(name, name)
+    # Soups that are merged otherwise (`soup.compared`).
+    return f"{METHOD_LABELS[SOUPS]} {name.removeprefix(f'{SOUPS}_')}" if label.startswith(f"{SOUPS}_") else label
 
 
 def combination_label(name: str, separator: str = " ") -> str:

@@ -12,6 +12,7 @@ from rlphf.config import Experiment
 from rlphf.data.counts import COUNTS
 from rlphf.data.learned import RAW, policy_names, reward_names, sources
 from rlphf.data.records import PAIR_SCORES, PAIRS, SPLITS, correctness
+from rlphf.derived import SOUPS
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap, by_group, mean
 from rlphf.evaluate.scores import MEAN, Row
@@ -23,7 +24,6 @@ from rlphf.soup.recipe import rule_name
 from rlphf.soup.wanted import merging
 from rlphf.tracking.record import RECORD, read_metrics
 
-MERGES_FILE = Path("soups") / "merges.parquet"
 MERGES = pa.schema([("combination", pa.string()), ("rule", pa.string()), ("relative_error", pa.float64())])
 KINDS = ("reward", "ppo", "sft")
 # How the names of steps about users begin. Their times are a table of their own: the others wait for none of them.
@@ -145,16 +145,29 @@ def kept_kl(curves: Sequence[Row], settings: PPO) -> dict[str, float]:
 
 
 def merges(seed_folder: Path, experiment: Experiment, methods: Sequence[Row]) -> list[Row]:
-    """Return the rows of table `merges` from `soups/merges.parquet`.
+    """Return the rows of table `merges` from the files `merges.parquet` beside the soups.
 
-    `score` is the mean score of method psoups, from the rows of table `methods`, for the rule that its soups were merged by.
+    `score` is the mean score of method psoups, from the rows of table `methods`, for the rule that its soups were merged by. What
+    `soup.compared` names has rows of its own, under its name, with the scores of its method.
     """
-    used = merging(experiment)
-    rule = rule_name(used["rule"], used.get("svd_rank"))
-    means = {row["combination"]: row["mean"] for row in methods if row["method"] == "psoups" and row["criterion"] == MEAN}
-    rows = read_parquet(seed_folder / MERGES_FILE, MERGES).to_pylist()
-    scored = [row | {"score": means.get(row["combination"]) if row["rule"] == rule else None} for row in rows]
-    return sorted(scored, key=lambda row: (row["combination"], row["rule"]))
+    means = {(row["method"], row["combination"]): row["mean"] for row in methods if row["criterion"] == MEAN}
+    found: dict[tuple[str, str], Row] = {}
+    for compared, file in merges_files(experiment).items():
+        used = merging(experiment, compared)
+        rule = rule_name(used["rule"], used.get("svd_rank"))
+        method = f"{SOUPS}_{compared}" if compared else SOUPS
+        for row in read_parquet(seed_folder / file, MERGES).to_pylist():
+            scored = row | {"score": means.get((method, row["combination"])) if row["rule"] == rule else None}
+            if compared is None:
+                found[row["combination"], row["rule"]] = scored
+            elif row["rule"] == rule:
+                found[row["combination"], compared] = scored | {"rule": compared}
+    return [found[key] for key in sorted(found)]
+
+
+def merges_files(experiment: Experiment) -> dict[str | None, Path]:
+    """Return {name in `soup.compared`: its file of merging errors in a seed's folder}; None is the experiment's own way."""
+    return {name: Path("soups", name or "", "merges.parquet") for name in (None, *experiment.soup.compared)}
 
 
 def answering(seed_folder: Path, methods: Sequence[str]) -> dict[str, float]:

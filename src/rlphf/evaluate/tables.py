@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rlphf.config import Experiment, load
 from rlphf.data.records import RESPONSES
-from rlphf.derived import PAPER_METHODS, combinations_of, trained_together
+from rlphf.derived import PAPER_METHODS, combinations_of, methods_of, trained_together
 from rlphf.errors import InputError
 from rlphf.evaluate import matrix, methods, runs, winrate
 from rlphf.evaluate.agreement import agreement, swaps, swaps_of_scores
@@ -79,7 +79,7 @@ def first_scores(experiment: Experiment, seed_folder: Path) -> Scores:
 def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]]:
     """Return {table: rows} of everything that the run in `seed_folder` measured."""
     bootstrap = Bootstrap(experiment.seed, experiment.evaluation.bootstrap)
-    names, combinations = experiment.evaluation.methods, combinations_of(experiment)
+    names, combinations = methods_of(experiment), combinations_of(experiment)
     scores = first_scores(experiment, seed_folder)
     effects = methods.adapter_effects(scores, bootstrap)
     by_method = methods.methods(scores, names, combinations, bootstrap)
@@ -117,7 +117,7 @@ def measured(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
 
     Files that only some experiments have are named where they exist.
     """
-    found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, runs.MERGES_FILE)}
+    found = {path.as_posix(): seed_folder / path for path in (ADAPTERS, *runs.merges_files(experiment).values())}
     found |= {f"judge/{name}": verdicts_of(name, experiment, seed_folder) for name in experiment.evaluation.judges}
     if "people" in experiment.evaluation.judges:
         compared = [name for name in PAPER_METHODS if name in experiment.evaluation.methods]

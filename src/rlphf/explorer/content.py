@@ -12,9 +12,9 @@ from typing import Any
 from rlphf.config import Experiment
 from rlphf.data.people import PEOPLE
 from rlphf.data.records import PROMPTS, RESPONSES, check_prompts, check_responses
-from rlphf.derived import users_judged
+from rlphf.derived import SOUPS, methods_of, users_judged
 from rlphf.errors import InputError
-from rlphf.evaluate.labels import METHOD_LABELS, PREFERENCE_LABELS, method_label
+from rlphf.evaluate.labels import PREFERENCE_LABELS, method_label
 from rlphf.evaluate.scores import FRONT, HELPFULNESS, Row, Scores
 from rlphf.evaluate.tables import first_scores
 from rlphf.evaluate.user_tables import FOLDER, source
@@ -22,12 +22,12 @@ from rlphf.evaluate.users import SCORE
 from rlphf.files import read_parquet
 from rlphf.preferences import AXES, PREFERENCES, axis_of, known
 from rlphf.soup.recipe import RECIPE, read_recipe
-from rlphf.soup.wanted import combination_weights, front_weights
+from rlphf.soup.wanted import front_weights, soup_weights
 from rlphf.users.records import ANSWERS, USER_SCORES
 
 # Scores are shown with two decimals; one more keeps sums right.
 DECIMALS = 3
-SOUPS, INFERRED = "psoups", "psoups_inferred"
+INFERRED = "psoups_inferred"
 # {criterion: scores by (prompt, sample)}.
 Judged = Mapping[str, Mapping[tuple[str, int], float]]
 
@@ -64,7 +64,7 @@ class Texts:
 
 def responses_of(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     """Return the files of responses that are shown, by method; "front" is one where there is a front."""
-    names = [*experiment.evaluation.methods, *([FRONT] if experiment.evaluation.front else [])]
+    names = [*methods_of(experiment), *([FRONT] if experiment.evaluation.front else [])]
     return {name: seed_folder / "responses" / name / "responses.parquet" for name in names}
 
 
@@ -88,7 +88,7 @@ def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False
     folder = seed_folder / FOLDER
     raw = source(experiment, folder) / "prompts.parquet"
     texts = Texts(row for path in (seed_folder / "prompts" / "prompts.parquet", raw) if path.exists() for row in _prompts(path))
-    methods = [] if users_alone else experiment.evaluation.methods
+    methods = [] if users_alone else methods_of(experiment)
     cells = [] if users_alone else _cells(experiment, seed_folder, texts)
     user_rows, user_cells = _users(experiment, seed_folder, texts) if experiment.user_evaluation.methods else ([], [])
     if users_alone and not user_cells:
@@ -109,7 +109,7 @@ def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False
         "axes": axes(experiment.combination_preferences),
         "methods": methods,
         "user_methods": serving,
-        "labels": {name: method_label(name) for name in names if name in METHOD_LABELS},
+        "labels": {name: label for name in names if (label := method_label(name)) != name},
         "cells": cells,
         "users": user_rows,
         "user_cells": user_cells,
@@ -212,7 +212,7 @@ def _recipes(experiment: Experiment, folder: Path, cells: Sequence[Row], user_ce
     found: list[Row] = []
     for number, row in enumerate(cells):
         if row["method"] == SOUPS:
-            weights = combination_weights(experiment, row["combination"])
+            weights = soup_weights(experiment, row["combination"])
             found.append({"kind": "combination", "name": row["combination"], "weights": weights, "cell": number})
         elif row["method"] == FRONT:
             weights = front_weights(experiment)[row["combination"]]

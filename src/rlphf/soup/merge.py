@@ -25,7 +25,7 @@ from rlphf.layout import ADAPTER
 from rlphf.soup.adapter import ABOUT, CONFIG, SHARED, WEIGHTS, Adapter, Factors, check_alike, read_about, read_adapter
 from rlphf.soup.recipe import RECIPE, Recipe, Results, make_recipe, read_recipe, rule_name, write_recipe
 from rlphf.soup.sparse import Rule, low_rank, seed_of, thinned
-from rlphf.soup.wanted import merging, wanted
+from rlphf.soup.wanted import merging, wanted, way
 from rlphf.soup_rules import SPARSE
 from rlphf.tracking.record import EARLIER, METRICS, RECORD, SENT, step
 
@@ -130,18 +130,22 @@ def relative_errors(recipe: Recipe, adapters: Mapping[str, Adapter] | None = Non
     return {rule_name(variant.rule, variant.svd_rank): _merge(variant, known).results.relative_error for variant in variants}
 
 
-def soups_step(config: Path, adapters: Path, out: Path) -> None:
+def soups_step(config: Path, adapters: Path, out: Path, compared: str | None = None) -> None:
     """Merge the soups of the experiment at `config`: one per combination, `<out>/<combination>/`, and `<out>/front/<weight>/`.
 
-    Reads `<adapters>/<preference>/adapter`; writes `<out>/merges.parquet` (combination, rule, relative_error) last.
+    Reads `<adapters>/<preference>/adapter`; writes `<out>/merges.parquet` (combination, rule, relative_error) last. With
+    `compared` the soups of combinations are merged as this entry of `soup.compared` says, and none on the front.
     Paths in the recipes are relative to the working directory. Raises InputError before anything is written.
     """
     import pyarrow as pa
 
     experiment = load(config)
-    settings = merging(experiment)
+    if compared is not None and compared not in experiment.soup.compared:
+        known = ", ".join(experiment.soup.compared) or "nothing"
+        raise InputError(f"--compared: {compared!r} is not in soup.compared, which names {known}")
+    settings = merging(experiment, compared)
     recipes: dict[str, Recipe] = {}
-    for name, weights in wanted(experiment).items():
+    for name, weights in wanted(experiment, compared).items():
         paths = {p: Path(os.path.relpath(adapters), p, ADAPTER).as_posix() for p in weights}
         recipes[name] = make_recipe(weights, paths, **settings)
     folders = {name: path for recipe in recipes.values() for name, path in recipe.paths.items()}
@@ -150,7 +154,8 @@ def soups_step(config: Path, adapters: Path, out: Path) -> None:
         check_alike([read[name] for name in recipe.weights], same_rank=recipe.rule == "factor")
         check_replaceable(Path(out) / soup, recipe)
     rows: list[dict[str, Any]] = []
-    with step("soups", out, experiment, experiment.soup, folders, {"rule": settings["rule"]}) as run:
+    title = f"soups {compared}" if compared else "soups"
+    with step(title, out, experiment, way(experiment, compared), folders, {"rule": settings["rule"]}) as run:
         for soup, recipe in recipes.items():
             save_soup(Path(out) / soup, recipe, read)
         for combination in combinations_of(experiment):

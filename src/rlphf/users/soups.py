@@ -18,7 +18,7 @@ from rlphf.preferences import members, preference
 from rlphf.seeds import derive
 from rlphf.soup.adapter import Adapter, read_adapter
 from rlphf.soup.merge import merge, write_soup
-from rlphf.soup.wanted import combination_weights
+from rlphf.soup.wanted import soup_weights
 from rlphf.testbed.users import USERS
 from rlphf.tracking.record import step
 from rlphf.users.differences import differences
@@ -54,7 +54,7 @@ def declared(kind: str, experiment: Experiment) -> Wanted:
     ids, preferences = members(kind), shared_preferences(experiment)
     if missing := [name for name in ids if name not in preferences]:
         raise InputError(f"kind {kind!r}: {missing[0]} is not among preferences, so it has no policy; add it")
-    weights = combination_weights(experiment, kind)
+    weights = soup_weights(experiment, kind)
     return Wanted(weights, ids, np.array([weights.get(name, 0.0) for name in preferences]))
 
 

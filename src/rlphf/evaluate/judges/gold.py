@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rlphf.config import load
-from rlphf.derived import combinations_of
+from rlphf.derived import combinations_of, methods_of
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.comparisons import compared, criteria
 from rlphf.evaluate.judges.inputs import named, read_inputs
@@ -58,7 +58,7 @@ def gold_step(config: Path, prompts: Path, responses: Sequence[Path], backbone: 
     inputs = named(prompts, responses) | {"backbone": backbone, "reward": reward}
     with step("judge gold", out.parent, experiment, experiment.evaluation, inputs, {"judge": "gold"}) as run:
         if experiment.evaluation.judges[0] == "gold":
-            methods = [*experiment.evaluation.methods, BASE, ADAPTER]
+            methods = [*methods_of(experiment), BASE, ADAPTER]
             served = [*combinations_of(experiment), *experiment.preferences]
             wanted = asked(*read_inputs(prompts, responses), methods, served, first_alone=False)
         else:

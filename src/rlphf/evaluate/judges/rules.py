@@ -8,7 +8,7 @@ import pyarrow as pa
 from rlphf.config import load
 from rlphf.data.own_rules import own_score
 from rlphf.data.rules import rule_scores
-from rlphf.derived import own_rules
+from rlphf.derived import methods_of, own_rules
 from rlphf.errors import InputError
 from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.scores import ADAPTER, BASE, KEY, Row, score_table
@@ -56,7 +56,7 @@ def rules_step(config: Path, prompts: Path, responses: Sequence[Path], out: Path
     inputs = named(prompts, responses)
     with step("judge rules", out.parent, experiment, experiment.evaluation, inputs, {"judge": "rules"}) as run:
         first = experiment.evaluation.judges[0] == "rules"
-        methods = [*experiment.evaluation.methods, *([BASE, ADAPTER] if first else [])]
+        methods = [*methods_of(experiment), *([BASE, ADAPTER] if first else [])]
         table = scored(*read_inputs(prompts, responses), methods, own_rules(experiment))
         write_parquet(out, table)
         run.log({"scores": table.num_rows})
