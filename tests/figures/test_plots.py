@@ -6,7 +6,7 @@ from matplotlib.text import Text
 
 from rlphf.evaluate.table_files import read_table, write_table
 from rlphf.figures import contests, plots
-from rlphf.figures.style import save
+from rlphf.figures.style import point, save
 
 FIGURES = (
     *(
@@ -201,3 +201,9 @@ def test_a_reward_model_is_shown_on_pairs_that_it_has_not_learned_from(tables, t
     write_table(tmp_path, "adapters", read_table(tables, "adapters"))
     widths = [bar.get_width() for bar in plots.adapters(tmp_path).axes[0].patches]
     assert widths[-1] == 0.6 and widths[:-1] == [row["accuracy"] for row in models if row["split"] == "test"]
+
+
+def test_many_methods_differ_in_colour_or_mark_and_a_few_in_both() -> None:
+    looks = [tuple(point(i).values()) for i in range(64)]
+    assert len(set(looks)) == 64
+    assert len({colour for colour, _ in looks[:8]}) == len({mark for _, mark in looks[:8]}) == 8

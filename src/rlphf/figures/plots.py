@@ -16,11 +16,11 @@ from rlphf.figures.style import (
     COLOURS,
     GREY,
     LINES,
-    MARKS,
     cell_texts,
     cell_values,
     heat_map,
     nothing,
+    point,
     reach,
     separate_last,
     styled,
@@ -137,8 +137,7 @@ def criteria(tables: Path) -> Figure:
                 np.arange(len(shown)) + 0.8 * ((i + 0.5) / len(names) - 0.5),
                 [row["mean"] for row in found],
                 yerr=reach(found, "mean"),
-                fmt=MARKS[i % len(MARKS)],
-                color=COLOURS[i % len(COLOURS)],
+                **point(i),
                 markersize=4.5,
                 elinewidth=0.9,
                 capsize=1.5,
@@ -164,14 +163,12 @@ def tradeoff(tables: Path) -> Figure:
     axes = figure.subplots()
     for i, name in enumerate(dict.fromkeys(row["method"] for row in rows)):
         x, y = cells[name, MEAN], cells[name, HELPFULNESS]
-        colour = COLOURS[i % len(COLOURS)]
         axes.errorbar(
             x["mean"],
             y["mean"],
             xerr=reach([x], "mean"),
             yerr=reach([y], "mean"),
-            fmt=MARKS[i % len(MARKS)],
-            color=colour,
+            **point(i),
             capsize=2,
             label=method_label(name),
         )

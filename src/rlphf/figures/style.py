@@ -50,6 +50,12 @@ def save(figure: Figure, folder: Path | str, name: str) -> str:
     return str(Path(folder) / f"{name}.png")
 
 
+def point(number: int) -> dict[str, Any]:
+    """Return how the points of method `number` look: the first 64 differ from each other in colour or in mark."""
+    turn = number // len(COLOURS)
+    return {"color": COLOURS[number % len(COLOURS)], "fmt": MARKS[(number + turn) % len(MARKS)]}
+
+
 def nothing(why: str) -> Figure:
     """Return a figure that says in one line why there is nothing to draw."""
     figure = Figure(figsize=(max(4.6, 0.075 * len(why)), 1))
