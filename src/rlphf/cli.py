@@ -40,9 +40,11 @@ def parser() -> argparse.ArgumentParser:
         prog="rlphf", description="Experiments in personalised alignment; usually started by Snakemake."
     )
     top.add_argument("--version", action="version", version=f"rlphf {__version__}")
-    top.add_argument("--memory-mb", type=int, metavar="MB", help="memory that a command may take (all)")
+    top.add_argument(
+        "--memory-mb", type=int, metavar="MB", help="maximum memory of the command in MB (default: all that is granted)"
+    )
     shared = ", ".join(command.name for command in COMMANDS if command.shared)
-    top.add_argument("--processes", type=int, default=1, metavar="N", help=f"GPUs that share a step, by accelerate; for {shared}")
+    top.add_argument("--processes", type=int, default=1, metavar="N", help=f"number of GPUs that share a step, for {shared}")
     groups: dict[str, argparse._SubParsersAction] = {"": top.add_subparsers(dest="command", required=True, metavar="COMMAND")}
     for command in COMMANDS:
         *group, name = command.name.split()

@@ -12,20 +12,20 @@ PAIRS = Option("pairs", "files of pairs", "paths")
 RESPONSES = Option("responses", "files of responses", "paths")
 USERS = Option("users", "users.parquet")
 USER_PAIRS = Option("pairs", "pairs.parquet of users")
-MODELS = Option("models", "results/<experiment>/seed-<N>, where reward models and policies are")
-USER_TEXTS = Option("users", "users.parquet, whose texts models read that are told of them", required=False)
+MODELS = Option("models", "results/<experiment>/seed-<N>, with reward models and policies")
+USER_TEXTS = Option("users", "users.parquet, for models that read users' self-descriptions", required=False)
 
 COMMANDS = (
     Command(
         "data prepare",
         "rlphf.data.prepare:prepare_step",
-        "raw preference data to deduplicated, prompt-disjoint Parquet splits",
+        "deduplicate raw preference data and split it by prompt, as Parquet",
         (CONFIG, Option("raw", "folder of known layouts to read in place of the configured sources", required=False), OUT),
     ),
     Command(
         "data prompts",
         "rlphf.data.questions.prompts:prompts_step",
-        "the experiment's prompts with their splits: the testbed's, the project's own questions, or those of a file",
+        "write the experiment's prompts with their splits: the testbed's, the project's own questions, or those of a file",
         (CONFIG, OUT),
     ),
     Command("backbone", "rlphf.train.backbone:backbone_step", "train or fetch the backbone", (CONFIG, OUT)),
@@ -46,20 +46,22 @@ COMMANDS = (
         "rlphf.train.reward:reward_step",
         "train the reward model of a preference",
         (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT)
-        + (Option("prompts", "prompts.parquet, whose prompts raw pairs must not ask", required=False),),
+        + (Option("prompts", "prompts.parquet; raw pairs with one of its prompts are left out", required=False),),
         shared=True,
     ),
     Command(
         "policy train",
         "rlphf.train.policy:policy_step",
-        "train the adapters of preferences by PPO or RLOO",
+        "train the policies of preferences by PPO or RLOO",
         (
             CONFIG,
             Option("preference", 'preference ids, or "general" or "pmorl"; several train together', "texts"),
             PROMPTS,
             BACKBONE,
-            Option("reward", "adapter folder of each one's reward model, for ppo.reward: model", "paths", required=False),
-            Option("out", "folder to write for each of them", "paths"),
+            Option(
+                "reward", "adapter folder of each preference's reward model; none with ppo.reward: rule", "paths", required=False
+            ),
+            Option("out", "folder to write, one per preference", "paths"),
             Option("selector", "adapter folder of the reward model that chooses the checkpoint (ppo.keep_by)", required=False),
         ),
         shared=True,
@@ -80,7 +82,7 @@ COMMANDS = (
     Command(
         "users import",
         "rlphf.data.user_import:users_import_step",
-        "raw data of users (user_data) to users, pairs and prompts, split by prompt",
+        "read users and their pairs from raw data (user_data), split by prompt",
         (CONFIG, OUT),
     ),
     Command(
@@ -94,7 +96,7 @@ COMMANDS = (
     Command(
         "users fit-soup",
         "rlphf.users.fit_soup:fit_soup_step",
-        "infer from pairs what a person weighs, and merge that person's soup",
+        "infer a person's weights from their choices, and merge that person's soup",
         (
             Option("pairs", "file of pairs that the person chose between: prompt, chosen, rejected"),
             CONFIG,
@@ -106,20 +108,20 @@ COMMANDS = (
     Command(
         "users soups",
         "rlphf.users.soups:user_soups_step",
-        "merge a soup per user of the testbed: declared, and inferred from the user's pairs",
+        "merge two soups per user of the testbed: of declared preferences, and inferred from the user's pairs",
         (CONFIG, USERS, USER_PAIRS, BACKBONE, MODELS, OUT),
     ),
     Command(
         "users answer",
         "rlphf.evaluate.user_answers:answers_step",
-        "a method's answers to every user, and what it makes of their held-out pairs",
+        "answer every user by a method, and score the users' held-out pairs",
         (CONFIG, Option("method", "a method (user_evaluation.methods)", "text"), PROMPTS, USERS, USER_PAIRS, BACKBONE)
-        + (Option("models", "folder of the method's model, or of its soups; none for the backbone", required=False), OUT),
+        + (Option("models", "folder of the method's model or soups; not for the backbone alone", required=False), OUT),
     ),
     Command(
         "users cold-start",
         "rlphf.evaluate.cold_start:cold_start_step",
-        "answer users who were never trained, known by a few pairs",
+        "answer new users, who are known by a few pairs",
         (CONFIG, PROMPTS, USERS, USER_PAIRS, BACKBONE, MODELS, OUT),
     ),
     Command(
@@ -142,38 +144,38 @@ COMMANDS = (
     Command(
         "generate",
         "rlphf.evaluate.generate:generate_step",
-        "responses of a method to the evaluated prompts",
+        "sample the responses of a method to the evaluated prompts",
         (
             CONFIG,
             Option("method", "a method (evaluation.methods, or psoups_<name of soup.compared>), adapters, or front", "text"),
             PROMPTS,
             BACKBONE,
-            Option("models", "results/<experiment>/seed-<N>, where policies and soups are"),
+            Option("models", "results/<experiment>/seed-<N>, with policies and soups"),
             OUT,
         ),
     ),
     Command(
         "judge oracle",
         "rlphf.evaluate.judges.oracle:oracle_step",
-        "score testbed responses by every criterion, exactly",
+        "score testbed responses by every criterion, by the oracle",
         (CONFIG, PROMPTS, RESPONSES, OUT),
     ),
     Command(
         "judge users",
         "rlphf.evaluate.judges.users:judge_users_step",
-        "score answers by the weights of the testbed's user who asked, exactly",
+        "score answers to the testbed's users by the oracle, with each user's own weights",
         (CONFIG, PROMPTS, USERS, Option("answers", "files of answers", "paths"), OUT),
     ),
     Command(
         "judge gold",
         "rlphf.evaluate.judges.gold:gold_step",
-        "score the paper's methods by a reward model that no policy was trained on",
+        "score responses by a separate reward model that no policy was trained on",
         (CONFIG, PROMPTS, RESPONSES, BACKBONE, Option("reward", "adapter folder of the gold reward model"), OUT),
     ),
     Command(
         "judge rules",
         "rlphf.evaluate.judges.rules:rules_step",
-        "score any responses by fixed text rules: readability, length, polarity",
+        "score responses by fixed text rules: readability, length, polarity",
         (CONFIG, PROMPTS, RESPONSES, OUT),
     ),
     Command(
@@ -185,33 +187,41 @@ COMMANDS = (
     Command(
         "judge export",
         "rlphf.evaluate.judges.people:export_step",
-        "write the same comparisons as a sheet for people",
+        "write a sheet on which people compare methods",
         (CONFIG, PROMPTS, RESPONSES, OUT)
-        + (Option("prompt-count", "compare on so many prompts, drawn by the seed (evaluation.llm.prompts)", "integer", False),),
+        + (
+            Option(
+                "prompt-count", "number of prompts to compare on, drawn by the seed (evaluation.llm.prompts)", "integer", False
+            ),
+        ),
     ),
     Command(
         "judge import",
         "rlphf.evaluate.judges.people:import_step",
-        "read people's verdicts back",
+        "read people's verdicts from the sheet",
         (Option("key", "key.csv, as exported"), Option("ratings", "ratings.csv, filled in"), OUT),
     ),
     Command(
         "tables",
         "rlphf.evaluate.tables:tables_step",
-        "all tables of a run, as Parquet, CSV and Markdown",
+        "write all tables of a run, as Parquet, CSV and Markdown",
         (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
     ),
     Command(
         "users tables",
         "rlphf.evaluate.user_tables:user_tables_step",
-        "all tables about users of a run",
+        "write all tables about the users of a run",
         (CONFIG, Option("seed-folder", "results/<experiment>/seed-<N>"), OUT),
     ),
     Command(
         "claims",
         "rlphf.evaluate.claims:claims_step",
-        "verdicts on the claims of a ledger, over seeds",
-        (Option("ledger", "claims.yaml"), Option("configs", "config.yaml of each seed's folder", "paths"), OUT),
+        "decide the claims of a file from all seeds",
+        (
+            Option("ledger", "file of claims, such as config/claims.yaml"),
+            Option("configs", "config.yaml of each seed's folder", "paths"),
+            OUT,
+        ),
     ),
     Command(
         "figures",
@@ -222,12 +232,12 @@ COMMANDS = (
     Command(
         "explorer",
         "rlphf.explorer.page:explorer_step",
-        "one HTML page to read a run's answers, scores, soups and curves",
+        "write one HTML page for reading a run's answers, scores, soups and curves",
         (
-            Option("results", "results/<experiment>, where the tables are"),
+            Option("results", "results/<experiment>, with the tables"),
             Option("seed-folder", "results/<experiment>/seed-<N>"),
             Option("out", "HTML file to write"),
-            Option("users", "show only what users were answered; reads no tables", "switch", required=False),
+            Option("users", "show only answers to users; reads no tables", "switch", required=False),
         ),
     ),
     Command(
@@ -235,24 +245,26 @@ COMMANDS = (
         "rlphf.evaluate.summary:summary_step",
         "print or write the main results",
         (Option("tables", "folder of tables"), Option("figures", "folder of figures"), Option("soups", "folder of soups"))
-        + (Option("out", "file to write in place of printing", required=False),),
+        + (Option("out", "file to write instead of printing", required=False),),
     ),
     Command(
         "track sync",
         "rlphf.tracking.steps:sync_step",
         "send records to MLflow, each once",
         (
-            Option("config", "configuration; names the tracking address", required=False),
+            Option("config", "configuration, for its tracking address", required=False),
             Option("results", "results/<experiment>"),
-            Option("follow", "go on until the workflow ends", "switch", required=False),
-            Option("parent-pid", "stop when this process is gone", "integer", required=False),
-            Option("closed", "nothing runs any more, on no host: steps that did not end were killed", "switch", required=False),
+            Option("follow", "continue until the workflow ends", "switch", required=False),
+            Option("parent-pid", "stop when this process has ended", "integer", required=False),
+            Option(
+                "closed", "no step is running any more, on any host; mark unfinished ones as killed", "switch", required=False
+            ),
         ),
     ),
     Command(
         "track lineage",
         "rlphf.tracking.lineage:lineage_step",
-        "print what an output was made from, back to the raw files, and whether all of it is still the same",
+        "print what an output was made from, back to the raw files, and what has changed since",
         (
             Option("path", "a table, figure, adapter, soup or other output, or a folder of them", "argument"),
             Option("json", "file to write the whole lineage to", required=False),
@@ -262,31 +274,31 @@ COMMANDS = (
         "track crate",
         "rlphf.tracking.crate:crate_step",
         "pack tables, figures, configurations and records of a finished experiment as an RO-Crate",
-        (Option("results", "results/<experiment>"), Option("out", "FILE.zip, or folder, to write")),
+        (Option("results", "results/<experiment>"), Option("out", "FILE.zip or folder to write")),
     ),
     Command(
         "gc",
         "rlphf.garbage:gc_step",
-        "list what no result needs: temporary files of killed steps, checkpoints of finished ones",
+        "list files that no result needs: temporary files of killed steps, checkpoints of finished ones",
         (
             Option("results", "results/<experiment>"),
-            Option("seeds", "seeds of which nothing is to be kept", "texts", required=False),
-            Option("delete", "remove it", "switch", required=False),
+            Option("seeds", "seeds to list whole, results included", "texts", required=False),
+            Option("delete", "remove them", "switch", required=False),
         ),
     ),
     Command(
         "plan",
         "rlphf.plan.report:plan_step",
-        "print what each step needs of memory, and whether that is there",
+        "print the memory that each step needs, and whether it fits",
         (
-            Option("config", "config/config.yaml and the experiment's file, the later one over the earlier", "paths"),
+            Option("config", "config/config.yaml and the experiment's file; later files override earlier ones", "paths"),
             Option("gpu-gb", "memory of the GPU in GB", "number", required=False),
-            Option("gpus", "GPUs that share a step, where it can be shared", "integer", required=False),
-            Option("profile", "Snakemake profile, a file or its folder, that names it, as resource gpu_gb", required=False),
+            Option("gpus", "GPUs per step, for steps that can share several", "integer", required=False),
+            Option("profile", "Snakemake profile (file or folder) whose resource gpu_gb is the GPU's memory", required=False),
             Option("cpu", "plan for this machine without a GPU", "switch", required=False),
-            Option("model-config", "config.json of the backbone, where it is not on this machine", required=False),
-            Option("prompt-tokens", "tokens of the longest prompt (256)", "integer", required=False),
-            Option("strict", "end with status 2 if a step does not fit", "switch", required=False),
+            Option("model-config", "config.json of the backbone, if the model is not on this machine", required=False),
+            Option("prompt-tokens", "length of the longest prompt in tokens (256)", "integer", required=False),
+            Option("strict", "exit with status 2 if a step does not fit", "switch", required=False),
         ),
     ),
     Command(
