@@ -17,9 +17,9 @@ HEADER = """\
 
 # Configuration
 
-An experiment is a mapping of settings in YAML. `config/config.yaml` names every key, with the values of the experiment `demo`;
-Snakemake reads it first and lays the file given with `--configfile`, such as those in `config/experiments/`, over it, key by key.
-So an experiment's file names what is its own, at least `experiment`:
+An experiment is a file of settings in YAML. Snakemake first reads `config/config.yaml`, which has every key with the value of the
+experiment `demo`; the file given with `--configfile`, such as those in `config/experiments/`, overrides it key by key. So an
+experiment's file needs only `experiment`, its name, and the keys that it changes:
 
 ```yaml
 experiment: mine
@@ -28,12 +28,12 @@ ppo: {kl_coefficient: 0.1}
 
     snakemake --workflow-profile workflow/profiles/default --configfile config/experiments/mine.yaml --dry-run
 
-plans the jobs of such a file. A single value can be changed without one, for one start: `--config seed=7`.
+lists the jobs of such a file. For one start, a value can be changed on the command line: `--config seed=7`.
 
-The default below is what holds where no file names the key, as in `rlphf` commands on a configuration of your own; in the
-workflow `config/config.yaml` names all. A key that is not here is an error, and so is a value of another type or out of range:
-one line says where, and nothing is run. Threads, memory, partitions and GPUs are no settings of an experiment; they are in
-`workflow/profiles/`. Integers are below 2^31. The same models are in `config/schema.json` as a JSON schema, which editors read.
+The values of `demo` are for its small model; check those of `reward`, `ppo` and `dpo` for any other. The defaults below, mostly the
+papers' settings, hold only where no file names the key: in `rlphf` commands on a file of your own. An unknown key, or a value of another
+type or out of range, is an error: one line says where, and nothing is run. Threads, memory, partitions and GPUs are in
+`workflow/profiles/`. Integers are below 2^31. Editors can check and complete settings by the JSON schema `config/schema.json`.
 """
 TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`", "null": "`null`"}
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
