@@ -133,10 +133,11 @@ def test_unknown_or_incomplete_commands_end_with_2(arguments, capsys):
     assert "usage: rlphf" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("size", ["0", "-5"])
-def test_less_memory_than_any_is_refused(tmp_path, capsys, size):
+@pytest.mark.parametrize("size", ["0", "-5", "2147483648", "9" * 30])
+def test_memory_that_no_machine_has_is_refused(tmp_path, capsys, size):
     assert main(["--memory-mb", size, "gc", "--results", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"rlphf: error: --memory-mb {size}: expected 1 or more, or leave it out\n"
+    said = f"rlphf: error: --memory-mb {size}: expected 1 or more, and below 2,147,483,648, or leave it out\n"
+    assert capsys.readouterr().err == said
 
 
 def test_version_is_that_of_the_package(capsys):

@@ -22,6 +22,8 @@ from rlphf.processes import PATIENCE, is_first, keep_to_one_gpu, launch
 
 # Exit status after input that a person has to correct, and where nobody reads what a command prints any more.
 REFUSED, UNHEARD = 2, 1
+# What --memory-mb stays below: 2 PiB, which the kernel can count in bytes.
+MOST_MEMORY = 2**31
 
 _KINDS: dict[str, dict] = {
     "path": {"type": Path},
@@ -107,8 +109,8 @@ def _run(given: list[str]) -> int:
     options.pop("command", None)
     module, function = options.pop("target").split(":")
     shared, processes, asked = options.pop("shared"), options.pop("processes"), options.pop("memory_mb")
-    if asked is not None and asked < 1:
-        return _refused(InputError(f"--memory-mb {asked}: expected 1 or more, or leave it out"))
+    if asked is not None and not 0 < asked < MOST_MEMORY:
+        return _refused(InputError(f"--memory-mb {asked}: expected 1 or more, and below {MOST_MEMORY:,}, or leave it out"))
     memory = asked or may_take()
     limit_memory(memory)
     try:
