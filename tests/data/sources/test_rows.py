@@ -61,17 +61,32 @@ def test_empty_files_and_lists_hold_no_records(tmp_path):
         assert good(put(tmp_path / name, content)) == []
 
 
+NUMBERS = st.integers() | st.booleans() | st.floats(allow_nan=False)
+
+
 @settings(max_examples=60)
 @given(
-    records=st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=40) | st.integers() | st.none(), max_size=3)),
+    records=st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=40) | NUMBERS | st.none(), max_size=3)),
     chunk=st.integers(1, 30),
-    indent=st.sampled_from([None, 0, 2]),
+    indent=st.sampled_from([None, 0, 20]),
+    escaped=st.booleans(),
 )
-def test_a_list_is_read_alike_whatever_the_size_of_the_chunks(tmp_path_factory, records, chunk, indent):
-    path = put(tmp_path_factory.mktemp("json") / "a.json", json.dumps(records, indent=indent, ensure_ascii=False).encode())
+def test_a_list_is_read_alike_whatever_the_size_of_the_chunks(tmp_path_factory, records, chunk, indent, escaped):
+    path = put(tmp_path_factory.mktemp("json") / "a.json", json.dumps(records, indent=indent, ensure_ascii=escaped).encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_CHUNK", chunk)
         assert [record for _, record in good(path)] == records
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [('{"a" 1}', "character 6: Expecting ':' delimiter"), ('{"a": 1, "a": 2}', "'a' is named twice")]
+)
+def test_a_fault_at_the_beginning_of_a_long_list_is_named_and_not_its_length(tmp_path, monkeypatch, fault, reason):
+    monkeypatch.setattr(module, "_CHUNK", 64)
+    monkeypatch.setattr(module, "_LONGEST", 1000)
+    path = put(tmp_path / "a.json", f"[{fault}{', {}' * 2000}]".encode())
+    with pytest.raises(InputError, match=f"record 1: is not JSON \\({reason}\\); correct the file"):
+        list(rows(path))
 
 
 def test_a_broken_line_is_bad_and_the_rest_is_read(tmp_path):

@@ -27,6 +27,7 @@ SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _CHUNK = 1 << 20  # Characters read at a time.
 _LONGEST = 1 << 24  # Characters of one record beyond which a file is taken to be broken.
 _TOO_LONG = f"is longer than {_LONGEST:,} characters, as no record is"
+_TOKEN = 16  # Characters that the longest word and the longest escape of JSON stay below.
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -184,10 +185,18 @@ class _Scanner:
                 problem = ValueError("the list does not end")
             except ValueError as error:
                 problem = ValueError(_fault(error, self.at))
+                if not self._may_be_cut(error):
+                    raise problem from None
             if len(self.buffer) - self.at > _LONGEST:
                 raise ValueError(_TOO_LONG)
             if not self._more():
                 raise problem
+
+    def _may_be_cut(self, error: ValueError) -> bool:
+        """Return whether more of the file may mend a fault: one in an open text, or at the very end of what has been read."""
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        return error.msg.startswith("Unterminated string") or error.pos > len(self.buffer) - _TOKEN
 
     def _more(self) -> bool:
         rest = self.buffer[self.at :]
