@@ -16,6 +16,7 @@ from rlphf.files import (
     digest,
     read_json,
     read_parquet,
+    read_yaml,
     sha256,
     write_json,
     write_parquet,
@@ -177,3 +178,10 @@ def test_file_that_is_no_parquet_is_refused_by_name(tmp_path, content):
         (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.parquet: cannot be read as Parquet"):
         read_parquet(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("text", ['a: "\\ud800"', '"\\udfff": 1', 'a: [b, "\\ud83d\\ude00"]'])
+def test_yaml_with_half_a_character_is_refused_by_its_line(tmp_path, text):
+    (tmp_path / "a.yaml").write_text("x: 1\n" + text)
+    with pytest.raises(InputError, match=r"a\.yaml: line 2: half of a surrogate pair is no text"):
+        read_yaml(tmp_path / "a.yaml")

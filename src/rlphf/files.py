@@ -146,12 +146,15 @@ class _NotPlain(yaml.MarkedYAMLError):
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Reads mappings, lists and scalars: no tags, by which a file asks for other things, and no key twice."""
+    """Reads mappings, lists and scalars: no tags, by which a file asks for other things, no key twice, and no half characters."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         if getattr(event, "tag", None):
             raise _NotPlain(problem="tags are not read; write a plain value", problem_mark=event.start_mark)
+        # An escape such as "\ud800" is half of a character, which no file can hold.
+        if any("\ud800" <= char <= "\udfff" for char in getattr(event, "value", "")):
+            raise _NotPlain(problem="half of a surrogate pair is no text; write the character", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:

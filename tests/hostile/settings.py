@@ -45,6 +45,7 @@ def broken_yaml(good: str, deep: str) -> dict[str, bytes | str]:
         "an alias of itself": "a: &a [*a]",
         "a merge of itself": "a: &a\n  <<: *a",
         "an alias of nothing": "a: *b",
+        "half of a surrogate pair": 'a: "\\ud800"',
         "a key twice": f"{deep}: {{}}\n{deep}: {{}}",
         "a key twice further down": f"{deep}: {{x: 1, x: 2}}",
         "an unknown key": f"{good.rstrip('}')}, sudo: yes}}" if good.startswith("{") else good + "\nsudo: yes",
