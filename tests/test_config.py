@@ -391,6 +391,43 @@ def test_a_number_that_is_none_is_refused(value):
         parse(base(ppo={"updates": value}))
 
 
+def bounded(schema: Any) -> Iterator[bool]:
+    """Yield for every number in a JSON schema whether it says how large, and how small, it may be."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number"):
+            yield {"minimum", "exclusiveMinimum"} & schema.keys() and {"maximum", "exclusiveMaximum"} & schema.keys()
+        schema = schema.values()
+    for part in schema if not isinstance(schema, str | int | float | None) else ():
+        yield from bounded(part)
+
+
+@pytest.mark.parametrize(("name", "section"), list(sections(Experiment)))
+def test_every_number_has_bounds_beyond_which_nothing_can_be_computed(name, section):
+    # Values of `ablations` are checked as those of the settings that they vary.
+    described = {key: value for key, value in section.model_json_schema()["properties"].items() if key != "ablations"}
+    assert all(bounded(described))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backbone": {"learning_rate": 1e200}},
+        {"dpo": {"weight_decay": 1e200}},
+        {"soup": {"weights": {"P1A": -1e200}}},
+        {"ppo": {"missing_eos_penalty": -1e200}},
+        {"population": {"users": 10**30}},
+        {"population": {"clusters": 2**31}},
+        {"evaluation": {"front_points": 2**31}},
+        {"evaluation": {"llm": {"timeout": 1e10}}},
+        {"reward": {"max_length": 10**30}},
+    ],
+    ids=str,
+)
+def test_a_number_beyond_what_can_be_computed_with_is_refused(change):
+    with pytest.raises(InputError, match="Input should be (less|greater) than"):
+        parse(base(**change))
+
+
 def test_a_number_may_be_written_as_text():
     # YAML 1.1, and so PyYAML, takes 1e-5 for text.
     assert parse(yaml.safe_load("{experiment: mine, reward: {learning_rate: 1e-5}}")).reward.learning_rate == 1e-5

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import yaml
 
 from rlphf.config import Experiment
-from rlphf.settings import Section
+from rlphf.settings import HUGE, LARGEST, Section
 
 HEADER = """\
 <!-- Written by `rlphf config write`; change the settings' descriptions in src/rlphf. -->
@@ -33,12 +33,12 @@ lists the jobs of such a file. For one start, a value can be changed on the comm
 The values of `demo` are for its small model; check those of `reward`, `ppo` and `dpo` for any other. The defaults below, mostly the
 papers' settings, hold only where no file names the key: in `rlphf` commands on a file of your own. An unknown key, or a value of another
 type or out of range, is an error: one line says where, and nothing is run. Threads, memory, partitions and GPUs are in
-`workflow/profiles/`. Integers are below 2^31. Editors can check and complete settings by the JSON schema `config/schema.json`.
+`workflow/profiles/`. Integers are below 2^31, other numbers at most 1e30. Editors can check and complete settings by the JSON schema `config/schema.json`.
 """
 TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`", "null": "`null`"}
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
-# The bound of integers that have no other; the header names it once.
-HUGE = 2**31
+# The bounds of numbers that have no other; the header names them once.
+FURTHEST = (HUGE, LARGEST, -LARGEST)
 
 
 def reference() -> str:
@@ -86,7 +86,7 @@ def _length(schema: dict[str, Any]) -> str:
 
 
 def _bounds(schema: dict[str, Any]) -> str:
-    found = [f"{words} {schema[key]}" for key, words in BOUNDS.items() if schema.get(key, HUGE) != HUGE]
+    found = [f"{words} {schema[key]}" for key, words in BOUNDS.items() if schema.get(key, HUGE) not in FURTHEST]
     if schema.get("minLength"):
         found.append("not empty")
     if "pattern" in schema:

@@ -10,9 +10,15 @@ from rlphf.soup_rules import SoupRule
 
 # What other methods of soups, and folders of soups, go by.
 TAKEN = ("unprompted", "declared", "inferred", "front")
-Positive = Annotated[int, Field(gt=0, lt=2**31)]
-Count = Annotated[int, Field(ge=0, lt=2**31)]
-Rate = Annotated[float, Field(gt=0)]
+HUGE = 2**31
+# Beyond it float32, in which models compute, overflows: Adam multiplies rates by what it keeps of gradients.
+LARGEST = 1e30
+Positive = Annotated[int, Field(gt=0, lt=HUGE)]
+Several = Annotated[int, Field(ge=2, lt=HUGE)]
+Count = Annotated[int, Field(ge=0, lt=HUGE)]
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+Rate = Annotated[float, Field(gt=0, le=LARGEST)]
+Weight = Annotated[float, Field(ge=0, le=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -120,7 +126,7 @@ class Backbone(Section):
 class Decoding(Section):
     """How a response is sampled; the same for every method that is compared."""
 
-    temperature: Annotated[float, Field(ge=0)] = Field(1.0, description="Sampling temperature; 0 is greedy.")
+    temperature: Weight = Field(1.0, description="Sampling temperature; 0 is greedy.")
     top_k: Count = Field(0, description="Top-k sampling; 0 keeps the whole vocabulary.")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling; 1 keeps the whole vocabulary.")
     max_new_tokens: Positive = Field(96, description="Maximum length of a response in tokens.")
@@ -182,11 +188,11 @@ class Reward(Section):
         " last batch of an epoch is incomplete, the weights of its pairs.",
     )
     learning_rate: Rate = Field(2e-5, description="Peak learning rate, with linear decay.")
-    weight_decay: float = Field(0.001, ge=0, description="AdamW's weight decay.")
+    weight_decay: Weight = Field(0.001, description="AdamW's weight decay.")
     max_pairs: Positive | None = Field(
         None, description="Maximum number of pairs per preference to train on, and to measure the model on; null for all."
     )
-    max_length: Annotated[int, Field(ge=16)] | None = Field(
+    max_length: Annotated[int, Field(ge=16, lt=HUGE)] | None = Field(
         None,
         description="Maximum text length in tokens: prompts are cut at the start, responses at the end; null for the context"
         " length.",
@@ -239,21 +245,21 @@ class PPO(Section):
         description="If set, the maximum response length is drawn for each batch, from min_new_tokens to max_new_tokens, as"
         " in the release.",
     )
-    kl_coefficient: float = Field(0.2, ge=0, description="Initial value of kappa, the weight of the per-token KL penalty.")
+    kl_coefficient: Weight = Field(0.2, description="Initial value of kappa, the weight of the per-token KL penalty.")
     kl_adaptive: bool = Field(True, description="Adapt kappa so that the KL approaches `kl_target` (Ziegler et al. 2019).")
     kl_target: Rate = Field(6.0, description="Target of the adaptive KL controller: KL per response, in nats.")
     kl_horizon: Positive = Field(10_000, description="Horizon of the adaptive KL controller, in samples.")
     score_scaling: bool = Field(True, description="Divide scores by their running standard deviation.")
     score_norm: bool = Field(True, description="Also subtract their running mean (needs score_scaling).")
     score_clip: Rate | None = Field(None, description="Clip scaled scores to +- this value; null for no clipping.")
-    missing_eos_penalty: float | None = Field(
+    missing_eos_penalty: Number | None = Field(
         None, description="Score of a response without an end token, in place of the reward; null: no penalty."
     )
     gamma: Share = Field(1.0, description="Discount factor.")
     lam: Share = Field(0.95, description="GAE's lambda.")
     clip: Rate = Field(0.2, description="Clip range of the probability ratio.")
     value_clip: Rate = Field(0.2, description="Clip range of the value.")
-    value_coefficient: float = Field(0.1, ge=0, description="Weight of the value loss.")
+    value_coefficient: Weight = Field(0.1, description="Weight of the value loss.")
     whiten_advantages: bool = Field(True, description="Normalise advantages to mean 0 and variance 1 over the batch.")
     early_stop_kl: Rate | None = Field(
         0.1, description="End the inner epochs early when the KL to the sampling policy exceeds 1.5 times this; null: never."
@@ -318,7 +324,7 @@ class MT(Section):
     )
     learning_rate: Rate = Field(1e-5, description="Constant learning rate after the warm-up.")
     warmup_steps: Count = Field(100, description="Steps of linear warm-up.")
-    weight_decay: float = Field(0.05, ge=0, description="AdamW's weight decay.")
+    weight_decay: Weight = Field(0.05, description="AdamW's weight decay.")
 
 
 class Merging(Section):
@@ -347,7 +353,7 @@ class Merging(Section):
 class Soup(Merging):
     """How adapters are merged."""
 
-    weights: dict[str, float] = Field({}, description="Weight per preference; those without one get 1/k in a combination of k.")
+    weights: dict[str, Number] = Field({}, description="Weight per preference; those without one get 1/k in a combination of k.")
     compared: dict[Annotated[str, Field(pattern="^[a-z]+(_[a-z]+)*$")], Merging] = Field(
         {},
         description="Further ways to merge the same policies, by name, each with `rule`, `svd_rank`, `density` and `scale` of its"

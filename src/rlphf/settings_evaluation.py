@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from rlphf.derived import PAPER_METHODS
-from rlphf.settings import Count, Decoding, Positive, Rate, Section, Share
+from rlphf.settings import Count, Decoding, Positive, Rate, Section, Several, Share, Weight
 
 Judge = Literal["oracle", "gold", "rules", "llm", "people"]
 Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
@@ -25,7 +25,7 @@ class LLMJudge(Section):
     prompts: Positive | None = Field(
         50, description="Number of prompts on which methods are compared, evenly spaced among the evaluated ones; null for all."
     )
-    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="Sampling temperature of the judge; 0 is greedy.")
+    temperature: Weight = Field(0.0, description="Sampling temperature of the judge; 0 is greedy.")
     max_tokens: Positive = Field(256, description="Maximum length of a reply in tokens.")
     attempts: Positive = Field(
         3, description="Maximum number of times that a comparison is requested until a reply contains a verdict."
@@ -34,13 +34,13 @@ class LLMJudge(Section):
         0.05, description="Maximum share of comparisons without a verdict, which count as ties; with more, the step fails."
     )
     parallel: Positive = Field(4, description="Number of concurrent requests.")
-    timeout: Rate = Field(60.0, description="Timeout of a request in seconds.")
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = Field(60.0, description="Timeout of a request in seconds.")
     max_retries: Count = Field(
         4, description="Retries, with growing pauses, when the server is busy, fails or cannot be reached."
     )
     max_seconds: Rate | None = Field(None, description="Stop sending requests after this many seconds; null for no limit.")
-    price_in: float = Field(0.0, ge=0, description="Price per million input tokens.")
-    price_out: float = Field(0.0, ge=0, description="Price per million output tokens.")
+    price_in: Weight = Field(0.0, description="Price per million input tokens.")
+    price_out: Weight = Field(0.0, description="Price per million output tokens.")
     max_cost: Rate | None = Field(
         None, description="Stop sending requests when a run has cost this much, in the unit of the prices; null for no limit."
     )
@@ -77,7 +77,7 @@ class Evaluation(Section):
         description="Two preferences whose policies are merged with varying weights, from one policy to the other (a front);"
         " [] for none.",
     )
-    front_points: Annotated[int, Field(ge=2)] = Field(11, description="Number of weights on the front, both ends included.")
+    front_points: Several = Field(11, description="Number of weights on the front, both ends included.")
     judges: list[Judge] = Field(
         ["oracle"],
         description="Judges. The first is the oracle or, where there is none, gold or rules; its scores fill the tables. The"

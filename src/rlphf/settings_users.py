@@ -4,15 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rlphf.settings import Count, Lora, Positive, Rate, Section, Share
+from rlphf.settings import Count, Lora, Positive, Rate, Section, Several, Share, Weight
 
 
 class Population(Section):
     """Users of the testbed, and how many pairs each of them chooses between."""
 
-    users: Annotated[int, Field(ge=2)] = Field(20, description="Number of users in the training data; their ids are 1, 2, ...")
+    users: Several = Field(20, description="Number of users in the training data; their ids are 1, 2, ...")
     unseen: Count = Field(5, description="Number of unseen users, with the ids that follow; none of their pairs are trained on.")
-    clusters: Annotated[int, Field(ge=2)] = Field(
+    clusters: Several = Field(
         5, description="Number of clusters; users of a cluster share one taste. The minority has clusters of its own."
     )
     minority: Share = Field(
@@ -161,7 +161,7 @@ class UserTraining(Section):
         " parameters).",
     )
     warmup_steps: Count = Field(150, description="Steps of linear warm-up.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay of the adapter.")
+    weight_decay: Weight = Field(0.0, description="AdamW's weight decay of the adapter.")
     max_grad_norm: Rate | None = Field(1.0, description="Clip the gradient norm to this value; null for no clipping.")
     max_prompt: Positive = Field(
         550, description="Maximum length of a prompt in tokens; the user's text is cut first, then the start of the prompt."
@@ -177,9 +177,8 @@ class DPO(UserTraining):
 
     beta: Rate = Field(0.5, description="DPO's beta, the scale of the log-ratios to the backbone.")
     loss: Literal["sigmoid", "ipo", "hinge"] = Field("sigmoid", description="Loss function of a pair's margin.")
-    sft_weight: float = Field(
+    sft_weight: Weight = Field(
         0.0,
-        ge=0,
         description="Weight of an additional loss, the chosen response's cross-entropy per token, which keeps answers likely.",
     )
 
