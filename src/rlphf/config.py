@@ -22,6 +22,7 @@ from rlphf.settings import (
     Annotator,
     Backbone,
     Mistakes,
+    Once,
     PMorl,
     Reward,
     Rollouts,
@@ -72,14 +73,16 @@ class Experiment(Section):
     dpo: DPO = Field(DPO(), description="P-DPO: a user model trained with a policy.")
     prm: PRM = Field(PRM(), description="P-RM: a user model trained with a reward model.")
     user_evaluation: UserEvaluation = Field(UserEvaluation(), description="Evaluation of methods for individual users.")
-    ablations: dict[str, list[Value]] = Field(
+    ablations: dict[str, Annotated[list[Value], Once]] = Field(
         {}, description="Settings about users to vary, with their values; each value is a separate run."
     )
     cold_start: ColdStart = Field(ColdStart(), description="New users, for whom few pairs are known.")
     soup: Soup = Field(Soup(), description="Merging of adapters.")
     evaluation: Evaluation = Field(Evaluation(), description="Evaluation and judges.")
     mistakes: Mistakes = Field(Mistakes(), description="Mistakes of the release to make in this run.")
-    priced: list[Mistake] = Field([], description="Mistakes that are each run as a separate arm, for table `release_bugs`.")
+    priced: Annotated[list[Mistake], Once] = Field(
+        [], description="Mistakes that are each run as a separate arm, for table `release_bugs`."
+    )
     tracking: Tracking = Field(Tracking(), description="Tracking with MLflow.")
 
     @field_validator("preferences", "combination_preferences")

@@ -28,7 +28,15 @@ def _some(weights: list[int]) -> list[int]:
     return weights
 
 
+def _each_once(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError("name each only once")
+    return values
+
+
 Shares = Annotated[list[Count], Field(min_length=3, max_length=3), AfterValidator(_some)]
+# For lists whose elements differ.
+Once = AfterValidator(_each_once)
 
 
 class Section(BaseModel):
@@ -50,7 +58,7 @@ class Lora(Section):
     rank: Positive = Field(16, description="Rank r of the matrices A and B.")
     alpha: Positive = Field(32, description="The update is scaled by alpha / rank.")
     dropout: Share = Field(0.05, description="Dropout on the adapter's input during training.")
-    targets: Annotated[list[str], Field(min_length=1)] = Field(
+    targets: Annotated[list[str], Field(min_length=1), Once] = Field(
         ["q_proj", "v_proj"], description="Names of the linear layers that are adapted."
     )
 

@@ -1,18 +1,20 @@
 """The sections of the configuration that are about raw preference data, and about the questions that are asked."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rlphf.settings import Positive, Section, Share
+from rlphf.settings import Once, Positive, Section, Share
 
 
 class Source(Section):
     """One source of raw preference data."""
 
     kind: Literal["psoups", "alpaca_eval", "hh_rlhf", "koala", "table", "hub"] = Field(description="Format of the source.")
-    path: str = Field(description="File or folder; for `hub`, the name of the data set.")
-    preference: str | None = Field(None, description="Preference (or user) of the pairs, where the source does not say.")
+    path: str = Field(min_length=1, description="File or folder; for `hub`, the name of the data set.")
+    preference: Annotated[str, Field(pattern=r"\S")] | None = Field(
+        None, description="Preference (or user) of the pairs, where the source does not say."
+    )
     columns: dict[str, str] = Field({}, description="For `table` and `hub`: column names, {ours: theirs}, e.g. {chosen: better}.")
     split: str | None = Field(None, description="For `hub`: the split to read.")
 
@@ -34,7 +36,7 @@ class Data(Section):
     )
     validation: Share = Field(0.1, description="Share of the prompts of raw sources in the validation split.")
     test: Share = Field(0.1, description="Share of the prompts of raw sources in the test split.")
-    reward_models: list[str] = Field(
+    reward_models: Annotated[list[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]], Once] = Field(
         [],
         description="Preferences or kinds of raw pairs (P2A, general, helpful, ...) for each of which a reward model is"
         " trained (`raw-P2A`); these reward no policy.",

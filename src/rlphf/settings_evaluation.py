@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from rlphf.derived import PAPER_METHODS
-from rlphf.settings import Count, Decoding, Positive, Rate, Section, Several, Share, Weight
+from rlphf.settings import Count, Decoding, Once, Positive, Rate, Section, Several, Share, Weight
 
 Judge = Literal["oracle", "gold", "rules", "llm", "people"]
 Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]
@@ -88,7 +88,7 @@ class Evaluation(Section):
         description="Training passes of the gold reward models, judge and selector, over their pairs; 0 only with `reward.head:"
         " probe`.",
     )
-    gold_raw: list[str] = Field(
+    gold_raw: Annotated[list[str], Once] = Field(
         [],
         description="Preferences or kinds of pairs (P2A, general, ...) that gold reward models learn from raw pairs; they"
         " learn all others from rollouts.",

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from rlphf.settings import Count, Lora, Positive, Rate, Section, Several, Share, Weight
+from rlphf.settings import Count, Lora, Once, Positive, Rate, Section, Several, Share, Weight
 
 
 class Population(Section):
@@ -126,19 +126,12 @@ UserMethod = Literal[
 class UserEvaluation(Section):
     """How methods that serve users are compared; split, decoding and intervals are those of `evaluation`."""
 
-    methods: list[UserMethod] = Field([], description="Methods to compare; [] leaves users out.")
+    methods: Annotated[list[UserMethod], Once] = Field([], description="Methods to compare; [] leaves users out.")
     prompts: Count = Field(24, description="Number of prompts answered for each user, evenly spaced among the evaluated ones.")
     history: Positive = Field(2, description="Number of the user's own pairs shown in the prompts of `in_context`.")
     inferred_from: Positive = Field(
         60, description="Number of the user's own training pairs from which `psoups_inferred` infers weights."
     )
-
-    @field_validator("methods")
-    @classmethod
-    def _once(cls, names: list[str]) -> list[str]:
-        if len(set(names)) != len(names):
-            raise ValueError("name each only once")
-        return names
 
 
 class UserTraining(Section):

@@ -56,7 +56,7 @@ def _source(file: Path, path: str, first: dict[str, Any]) -> Source | None:
         return Source(kind="psoups", path=path)
     if {"chosen", "rejected"} <= fields and str(first["chosen"]).lstrip().startswith(HUMAN):
         return Source(kind="hh_rlhf", path=path)
-    if set(_PERSONA.values()) <= fields:
+    if set(_PERSONA.values()) <= fields and stem(file).strip():
         return Source(kind="table", path=path, preference=stem(file), columns=_PERSONA)
     if {"chosen", "rejected"} <= fields and ("prompt" in fields or is_messages(first["chosen"])):
         return Source(kind="table", path=path)
