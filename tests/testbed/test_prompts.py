@@ -56,6 +56,8 @@ def test_more_topics_or_phrasings_than_there_are_is_an_error_in_one_line() -> No
         prompts(Settings(train_topics=len(topics())), seed=0)
     with pytest.raises(InputError, match="phrasings are asked for and there are"):
         prompts(Settings(train_phrasings=len(PHRASINGS)), seed=0)
+    with pytest.raises(InputError, match="phrasings are asked for and there are"):
+        next(corpus(Settings(train_phrasings=len(PHRASINGS) + 1), seed=0))
 
 
 def read_corpus(seed: int = 1, count: int = 3000, **settings) -> list[tuple[str, list[str], str, str]]:

@@ -28,10 +28,12 @@ def topic_splits(settings: Testbed, seed: int) -> dict[str, list[str]]:
 
 
 def prompts(settings: Testbed, seed: int) -> pa.Table:
-    """Return the testbed's prompts as a PROMPTS table: no topic and no phrasing of train occurs in another split."""
+    """Return the testbed's prompts as a PROMPTS table: no topic and no phrasing of train occurs in another split.
+
+    Raises InputError if there are not enough topics or phrasings.
+    """
     known, held_out = settings.train_phrasings, settings.test_phrasings
-    if known + held_out > len(PHRASINGS):
-        raise InputError(f"testbed: {known + held_out} phrasings are asked for and there are {len(PHRASINGS)}")
+    _check_phrasings(known + held_out)
     rng = Random(derive(seed, "phrasings"))
     rows = []
     for split, names in topic_splits(settings, seed).items():
@@ -50,8 +52,9 @@ def corpus(settings: Testbed, seed: int) -> Iterator[tuple[str, str]]:
     """Yield (instruction, response) for the backbone without end, over all topics and the training phrasings.
 
     An instruction carries no preference, one, or one per axis, by the weights `asked`; each preference is obeyed with
-    probability `obedience`, independently of the others.
+    probability `obedience`, independently of the others. Raises InputError if there are not enough phrasings.
     """
+    _check_phrasings(settings.train_phrasings)
     rng = Random(derive(seed, "corpus"))
     names = sorted(topics())
     by_axis = [[p.id for p in PREFERENCES.values() if p.axis == axis] for axis in AXES]
@@ -64,3 +67,8 @@ def corpus(settings: Testbed, seed: int) -> Iterator[tuple[str, str]]:
             instruction(question(topic, rng.randrange(settings.train_phrasings)), asked),
             realise(draw_plan(rng, topic, obeyed)),
         )
+
+
+def _check_phrasings(count: int) -> None:
+    if count > len(PHRASINGS):
+        raise InputError(f"testbed: {count} phrasings are asked for and there are {len(PHRASINGS)}; lower train_phrasings")
