@@ -213,8 +213,18 @@ def test_more_pairs_than_prompts_go_round_again_without_repeating_a_pair(asked: 
     check_pairs(table, "pairs")
     rows = [row for row in table.to_pylist() if row["split"] == "train"]
     assert len(rows) == 100
-    with pytest.raises(InputError, match="population: user 1 has .* different choices of 100000 in split 'train'; ask for fewer"):
-        user_pairs(population(SETTINGS, ALL, 5)[:1], asked[:1], said, {"train": 100_000}, NOISY, 5)
+
+
+def test_more_pairs_than_choices_are_refused_before_any_is_made(asked: list[dict], said: list[dict]) -> None:
+    users, texts = population(SETTINGS, ALL, 5)[:1], {row["response"] for row in said if row["prompt_id"] == asked[0]["id"]}
+    most = len(texts) * (len(texts) - 1)
+    with pytest.raises(
+        InputError, match=f"population: user 1 has .* different choices of {most} in split 'train'; ask for fewer"
+    ):
+        user_pairs(users, asked[:1], said, {"train": most}, NOISY, 5)
+    with pytest.raises(InputError, match=f"split 'train' has {most} different choices and users need 2147483647; ask for fewer"):
+        user_pairs(users, asked[:1], said, {"train": 2**31 - 1}, NOISY, 5)
+    assert not len(user_pairs([], asked[:1], said, {"train": most + 1}, NOISY, 5))
 
 
 def test_what_cannot_be_chosen_between_is_an_error_or_left_out(asked: list[dict], said: list[dict]) -> None:

@@ -32,6 +32,7 @@ CONFLICT = 0.6
 SPREAD = 0.25
 # Passes over the prompts, beyond the least number needed, in which a user may find choices that were not made before.
 FURTHER = 10
+FEWER = "ask for fewer pairs, or sample more rollouts"
 # The preferences in other words: how users may describe what they like.
 PARAPHRASES = {
     "P1A": ("I like it when you use plain words.", "Please keep to words that a child knows."),
@@ -189,6 +190,9 @@ def user_pairs(
             raise InputError(f"prompts: none of split {split!r} has two different responses; sample more rollouts")
         if any(row["topic"] is None for row in asked):
             raise InputError("prompts: users of the testbed choose between answers to testbed prompts only; leave others out")
+        # Each of two responses may be the chosen one.
+        if users and count > (most := sum(len(texts[row["id"]]) * (len(texts[row["id"]]) - 1) for row in asked)):
+            raise InputError(f"population: split {split!r} has {most} different choices and users need {count}; {FEWER}")
         for user in users:
             rng = Random(derive(seed, "choices", user.id, split))
             order = [row for _ in range(-(-count // max(1, len(asked)))) for row in rng.sample(asked, len(asked))]
@@ -215,7 +219,7 @@ def user_pairs(
                 }
             if len(rows) - before < count:
                 found = f"user {user.id} has {len(rows) - before} different choices of {count} in split {split!r}"
-                raise InputError(f"population: {found}; ask for fewer pairs, or sample more rollouts")
+                raise InputError(f"population: {found}; {FEWER}")
     return pa.Table.from_pylist(list(rows.values()), PAIRS)
 
 
