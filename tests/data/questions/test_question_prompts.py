@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_nothing_is_written(
 
 
 def test_lines_end_where_lines_end_and_a_byte_order_mark_is_none_of_them(tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_bytes("\ufeffWhat is rain?\r\nWhat is\u2028snow?\n\n".encode())
+    (tmp_path / "mine.txt").write_bytes("\ufeffWhat is rain?\r\n\u200b\r\nWhat is\u2028snow?\n\n".encode())
     assert read_prompts(tmp_path / "mine.txt") == ["What is rain?", "What is\u2028snow?"]
 
 

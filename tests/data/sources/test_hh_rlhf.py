@@ -43,8 +43,10 @@ def test_dialogues_that_part_before_the_last_reply_are_dropped(write):
         assert (dropped.preference, dropped.reason) == ("helpful", "dialogues part before the last reply")
 
 
-def test_an_empty_question_is_dropped_and_empty_replies_are_left_to_the_caller(write):
-    empty, silent = read(write("a.jsonl", [record("\n\nHuman: \n\nAssistant:", "a", "b"), record(ONE, "", " No.")]), None)
+@pytest.mark.parametrize("nothing", ["", "\u200b"])
+def test_an_empty_question_is_dropped_and_empty_replies_are_left_to_the_caller(write, nothing):
+    asked = f"\n\nHuman: {nothing}\n\nAssistant:"
+    empty, silent = read(write("a.jsonl", [record(asked, "a", "b"), record(ONE, "", " No.")]), None)
     assert isinstance(empty, Dropped) and empty.reason == "empty prompt"
     assert (silent.chosen, silent.rejected) == ("", "No.")
 

@@ -78,5 +78,6 @@ def test_a_record_that_asks_for_another_preference_is_bad(write):
 
 
 def test_a_record_without_a_question_or_a_field_is_bad(write):
-    path = write("P1A.json", [record(PREFERENCES["P1A"].prompt), {"user_input": "Why?", "completion_a": "x"}, record(3)])
-    assert [bad.field for bad in read(path, None)] == ["user_input", "completion_b", "user_input"]
+    unasked = [record(PREFERENCES["P1A"].prompt), record("\u200b")]
+    path = write("P1A.json", [*unasked, {"user_input": "Why?", "completion_a": "x"}, record(3)])
+    assert [bad.field for bad in read(path, None)] == ["user_input", "user_input", "completion_b", "user_input"]

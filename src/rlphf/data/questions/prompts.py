@@ -8,6 +8,7 @@ import pyarrow as pa
 import yaml
 
 from rlphf.config import Experiment, load
+from rlphf.data.dedup import normalise
 from rlphf.data.records import PROMPTS, SPLITS, check_prompts, prompt_id
 from rlphf.data.sources.raw import Bad, BadField, Place, convert, text
 from rlphf.data.sources.rows import SUFFIXES, rows
@@ -47,7 +48,7 @@ def _lines(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in lines if normalise(line)]
 
 
 def _records(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlphf.data.dedup import normalise
 from rlphf.data.sources.raw import BadField, Dropped, Pair, Place, Raw, convert, text
 from rlphf.data.sources.rows import files, rows, stem
 from rlphf.data.splits import ASSISTANT, HUMAN
@@ -45,7 +46,7 @@ def read(path: Path, preference: str | None) -> Iterator[Raw]:
             parts = split(*dialogues)
             if parts is None:
                 return Dropped(place, speaks_for, "dialogues part before the last reply")
-            if not parts[0]:
+            if not normalise(parts[0]):
                 return Dropped(place, speaks_for, "empty prompt")
             return Pair(place, *parts, preference=speaks_for)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rlphf.data.dedup import normalise
 from rlphf.data.sources.raw import BadField, Pair, Place, Raw, convert, text
 from rlphf.data.sources.rows import files, rows, stem
 from rlphf.errors import InputError
@@ -70,7 +71,7 @@ def read(path: Path, preference: str | None) -> Iterator[Raw]:
             prompt, found = question(text(record, "user_input"))
             if found and name not in found:
                 raise BadField("user_input", f"asks for {found[0]}, but the pairs speak for {name}")
-            if not prompt:
+            if not normalise(prompt):
                 raise BadField("user_input", "has no question")
             return Pair(place, prompt, text(record, "completion_a"), text(record, "completion_b"), name)
 
