@@ -34,6 +34,21 @@ def test_columns_of_other_names_and_other_formats_are_read(write, imported, tmp_
         imported("table", "mine.csv", columns={"owner": "annotator_id"})
 
 
+def test_what_is_blank_says_nothing_of_a_user(write, imported):
+    write("mine.jsonl", [row(1, "ann", kind=" ", text=" ", group="\t", split=" "), row(2, "ann", kind="doctor", text=None)])
+    assert imported("table", "mine.jsonl")["users"] == [{"id": 1, "group": "majority", "kind": "doctor", "text": ""}]
+
+
+@pytest.mark.parametrize("name", ["text", "kind", "group", "split"])
+def test_a_column_that_no_record_has_is_refused(write, imported, name):
+    write("mine.jsonl", [row(1, "ann"), row(2, "eve", theirs="")])
+    with pytest.raises(
+        InputError, match=f"user_data.columns: no record of .* has 'thiers', which is to be {name}; correct the name"
+    ):
+        imported("table", "mine.jsonl", columns={name: "thiers"})
+    assert len(imported("table", "mine.jsonl", columns={name: "theirs"})["pairs"]) == 2
+
+
 def test_dialogues_of_users_are_read_as_tables_are(write, imported):
     asked = [{"role": "user", "content": "Why?"}]
     answers = [[*asked, {"role": "assistant", "content": text}] for text in ("So.", "Because.")]

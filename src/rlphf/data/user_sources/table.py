@@ -23,7 +23,8 @@ def read(path: Path, columns: Mapping[str, str]) -> tuple[list[Person], Iterator
 
     A record has `prompt`, `chosen`, `rejected` and `user`, a name or a number, and may have `text`, what the user says of
     themselves; `kind`, by which tables name users; `group`, majority or minority; and `split`, train or test. `columns` is
-    {our column: theirs}, for those of another name. Raises InputError for a column that we do not have.
+    {our column: theirs}, for those of another name. Raises InputError for a column that we do not have, and for one that no
+    record has.
     """
     unknown = [name for name in columns if name not in (*_PAIR, "user", *_OPTIONAL)]
     if unknown:
@@ -33,10 +34,15 @@ def read(path: Path, columns: Mapping[str, str]) -> tuple[list[Person], Iterator
     # A prompt that is not named may be in the answers' messages.
     pair_of = table.maker({name: theirs[name] for name in _PAIR if name in columns or name != "prompt"}, None, "user_data")
     users: dict[str, tuple[int, dict[str, str]]] = {}
+    unread = {name for name in columns if name in _OPTIONAL}
 
     def make(place: Place, record: dict[str, Any]) -> Raw:
         name = _name(record, theirs["user"])
-        said = {field: text(record, theirs[field]) for field in _OPTIONAL if record.get(theirs[field]) not in (None, "")}
+        given = [field for field in _OPTIONAL if theirs[field] in record]
+        unread.difference_update(given)
+        # What is null or blank says nothing.
+        said = {field: text(record, theirs[field]) for field in given if record[theirs[field]] is not None}
+        said = {field: value for field, value in said.items() if value}
         split = said.pop("split", None)
         for field, value, choices in (("split", split, SPLITS), ("group", said.get("group"), (MAJORITY, MINORITY))):
             if value is not None and value not in choices:
@@ -51,6 +57,9 @@ def read(path: Path, columns: Mapping[str, str]) -> tuple[list[Person], Iterator
         return pair
 
     made = [item for file in files(path) for item in convert(rows(file), make)]
+    if users and unread:
+        name = sorted(unread)[0]
+        raise InputError(f"user_data.columns: no record of {path} has {columns[name]!r}, which is to be {name}; correct the name")
     persons = [
         Person(number, about.get("group", MAJORITY), about.get("kind", USER), about.get("text", ""))
         for number, about in users.values()
