@@ -97,6 +97,7 @@ def test_a_bad_record_ends_the_step_with_one_line_and_no_output(personas, write,
         ({"source": "testbed", "path": None}, "user_data.source: testbed has no raw files"),
         ({"source": "prism"}, "0 files have 'survey' in their names"),
         ({"path": "absent"}, "error: absent: no such file, nor a folder of"),
+        ({"unseen": 0.9}, "user_data.unseen: 0.9 holds out all 4 users, and trains on none; lower it"),
         ({"validation": 0.001}, "user_data: the split validation is empty: 240 records are too few"),
     ],
 )

@@ -151,12 +151,18 @@ def _collect(records: Iterable[Raw], name: str, counts: Counts, aside: list[tupl
 
 
 def _drawn(users: list[Person], known: set[int], settings: UserData, seed: int) -> dict[int, Person]:
-    """Return who takes part, by id: of those with pairs at most `settings.users`, of whom a share is held out as unseen."""
+    """Return who takes part, by id: of those with pairs at most `settings.users`, of whom a share is held out as unseen.
+
+    Raises InputError if that share is all of them.
+    """
     some = [person for person in users if person.id in known]
     if settings.source not in ("tldr", "hh_rlhf") and settings.users is not None and settings.users < len(some):
         drawn = set(Random(derive(seed, "taking part")).sample(range(len(some)), settings.users))
         some = [person for number, person in enumerate(some) if number in drawn]
-    held_out = set(Random(derive(seed, "unseen")).sample(range(len(some)), round(settings.unseen * len(some))))
+    count = round(settings.unseen * len(some))
+    if some and count == len(some):
+        raise InputError(f"user_data.unseen: {settings.unseen:g} holds out all {count} users, and trains on none; lower it")
+    held_out = set(Random(derive(seed, "unseen")).sample(range(len(some)), count))
     return {p.id: replace(p, group=UNSEEN) if number in held_out else p for number, p in enumerate(some)}
 
 
