@@ -1,6 +1,7 @@
 """Claims about config/README.md: it is what the models say, for every key."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -103,14 +104,24 @@ def test_what_a_key_may_be_is_said_in_words():
     }
 
 
-def test_another_readme_beside_the_output_is_kept_and_nothing_is_written(tmp_path):
-    (tmp_path / "README.md").write_text("# Mine\n")
-    with pytest.raises(InputError, match=r"README\.md: is none that this command writes"):
+@pytest.mark.parametrize("name", ["README.md", "schema.json"])
+def test_another_file_beside_the_output_is_kept_and_nothing_is_written(tmp_path, name):
+    (tmp_path / name).write_text("# Mine\n")
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: is none that this command writes"):
         write_step(CONFIG / "config.yaml", tmp_path / "config.yaml")
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"] and (tmp_path / "README.md").read_text() == "# Mine\n"
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize("name", [".", "/", "schema.json", "README.md"])
+def test_a_configuration_is_no_folder_and_none_of_what_is_written_beside_it(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="--out: .* cannot be the configuration"):
+        write_step(CONFIG / "config.yaml", Path(name))
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_earlier_reference_is_replaced(tmp_path):
     (tmp_path / "README.md").write_text(HEADER + "\nof other settings\n")
+    (tmp_path / "schema.json").write_text((CONFIG / "schema.json").read_text().replace("seed", "other"))
     write_step(CONFIG / "config.yaml", tmp_path / "config.yaml")
     assert (tmp_path / "README.md").read_text() == reference()

@@ -15,6 +15,8 @@ HEADER = """\
 # The experiment `demo`. Every key is here; a file given with --configfile, such as those in experiments/, overrides some.
 # Keys and comments are written by `rlphf config write`; change the values.
 """
+# What is written beside a configuration.
+BESIDE = ("schema.json", "README.md")
 
 
 def commented(section: Section, indent: str = "") -> str:
@@ -37,14 +39,24 @@ def schema() -> dict[str, Any]:
     return Experiment.model_json_schema()
 
 
+def is_schema(text: str) -> bool:
+    """Return whether a text was written from `schema`, maybe of other settings."""
+    return f'"title": "{Experiment.__name__}"' in text
+
+
 def write_step(config: Path, out: Path) -> None:
     """Write `config` with all keys and their comments to `out`; beside it the JSON schema as schema.json, and README.md.
 
-    Raises InputError where another README.md lies beside `out`.
+    Raises InputError for an `out` that is a folder or has one of these names, and where another file of such a name lies there.
     """
-    text, readme = HEADER + commented(load(config)), out.with_name("README.md")
-    if readme.exists() and not is_reference(read_text(readme, "Markdown")):
-        raise InputError(f"{readme}: is none that this command writes, and would be lost; give --out in a folder of its own")
+    if out.is_dir() or out.name in BESIDE:
+        raise InputError(
+            f"--out: {out} cannot be the configuration, beside which {' and '.join(BESIDE)} are written; name a file"
+        )
+    text, beside = HEADER + commented(load(config)), [out.with_name(name) for name in BESIDE]
+    for path, written in zip(beside, (is_schema, is_reference), strict=True):
+        if path.exists() and not written(read_text(path, "text")):
+            raise InputError(f"{path}: is none that this command writes, and would be lost; give --out in a folder of its own")
     write_text(out, text)
-    write_text(out.with_name("schema.json"), json.dumps(schema(), indent=2) + "\n")
-    write_text(readme, reference())
+    write_text(beside[0], json.dumps(schema(), indent=2) + "\n")
+    write_text(beside[1], reference())
