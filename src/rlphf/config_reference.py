@@ -30,10 +30,11 @@ ppo: {kl_coefficient: 0.1}
 
 lists the jobs of such a file. For one start, a value can be changed on the command line: `--config seed=7`.
 
-The values of `demo` are for its small model; check those of `reward`, `ppo` and `dpo` for any other. The defaults below, mostly the
-papers' settings, hold only where no file names the key: in `rlphf` commands on a file of your own. An unknown key, or a value of another
-type or out of range, is an error: one line says where, and nothing is run. Threads, memory, partitions and GPUs are in
-`workflow/profiles/`. Integers are below 2^31, other numbers at most 1e30. Editors can check and complete settings by the JSON schema `config/schema.json`.
+The values of `demo` are for its small model; check those of `reward`, `ppo` and `dpo` for any other. The defaults below, mostly
+the papers' settings, hold only where no file names the key: in `rlphf` commands on a file of your own. An unknown key, or a
+value of another type or out of range, is an error: one line says where, and nothing is run. Threads, memory, partitions and
+GPUs are in `workflow/profiles/`. Integers are below 2^31, other numbers at most 1e30. Editors can check and complete settings
+by the JSON schema `config/schema.json`.
 """
 TYPES = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true` or `false`", "null": "`null`"}
 BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
