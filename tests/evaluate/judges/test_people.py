@@ -75,7 +75,9 @@ def test_the_sheet_shows_the_responses_that_the_key_says(sheet):
 
 def test_items_are_shuffled_and_their_names_tell_nothing(sheet):
     ratings, key = read(sheet / "ratings.csv"), read(sheet / "key.csv")
-    assert [row["item"] for row in ratings] == [f"item-{i:02d}" for i in range(1, ITEMS + 1)] == [row["item"] for row in key]
+    sheet_name = ratings[0]["item"].split("-")[1]
+    names = [f"item-{sheet_name}-{i:02d}" for i in range(1, ITEMS + 1)]
+    assert [row["item"] for row in ratings] == names == [row["item"] for row in key]
     order = [(row["combination"], row["criterion"], row["prompt_id"]) for row in key]
     assert order != sorted(order)
 
@@ -133,6 +135,16 @@ def test_a_sheet_may_be_sorted_anew_and_its_texts_changed(filled):
     assert back(filled) == expected
 
 
+def test_ratings_of_another_sheet_with_as_many_items_are_refused(inputs, filled, tmp_path):
+    inputs.change("pp", lambda rows: [row | {"response": "Anew."} for row in rows])
+    export_step(inputs.config, inputs.prompts, inputs.responses, tmp_path / "other")
+    write(tmp_path / "other" / "ratings.csv", [row | {"verdict": "1"} for row in read(tmp_path / "other" / "ratings.csv")])
+    assert len(read(tmp_path / "other" / "key.csv")) == len(read(filled / "key.csv"))
+    with pytest.raises(InputError, match="ratings.csv: line 2, item: .* is not in .*key.csv; take the key that was exported"):
+        import_step(filled / "key.csv", tmp_path / "other" / "ratings.csv", tmp_path / "people" / "comparisons.parquet")
+    assert not (tmp_path / "people" / "comparisons.parquet").exists()
+
+
 def read_sig(folder):
     with (folder / "ratings.csv").open(newline="", encoding="utf-8-sig") as stream:
         return list(csv.DictReader(stream))
@@ -150,8 +162,8 @@ def read_sig(folder):
             lambda rows: [rows[0], rows[1] | {"item": "item-99"}, *rows[2:]],
             "ratings.csv: line 3, item: 'item-99' is not in .*key",
         ),
-        (lambda rows: [rows[0], rows[0], *rows[1:]], "ratings.csv: line 3, item: 'item-01' occurs twice"),
-        (lambda rows: rows[:-1], r"ratings.csv: item: 'item-48' is missing \(1 of 48 are\)"),
+        (lambda rows: [rows[0], rows[0], *rows[1:]], "ratings.csv: line 3, item: 'item-[0-9a-f]{8}-01' occurs twice"),
+        (lambda rows: rows[:-1], r"ratings.csv: item: 'item-[0-9a-f]{8}-48' is missing \(1 of 48 are\)"),
         (lambda rows: [rows[0] | {"question": "Two\nlines?"}, rows[1] | {"verdict": "A"}], "ratings.csv: line 4, verdict: 'A'"),
     ],
 )
@@ -171,9 +183,9 @@ def test_a_sheet_that_is_not_filled_in_is_refused_by_line_and_field(filled, chan
             "item,prompt",
             "ratings.csv: line 1: columns are .*item, prompt.*; expected item, question",
         ),
-        ("ratings.csv", "item-02,", "item-02,extra,", "ratings.csv: line 3: has 7 fields; expected 6"),
+        ("ratings.csv", "-02,", "-02,extra,", "ratings.csv: line 3: has 7 fields; expected 6"),
         ("key.csv", ",first,", ",", "key.csv: line 1: columns are .*; expected item, prompt_id"),
-        ("key.csv", "item-02,", "item-01,", "key.csv: line 3, item: 'item-01' occurs twice"),
+        ("key.csv", "-02,", "-01,", "key.csv: line 3, item: 'item-[0-9a-f]{8}-01' occurs twice"),
         ("key.csv", ",0,", ",zero,", "key.csv: line 2, sample: 'zero' is no number"),
         ("key.csv", ",b,", ",c,", "key.csv: row .*, column first: 'c' is neither a nor b"),
     ],

@@ -16,13 +16,15 @@ from rlphf.evaluate.judges.comparisons import ASKED, ORDERS, RATED, SORTED, Ques
 from rlphf.evaluate.judges.inputs import named, read_inputs
 from rlphf.evaluate.judges.templates.texts import criterion
 from rlphf.evaluate.table_files import as_text, from_text
-from rlphf.files import write_parquet, write_text
+from rlphf.files import digest, write_parquet, write_text
 from rlphf.seeds import derive
 from rlphf.tracking.record import step
 
 RATINGS = ("item", "question", "criterion", "response_1", "response_2", "verdict")
 # `shown` ties an item to the responses that it shows, so that no other run's are taken for rated.
 KEY = ("item", *ASKED, "shown")
+# Hexadecimal digits of a sheet's name in those of its items.
+SHEET = 8
 # About response_1 against response_2.
 VERDICTS = {"1": 1, "2": -1, "tie": 0}
 
@@ -32,7 +34,8 @@ Line = tuple[int, dict[str, str]]
 def sheets(found: Sequence[Question], seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of ratings.csv and key.csv: each comparison in one of its two orders, shuffled; both drawn from the seed.
 
-    Items are numbered after the shuffle, so that their names tell nothing.
+    Items are numbered after the shuffle, so that their names tell nothing of methods. Each has its sheet's digest in its name, so
+    that another export's ratings do not fit the key, whatever raters make of the texts.
     """
     rng = Random(derive(seed, "judge", "people"))
     pairs: dict[tuple, dict[str, Question]] = {}
@@ -41,9 +44,10 @@ def sheets(found: Sequence[Question], seed: int) -> tuple[list[dict[str, Any]], 
         pairs.setdefault(about, {})[question.first] = question
     drawn = [orders[rng.choice(ORDERS)] for orders in pairs.values()]
     rng.shuffle(drawn)
+    sheet = digest([[*question.columns.values(), question.texts] for question in drawn])[:SHEET]
     ratings, key = [], []
     for number, question in enumerate(drawn, start=1):
-        item, (first, second) = f"item-{number:0{len(str(len(drawn)))}d}", question.shown
+        item, (first, second) = f"item-{sheet}-{number:0{len(str(len(drawn)))}d}", question.shown
         texts = map(as_text, (question.prompt, criterion(question.criterion), first, second))
         ratings.append(dict(zip(RATINGS, (item, *texts, ""), strict=True)))
         cells = question.columns | {"shown": question.texts}
