@@ -171,6 +171,8 @@ CHANGES = {
     "cold_start: {pairs: [0, 2, 4]}": {"cold_start": [""], **TABLES},
     "evaluation: {bootstrap: 51}": TABLES,
     "mt: {epochs: 3}": {"user_model": ["pooled"], "user_answers": ["pooled"], **JUDGED},
+    # The page sets weights of the users' soups by the axes of the combined preferences; no model of users knows these.
+    "combination_preferences: [P1A, P3A, P3B]": READ,
     "ablations: {dpo.alpha: [0.1, 0.2]}": {"user_model": ["individual"], "user_answers": ["pdpo_individual"], **TABLES},
 }
 

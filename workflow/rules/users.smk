@@ -214,7 +214,12 @@ rule user_explorer:
     log:
         f"{OWN}/logs/user_explorer.log",
     params:
-        settings=settings("evaluation.split", "user_evaluation.methods", "user_data.source") | shown_of_own(),
+        settings=settings(
+            *("evaluation.split", "user_evaluation.methods", "user_data.source"),
+            # The axes by which the page sets weights of soups.
+            "combination_preferences",
+        )
+        | shown_of_own(),
         source=source_digest("explorer"),
         results=subpath(output[0], parent=True),
         run=OWN,
