@@ -14,7 +14,9 @@ from rlphf.evaluate.user_tables import user_tables, users_measured
 pytestmark = pytest.mark.workflow
 
 CI = ("--configfile", "config/experiments/ci.yaml")
-METHODS = ["sft", "in_context", "pooled", "dpo", "dpo_prompted", "pdpo_individual", "psoups_declared", "psoups_inferred"]
+METHODS = ["sft", "in_context", "pooled", "dpo", "dpo_prompted", "prm", "pdpo_individual", "psoups_declared", "psoups_inferred"]
+# P-RM is a reward model.
+ANSWERING = sorted({*METHODS} - {"prm"})
 TABLES = {"user_tables": [""], "user_figures": [""]}
 READ = {"user_explorer": [""]}
 JUDGED = {"user_scores": [""], **TABLES, **READ}
@@ -37,7 +39,7 @@ def write(folder: Path, methods: list[str], more: str = "") -> str:
 def test_users_are_served_by_models_of_their_pairs_and_by_soups_of_the_preferences_policies(clean, plan):
     jobs = users(clean, plan)
     # One model serves all the methods that answer with it.
-    assert jobs.pop("user_model") == ["dpo", "individual", "pooled"] and jobs.pop("user_answers") == sorted(METHODS)
+    assert jobs.pop("user_model") == ["dpo", "individual", "pooled", "prm"] and jobs.pop("user_answers") == sorted(METHODS)
     assert jobs.pop("ppo") == jobs.pop("reward") == jobs.pop("annotate") == jobs.pop("rollouts") == ["P1A", "P3A", "P3B"]
     once = ("backbone", "prompts", "user_pairs", "user_soups", "cold_start", *JUDGED)
     assert jobs == {name: [""] for name in once}
@@ -155,16 +157,17 @@ CHANGES = {
     },
     # Without soft tokens there is nothing of a user model to set.
     "users: {tokens: 3}": {
-        "user_model": ["individual", "individual"],
-        "user_answers": ["pdpo_individual", "pdpo_individual"],
+        "user_model": ["individual", "individual", "prm"],
+        "user_answers": ["pdpo_individual", "pdpo_individual", "prm"],
         "cold_start": [""],
         **JUDGED,
     },
     # No model of these clusters users, and none but the backbone and DPO is told of them.
     "users: {clusters: 3, cluster_start: generic}": {},
     "users: {text_place: before}": {"user_answers": ["dpo_prompted", "in_context"], **JUDGED},
-    # The variation answers no prompt.
-    "user_evaluation: {prompts: 3}": {"user_answers": sorted(METHODS), "cold_start": [""], **JUDGED},
+    # The variation answers no prompt, and P-RM none at all.
+    "user_evaluation: {prompts: 3}": {"user_answers": ANSWERING, "cold_start": [""], **JUDGED},
+    "evaluation: {decoding: {temperature: 0.5}}": {"user_answers": ANSWERING, "cold_start": [""], **JUDGED},
     # Pairs of a user are shown by the prompts of one method.
     "user_evaluation: {history: 3}": {"user_answers": ["in_context"], **JUDGED},
     # New users' pairs are all drawn already, so nobody is trained on others.

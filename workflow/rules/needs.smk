@@ -6,7 +6,7 @@ from rlphf.data.learned import rewarding
 from rlphf.data.learned import sources as learned_from
 from rlphf.derived import PAPER_METHODS, compared_as
 from rlphf.mistakes import ARMS, split_run
-from rlphf.users.methods import BACKBONE, MODELS, SOUPS
+from rlphf.users.methods import BACKBONE, MODELS, PRM, SOUPS
 from rlphf.users.methods import METHODS as SERVING
 
 # {model of users: the sections of the configuration that it is trained with, if not P-DPO's}.
@@ -206,6 +206,16 @@ def answering(wildcards):
         kind = wildcards.user_method.removeprefix("psoups_")
         return output_of("user_soups", rules.user_soups.output[kind])(wildcards)
     return output_of("user_model", rules.user_model.output, model=model)(wildcards)
+
+
+def user_answer_settings(wildcards):
+    """Return what a method's answers to users depend on, besides its models: on decoding only where anything is decoded."""
+    method = SERVING[wildcards.user_method]
+    read = ["evaluation.split", *TOLD_BY.get(method.told, [])]
+    # A reward model answers nothing, and nor does a variation, whose methods are measured on pairs alone.
+    if method.model != PRM and varied(wildcards.seed, "user_evaluation.prompts")["user_evaluation.prompts"]:
+        read += ["evaluation.samples", "evaluation.decoding", "user_evaluation.prompts"]
+    return varied(wildcards.seed, *read)
 
 
 def user_results(wildcards=None, seed=EXPERIMENT.seed):

@@ -108,11 +108,7 @@ rule user_answers:
     benchmark:
         f"{SEED}/benchmarks/users/answers/{{user_method}}.tsv"
     params:
-        settings=lambda wildcards: varied(
-            wildcards.seed,
-            *("evaluation.split", "evaluation.samples", "evaluation.decoding", "user_evaluation.prompts"),
-            *TOLD_BY.get(SERVING[wildcards.user_method].told, []),
-        ),
+        settings=user_answer_settings,
         source=source_digest("users answer"),
         config=CONFIG,
         models=lambda wildcards, input: ["--models", str(Path(input.models[0]).parent)] if input.models else [],
