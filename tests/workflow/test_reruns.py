@@ -203,6 +203,17 @@ def test_models_and_pages_that_know_a_preference_by_its_words_are_made_again_for
     assert jobs["reward"] == ["P3E", "gold", "raw-P3E"] and jobs["rollouts"] == ["P3E"] and jobs["explorer"] == [""]
 
 
+def test_a_policy_that_a_rule_rewards_is_trained_again_for_other_words_that_ask_for_its_preference(pretended, plan, tmp_path):
+    base = OWN + "ppo: {reward: rule}\nevaluation: {methods: [vb, psoups], judges: [oracle], front: []}\n"
+    base += "user_evaluation: {methods: []}\n"
+    (tmp_path / "own.yaml").write_text(base)
+    command = ("results/ci/seed-1103/ppo/P3E/adapter", *CI[:2], str(tmp_path / "own.yaml"))
+    folder = pretended(*command)
+    assert plan(folder, *command) == {}
+    (tmp_path / "own.yaml").write_text(base.replace("as a poet would", "in verse"))
+    assert plan(folder, *command) == {"ppo": ["P3E"]}
+
+
 def test_one_more_reward_model_of_raw_pairs_is_trained_alone(pretended, plan, tmp_path):
     (tmp_path / "raw").mkdir()
     base = f"data: {{sources: [{{kind: hh_rlhf, path: {tmp_path / 'raw'}}}], reward_models: [helpful]}}\n"

@@ -152,8 +152,9 @@ def rewards_of(names):
 
 
 def ruled(names):
-    """Return what policies that rules reward read of the experiment's own preferences."""
-    return own_settings("rule", *(name for name in names if not rewarding(name, EXPERIMENT)))
+    """Return what policies that rules reward read of the experiment's own preferences; models know their words by pairs."""
+    own = [name for name in names if not rewarding(name, EXPERIMENT)]
+    return own_settings("rule", *own) | own_settings("prompt", *own)
 
 
 def scored_as(name):
