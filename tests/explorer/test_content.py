@@ -13,7 +13,7 @@ from rlphf.errors import InputError
 from rlphf.evaluate.judges.oracle import oracle_scores
 from rlphf.evaluate.scores import read_scores
 from rlphf.explorer.charts import curves
-from rlphf.explorer.content import content, judged
+from rlphf.explorer.content import content, judged, prompts_of
 from rlphf.files import read_parquet, write_parquet
 from rlphf.preferences import declare
 from rlphf.users.records import ANSWERS, USER_SCORES
@@ -198,3 +198,12 @@ def test_a_run_without_users_shows_none(explored, copied):
     shown = content(alone, copied)
     assert shown["users"] == shown["user_cells"] == shown["user_methods"] == []
     assert {row["kind"] for row in shown["recipes"]} == {"combination", "front"}
+
+
+def test_a_page_reads_the_prompts_that_were_asked_and_none_that_an_earlier_configuration_left(explored):
+    seed_folder, experiment = explored
+    assert (seed_folder / "prompts" / "prompts.parquet").exists()
+    assert list(prompts_of(experiment, seed_folder)) == list(prompts_of(experiment, seed_folder, True)) == ["prompts"]
+    raw = experiment.model_copy(update={"user_data": experiment.user_data.model_copy(update={"source": "persona"})})
+    assert list(prompts_of(raw, seed_folder)) == ["prompts", "user_prompts"]
+    assert list(prompts_of(raw, seed_folder, True)) == ["user_prompts"]

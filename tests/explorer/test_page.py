@@ -78,7 +78,7 @@ def test_a_page_of_users_alone_needs_no_tables_and_names_what_it_was_made_of(exp
     page = Scripts((tmp_path / "users.html").read_text(encoding="utf-8"))
     assert json.loads(page.scripts["content"])["methods"] == [] and json.loads(page.scripts["chart-specs"]) == []
     record = json.loads((tmp_path / "users" / "record.json").read_text(encoding="utf-8"))
-    assert record["inputs"].keys() == {"config", "user_scores", "answers/sft", "answers/psoups_inferred"}
+    assert record["inputs"].keys() == {"config", "prompts", "users", "user_scores", "answers/sft", "answers/psoups_inferred"}
 
 
 def test_without_rows_there_are_no_charts():

@@ -74,6 +74,20 @@ def answers_of(experiment: Experiment, seed_folder: Path) -> dict[str, Path]:
     return {name: folder / name / "answers.parquet" for name in experiment.user_evaluation.methods}
 
 
+def prompts_of(experiment: Experiment, seed_folder: Path, users_alone: bool = False) -> dict[str, Path]:
+    """Return the files of the prompts that were answered: the experiment's, and those of raw users, where it has such."""
+    raw = experiment.user_data.source != "testbed"
+    found = {} if users_alone and raw else {"prompts": seed_folder / "prompts" / "prompts.parquet"}
+    if raw and experiment.user_evaluation.methods:
+        found["user_prompts"] = source(experiment, seed_folder / FOLDER) / "prompts.parquet"
+    return found
+
+
+def users_of(experiment: Experiment, seed_folder: Path) -> Path:
+    """Return the file that says who the users are."""
+    return source(experiment, seed_folder / FOLDER) / "users.parquet"
+
+
 def user_scores_of(experiment: Experiment, seed_folder: Path) -> Path | None:
     """Return the file of the oracle's scores of answers to users; None where there is none, or it does not know the users."""
     path = seed_folder / FOLDER / "judge" / "oracle" / "scores.parquet"
@@ -86,8 +100,7 @@ def content(experiment: Experiment, seed_folder: Path, users_alone: bool = False
     Raises InputError for a file that is missing or none of ours, and unless every cell answers its prompts equally often.
     """
     folder = seed_folder / FOLDER
-    raw = source(experiment, folder) / "prompts.parquet"
-    texts = Texts(row for path in (seed_folder / "prompts" / "prompts.parquet", raw) if path.exists() for row in _prompts(path))
+    texts = Texts(row for path in prompts_of(experiment, seed_folder, users_alone).values() for row in _prompts(path))
     methods = [] if users_alone else methods_of(experiment)
     cells = [] if users_alone else _cells(experiment, seed_folder, texts)
     user_rows, user_cells = _users(experiment, seed_folder, texts) if experiment.user_evaluation.methods else ([], [])
@@ -188,10 +201,9 @@ def judged(scores: Scores, method: str, combination: str) -> Judged:
 
 def _users(experiment: Experiment, seed_folder: Path, texts: Texts) -> tuple[list[Row], list[Row]]:
     """Return the users, with their weights where the testbed drew them, and the cells of their answers."""
-    folder = seed_folder / FOLDER
-    table = read_parquet(source(experiment, folder) / "users.parquet")
-    user_rows = read_parquet(source(experiment, folder) / "users.parquet", PEOPLE).to_pylist()
-    for row, drawn in zip(user_rows, table.to_pylist(), strict=True):
+    people = users_of(experiment, seed_folder)
+    user_rows = read_parquet(people, PEOPLE).to_pylist()
+    for row, drawn in zip(user_rows, read_parquet(people).to_pylist(), strict=True):
         row["weights"] = {name: round(drawn[name], DECIMALS) for name in PREFERENCES if drawn.get(name)}
     ids = {row["id"] for row in user_rows}
     path = user_scores_of(experiment, seed_folder)

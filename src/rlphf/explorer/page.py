@@ -16,7 +16,7 @@ from rlphf.evaluate.scores import FRONT, Row
 from rlphf.evaluate.table_files import read_table
 from rlphf.evaluate.tables import verdicts_of
 from rlphf.explorer.charts import curves, front
-from rlphf.explorer.content import answers_of, content, responses_of, user_scores_of
+from rlphf.explorer.content import answers_of, content, prompts_of, responses_of, user_scores_of, users_of
 from rlphf.files import write_text
 from rlphf.tracking.record import step
 
@@ -61,7 +61,9 @@ def explorer_step(results: Path, seed_folder: Path, out: Path, users: bool = Fal
         raise InputError(f"{seed_folder}: no such folder; it should hold the outputs of a run")
     config, tables = seed_folder / "config.yaml", results / "tables"
     experiment = load(config)
-    inputs = {"config": config} | {f"answers/{name}": path for name, path in answers_of(experiment, seed_folder).items()}
+    inputs = {"config": config, **prompts_of(experiment, seed_folder, users)}
+    inputs |= {f"answers/{name}": path for name, path in answers_of(experiment, seed_folder).items()}
+    inputs |= {"users": users_of(experiment, seed_folder)} if experiment.user_evaluation.methods else {}
     if scored := user_scores_of(experiment, seed_folder):
         inputs["user_scores"] = scored
     if not users:
