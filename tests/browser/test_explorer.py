@@ -204,7 +204,7 @@ def test_curves_are_drawn_with_a_text_for_those_who_do_not_see_them(opened):
         " else setTimeout(wait, 20); }; wait(); })"
     )
     labels = opened.run(drawn)
-    assert labels[0].startswith("Reward-model score by PPO's outer step. P1A elementary ends at")
+    assert labels[0].startswith("Reward by PPO's outer step. P1A elementary ends at")
     assert all(label.endswith(".") for label in labels) and len(set(labels)) == 6
 
 

@@ -72,6 +72,12 @@ def test_curves_are_reward_and_kl_of_each_axis_in_the_colours_of_the_figures(exp
     assert "P1A elementary ends at" in charts[0]["spec"]["description"]
 
 
+def test_the_front_says_on_its_axis_what_its_bands_are(explored):
+    (chart,) = front(read_table(explored[0].parent / "tables", "front"))
+    titles = [layer["encoding"]["y"].get("title") for layer in chart["spec"]["layer"]]
+    assert "Score (bands: 95 % intervals)" in titles
+
+
 def test_a_page_of_users_alone_needs_no_tables_and_names_what_it_was_made_of(explored, tmp_path):
     arguments = ["explorer", "--users", "--results", str(tmp_path), "--seed-folder", str(explored[0])]
     assert main([*arguments, "--out", str(tmp_path / "users.html")]) == 0

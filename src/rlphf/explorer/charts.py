@@ -10,7 +10,7 @@ from rlphf.evaluate.scores import HELPFULNESS, Row
 from rlphf.figures.style import COLOURS
 from rlphf.preferences import AXES, axis_of, is_id
 
-CURVES = {"score": "Reward-model score", "kl": "KL (nats per response)"}
+CURVES = {"score": "Reward", "kl": "KL (nats per response)"}
 DASHES = ([1, 0], [6, 3], [8, 3, 2, 3], [2, 2])
 OTHER = "other"
 
@@ -52,11 +52,11 @@ def front(rows: Sequence[Row]) -> list[Row]:
         for row in rows
     ]
     title = f"Weight of {preference_label(ends[1])} (the rest: {preference_label(ends[0])})"
-    line = _lines(points, "weight", title, "Score", "criterion", order)
+    line = _lines(points, "weight", title, "Score (bands: 95 % intervals)", "criterion", order)
     # The band hides its own legend; a shared one would show the lines at the band's opacity.
     colours = alt.Color("criterion:N", scale=alt.Scale(domain=order, range=list(COLOURS[: len(order)])), legend=None)
     band = alt.Chart(alt.Data(values=points)).mark_area(opacity=0.15).encode(x="weight:Q", y="low:Q", y2="high:Q", color=colours)
-    said = f"Scores of soups of two policies, from {preference_label(ends[0])} alone to {preference_label(ends[1])} alone, 95 %."
+    said = f"Scores of soups of two policies, from {preference_label(ends[0])} alone to {preference_label(ends[1])} alone."
     return [{"group": "front", "spec": _spec((band + line).resolve_legend(color="independent", strokeDash="independent"), said)}]
 
 

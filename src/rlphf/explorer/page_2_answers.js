@@ -67,7 +67,7 @@ function spreadOf(prompt) {
 function bar(name, value, kind) {
   const width = make("i");
   width.style.width = `${100 * Math.min(1, Math.max(0, value))}%`;
-  const track = make("div", { className: "bar", ariaHidden: "true" }, width);
+  const track = make("div", { className: "bar", "aria-hidden": "true" }, width);
   const cells = [make("td", {}, track), make("td", { textContent: number(value) })];
   return make("tr", { className: kind }, make("th", { scope: "row", textContent: name }), ...cells);
 }
@@ -76,7 +76,8 @@ function scoreTable(cell, weights, place, title) {
   const { own, parts } = criteriaOf(cell, weights);
   const rows = parts.map(([name]) => bar(preferenceLabel(name), cell.scores[name][place], "preference"));
   const mean = meanAt(cell, weights, place);
-  if (mean !== null) rows.push(bar(own ? "user’s score" : "mean", mean, "mean"));
+  const even = new Set(parts.map(([, weight]) => weight)).size < 2;
+  if (mean !== null) rows.push(bar(own ? "user’s score" : even ? "mean" : "weighted mean", mean, "mean"));
   if (cell.scores.helpfulness) rows.push(bar("helpfulness", cell.scores.helpfulness[place], "helpfulness"));
   if (!rows.length) return make("p", { className: "weights", textContent: "Not judged." });
   const caption = make("caption", { className: "hidden-text", textContent: `Scores of ${title}` });

@@ -34,7 +34,7 @@ function showList() {
   for (const item of byId("list").children) {
     const current = Number(item.dataset.prompt) === state.prompt;
     const button = item.firstChild;
-    if (current && !button.ariaCurrent) reveal(item);
+    if (current && !button.hasAttribute("aria-current")) reveal(item);
     if (current) button.setAttribute("aria-current", "true");
     else button.removeAttribute("aria-current");
   }

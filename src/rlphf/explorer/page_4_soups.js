@@ -66,7 +66,7 @@ function buildSliders() {
     const ends = [0, 1].map((end) => {
       if (axis.preferences.length <= 2) return make("span");
       const options = axis.preferences.map((name) => make("option", { value: name, textContent: preferenceLabel(name) }));
-      const select = make("select", { ariaLabel: `${axis.axis}, ${end ? "second" : "first"} preference` }, ...options);
+      const select = make("select", { "aria-label": `${axis.axis}, ${end ? "second" : "first"} preference` }, ...options);
       select.addEventListener("change", () => set({ ends: chosen().ends.map((old, j) => (j === end ? select.value : old)) }));
       return make("span", {}, select, make("output"));
     });
