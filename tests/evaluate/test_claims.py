@@ -111,6 +111,15 @@ def test_a_wrong_ledger_is_refused_in_one_line(tmp_path, old, new, message):
     assert message in str(error.value) and str(tmp_path) in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["", "# - claim: a\n", "claim: a\n"])
+def test_a_ledger_that_is_no_list_is_told_how_to_claim_nothing(tmp_path, text):
+    (tmp_path / "claims.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"claims.yaml: expected a list of claims; write \[\] where nothing is claimed"):
+        read_claims(tmp_path / "claims.yaml")
+    (tmp_path / "claims.yaml").write_text("[]\n")
+    assert read_claims(tmp_path / "claims.yaml") == [] == evaluate([], [seed(0.3)])
+
+
 def test_the_projects_ledger_is_sound_and_its_verdicts_are_a_table(finished_run, tmp_path):
     config, seed_folder, experiment = finished_run
     (seed_folder / "config.yaml").write_text(config.read_text())

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,13 @@ def test_summary_counts_claims_and_names_those_that_are_not_supported(tables):
     text = summary(tables, FIGURES, SOUPS)
     assert "4 supported, 30 undecided, 0 refuted" in text and "refuted:" not in text
     assert "undecided: c4, c5," in text and "c33" in text and " c3," not in text
+
+
+def test_summary_of_a_ledger_without_claims_says_so_and_counts_nothing(tables, tmp_path):
+    shutil.copytree(tables, tmp_path / "tables")
+    write_table(tmp_path / "tables", "claims", [])
+    text = summary(tmp_path / "tables", FIGURES, SOUPS)
+    assert "\nClaims (table claims): none are stated in the ledger\n" in text and "0 supported" not in text
 
 
 def test_summary_shows_each_combination_and_adapter_with_its_interval(tables):

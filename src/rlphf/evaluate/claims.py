@@ -40,9 +40,12 @@ class Claim(Section):
 
 
 def read_claims(path: Path | str) -> list[Claim]:
-    """Read a ledger; raise InputError naming the claim and what is wrong with it."""
+    """Read a ledger, which may be an empty list; raise InputError naming the claim and what is wrong with it."""
+    stated = read_yaml(path)[0]
+    if not isinstance(stated, list):
+        raise InputError(f"{path}: expected a list of claims; write [] where nothing is claimed")
     try:
-        claims = TypeAdapter(list[Claim]).validate_python(read_yaml(path)[0])
+        claims = TypeAdapter(list[Claim]).validate_python(stated)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise InputError(f"{path}: claim {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

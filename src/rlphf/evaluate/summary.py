@@ -164,6 +164,8 @@ def _mistakes(rows: Sequence[Row]) -> list[str]:
 
 
 def _claims(rows: Sequence[Row]) -> list[str]:
+    if not rows:
+        return ["Claims (table claims): none are stated in the ledger"]
     counted = {name: [row["claim"] for row in rows if row["verdict"] == name] for name in ("supported", "undecided", "refuted")}
     lines = [f"Claims (table claims): {', '.join(f'{len(found)} {name}' for name, found in counted.items())}"]
     for name in ("undecided", "refuted"):
