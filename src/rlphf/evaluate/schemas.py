@@ -180,8 +180,9 @@ CAPTIONS = {
     " wins / (wins + losses). `rate_half_ties`: (wins + ties / 2) / all, with its 95 % interval over users and prompts.",
     "users_length": "Length of answers in tokens, by user. `n`: prompts. Intervals: 95 %, bootstrap over prompts; users are not"
     " resampled.",
-    "users_cost": "Disk space per additional user, and training time of the method's model (soups: of all reward models and"
-    " policies, and of merging); `new_user_seconds`: fitting one additional user to scored pairs. Wall time.",
+    "users_cost": "Disk space per additional user; `training_seconds`: of the method's model (soups: of all reward models and"
+    " policies, and of inferring and merging every user's soups); `new_user_seconds`: of fitting one new user to the most pairs"
+    " of table `cold_start` (soups: of the weights alone, once reward models have scored the pairs). Wall time.",
     "users_timings": "Wall time of each step about users, and the peak memory of its process and children.",
     "users_map": "Per-user parameters of a learned user model (offsets, or mixture weights of clusters) of the trained users,"
     " on their first two principal components; `explained`: the share of the variance that these explain.",

@@ -30,8 +30,8 @@ def costs(folder: Path, methods: Sequence[str], seconds: dict[str, float], prefe
 
     `bytes_per_user` is what one more user adds on disk: a row of the user model, an adapter, or a soup's recipe; None for methods
     that keep nothing of a user but text. `training_seconds` are those of the method's model; of soups, those of the reward models
-    and policies of all `preferences`, and of the soups. `new_user_seconds` are those of fitting one more user, where that was
-    measured.
+    and policies of all `preferences`, and of the soups. `new_user_seconds` are those of fitting one more user to the most pairs
+    of the cold start, where that was measured: of a soup, without scoring the pairs and merging.
     """
     merged = ["users/soups", *(f"{kind}/{name}" for kind in ("reward", "ppo") for name in preferences)]
     fitted = _fitted(folder / "cold_start")
