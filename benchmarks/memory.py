@@ -7,6 +7,7 @@ and that of the step's record, which the kernel keeps and which misses nothing, 
 import argparse
 import csv
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +54,21 @@ def measured(results: Path) -> Iterator[tuple[str, float]]:
 
 
 def granted(profile: Path) -> tuple[float | None, dict[str, float]]:
-    """Return mem_mb of a profile: of rules that it does not name, and {rule: of the others}."""
+    """Return mem_mb of a profile: of rules that it does not name, and {rule: of the others}; what grows, at the first attempt.
+
+    Raises InputError for what is neither a number nor one of "4000 * attempt".
+    """
     raw, _ = read_yaml(profile / "config.yaml")
+
+    def size(value: object) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(?: *\* *attempt)?", str(value).strip())
+        if found is None:
+            raise InputError(f"{profile / 'config.yaml'}: mem_mb {value!r} is neither a number nor one times attempt")
+        return float(found[1])
+
     defaults = dict(str(entry).partition("=")[::2] for entry in raw.get("default-resources") or [])
-    own = {rule: values["mem_mb"] for rule, values in (raw.get("set-resources") or {}).items() if "mem_mb" in values}
-    return (float(defaults["mem_mb"]) if "mem_mb" in defaults else None), own
+    own = {rule: size(values["mem_mb"]) for rule, values in (raw.get("set-resources") or {}).items() if "mem_mb" in values}
+    return (size(defaults["mem_mb"]) if "mem_mb" in defaults else None), own
 
 
 def table(results: Path, profile: Path) -> list[tuple[str, int, float, float | None]]:
@@ -69,18 +80,23 @@ def table(results: Path, profile: Path) -> list[tuple[str, int, float, float | N
     return sorted(((rule, len(of), max(of), own.get(rule, default)) for rule, of in peaks.items()), key=lambda row: -row[2])
 
 
-def main() -> None:
-    """Print the table, and which rules the profile gives less than what was measured and a margin."""
+def main() -> int:
+    """Print the table, and which rules the profile gives less than what was measured and a margin; return 2 after an error."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="results/<experiment>")
     parser.add_argument("--profile", type=Path, default=Path("workflow/profiles/default"), help="folder of a Snakemake profile")
     options = parser.parse_args()
-    rows = table(options.results, options.profile)
+    try:
+        rows = table(options.results, options.profile)
+    except InputError as error:
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
     print(f"{'rule':24}{'jobs':>6}{'peak MB':>10}{'mem_mb':>10}")
     for rule, jobs, peak, given in rows:
         little = " too little" if given is not None and given < MARGIN * peak else ""
         print(f"{rule:24}{jobs:6}{peak:10.0f}{given if given is not None else '-':>10}{little}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

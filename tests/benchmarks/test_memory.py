@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from benchmarks import memory
 from benchmarks.memory import RULES, granted, measured, patterns, table
 
 from rlphf.errors import InputError
@@ -43,6 +44,19 @@ def test_a_benchmark_that_no_rule_makes_is_an_error_in_one_line(results: Path) -
     write_text(results / "seed-7" / "benchmarks" / "unknown.tsv", HEAD)
     with pytest.raises(InputError, match="no rule makes it"):
         list(measured(results))
+
+
+def test_a_profile_for_slurm_is_read_as_at_the_first_attempt(results: Path, monkeypatch, capsys) -> None:
+    profile = results.parent / "profile"
+    write_text(profile / "config.yaml", 'set-resources: {mt: {mem_mb: 2000 * attempt}, generate: {mem_mb: "1000*attempt"}}')
+    assert granted(profile) == (None, {"mt": 2000.0, "generate": 1000.0})
+    monkeypatch.setattr("sys.argv", ["memory", str(results), "--profile", str(profile)])
+    assert memory.main() == 0 and "too little" in capsys.readouterr().out
+    write_text(profile / "config.yaml", "set-resources: {mt: {mem_mb: input.size_mb}}")
+    assert memory.main() == 2
+    assert capsys.readouterr().err == (
+        f"benchmarks: error: {profile}/config.yaml: mem_mb 'input.size_mb' is neither a number nor one times attempt\n"
+    )
 
 
 def test_every_benchmark_of_the_rules_is_known_and_of_one_rule() -> None:
