@@ -80,6 +80,17 @@ def test_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path):
     assert names(tmp_path) == ["out", "out/b.txt"]
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_to_a_folder_stays_and_its_target_is_replaced(tmp_path, exists):
+    (tmp_path / "disk").mkdir()
+    if exists:
+        write_text(tmp_path / "disk" / "out" / "a.txt", "old")
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "out")
+    with atomic_folder(tmp_path / "out") as temporary:
+        (temporary / "b.txt").write_text("new")
+    assert (tmp_path / "out").is_symlink() and names(tmp_path / "disk") == ["out", "out/b.txt"]
+
+
 def test_outputs_are_as_readable_as_any_new_file(tmp_path):
     before = os.umask(0o027)
     try:

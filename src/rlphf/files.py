@@ -46,8 +46,11 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path` as a whole."""
+    """Yield a temporary folder beside `path`; on success it takes the place of `path` as a whole, of its target for a link."""
     path = Path(path)
+    if path.is_symlink():
+        # A link to a folder, maybe on a larger disk, can neither be removed as a folder nor replaced by one.
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}."))
     try:
