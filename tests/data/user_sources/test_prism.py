@@ -183,6 +183,7 @@ def test_what_is_no_row_of_the_survey_is_bad(folder, change, field):
         ([said(0, "system", "Hi")], "role"),
         ([said("x", "user", "Hi")], "turn"),
         ([said(0, "user", None)], "content"),
+        ([said(0, "user", "Why?"), said(0, "model", "So.", "false")], "if_chosen"),
     ],
 )
 def test_what_is_no_dialogue_is_bad(folder, history, field):

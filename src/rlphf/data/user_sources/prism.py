@@ -134,7 +134,11 @@ def _turns(utterances: list[dict[str, Any]]) -> list[tuple[str, str, list[str]]]
         if role not in ("user", "model"):
             raise BadField("role", f"is {role!r}, expected user or model")
         asked, chosen, rejected = turns.setdefault(number(item, "turn"), ([], [], []))
-        kind = asked if role == "user" else chosen if item.get("if_chosen") else rejected
+        is_chosen = item.get("if_chosen")
+        # A text such as "false" would count as true.
+        if role == "model" and is_chosen not in (None, True, False):
+            raise BadField("if_chosen", f"is {is_chosen!r}, expected true or false")
+        kind = asked if role == "user" else chosen if is_chosen else rejected
         kind.append(text(item, "content"))
     ordered = [turns[turn] for turn in sorted(turns)]
     return [(next(iter(asked), ""), next(iter(chosen), ""), rejected) for asked, chosen, rejected in ordered]
