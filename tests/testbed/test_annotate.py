@@ -58,6 +58,17 @@ def made(
     return annotate(prompts, responses, preference, settings, utility, seed).to_pylist()
 
 
+@pytest.mark.parametrize("kind", ["simulated", "rule", "reward_model"])
+def test_scores_that_are_no_numbers_choose_nothing(kind: str) -> None:
+    settings, asked, said = (
+        Annotator(kind=kind, model="mine"),
+        [prompt("a")],
+        [response("a", k, text) for k, text in enumerate("xy")],
+    )
+    with pytest.raises(InputError, match="prompt a: the annotator's scores of its responses are no numbers"):
+        annotate(asked, said, "P2B", settings, lambda prompt, text: math.nan, 1)
+
+
 @pytest.mark.parametrize("difference", [0.0, 0.1, -0.3, 0.6])
 def test_the_simulated_annotator_chooses_by_bradley_terry(difference: float) -> None:
     rng, count = Random(2), 20_000

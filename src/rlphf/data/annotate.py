@@ -76,9 +76,9 @@ def choose(difference: float, settings: Annotator, rng: Random) -> tuple[bool, f
 def annotate(
     prompts: list[dict], responses: list[dict], preference: str, settings: Annotator, utility: Utility, seed: int
 ) -> pa.Table:
-    """Return a PAIRS table: samples 2k and 2k+1 of each prompt, in the order chosen. Equal texts give no pair.
+    """Return a PAIRS table: samples 2k and 2k+1 of each prompt, in the order chosen. Equal and empty texts give no pair.
 
-    A rule's tie gives none either.
+    A rule's tie gives none either. Raises InputError where `utility` is no number.
     """
     by_id = {row["id"]: row for row in prompts}
     by_sample = {(row["prompt_id"], row["sample"]): row["response"] for row in responses}
@@ -89,6 +89,10 @@ def annotate(
         if sample % 2 or second is None or first == second or not first or not second:
             continue
         difference = utility(by_id[name], first) - utility(by_id[name], second)
+        if math.isnan(difference):
+            raise InputError(
+                f"prompt {name}: the annotator's scores of its responses are no numbers; use another annotator.model"
+            )
         if settings.kind == "rule" and difference == 0:
             continue
         is_first, probability = choose(difference, settings, rng)
