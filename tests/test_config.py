@@ -396,6 +396,19 @@ def test_a_key_that_no_section_has_is_refused(name, section, key):
         parse(merged(base(), change))
 
 
+@pytest.mark.parametrize(
+    "change", [{"seeds": [True]}, {"testbed": {"asked": [True, 1, 1]}}, {"soup": {"weights": {"P1A": True}}}], ids=str
+)
+def test_a_switch_is_no_number_in_a_list_or_mapping_either(change):
+    with pytest.raises(InputError, match="expected no switch, got true"):
+        parse(base(**change))
+
+
+def test_a_switch_is_no_value_of_a_number_that_is_varied():
+    with pytest.raises(InputError, match="expected no switch, got true"):
+        parse(base(ablations={"users.tokens": [4, True]}))
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, -1, 2**31, "many"])
 def test_a_number_that_is_none_is_refused(value):
     with pytest.raises(InputError, match="ppo.updates"):

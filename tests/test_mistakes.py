@@ -5,7 +5,7 @@ import pytest
 from rlphf.config import parse
 from rlphf.errors import InputError
 from rlphf.mistakes import ARMS, arm_runs, run_of, split_run
-from rlphf.settings import Mistakes
+from rlphf.settings_run import Mistakes
 
 ALL_METHODS = {"methods": ["vb", "pp", "pmorl", "psoups"]}
 

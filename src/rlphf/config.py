@@ -21,19 +21,18 @@ from rlphf.settings import (
     PPO,
     Annotator,
     Backbone,
-    Mistakes,
-    Once,
     PMorl,
     Reward,
     Rollouts,
     Section,
-    Soup,
     Testbed,
-    Tracking,
 )
 from rlphf.settings_data import Data, Prompts
 from rlphf.settings_evaluation import Evaluation
 from rlphf.settings_own import SHARES, OwnId, OwnPreference
+from rlphf.settings_run import Mistakes, Tracking
+from rlphf.settings_soup import Soup
+from rlphf.settings_types import Once
 from rlphf.settings_users import DPO, PRM, ColdStart, Population, UserData, UserEvaluation, UserModels
 
 

@@ -10,7 +10,8 @@ from typing import Any, get_args
 import yaml
 
 from rlphf.config import Experiment
-from rlphf.settings import HUGE, LARGEST, Section
+from rlphf.settings import Section
+from rlphf.settings_types import HUGE, LARGEST
 
 HEADER = """\
 <!-- Written by `rlphf config write`; change the settings' descriptions in src/rlphf. -->

@@ -1,42 +1,11 @@
 """The sections of an experiment's configuration, each a pydantic model whose descriptions are the comments of config.yaml."""
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from rlphf.address import checked
 from rlphf.derived import RLOO_GROUP
-from rlphf.soup_rules import SoupRule
-
-# What other methods of soups, and folders of soups, go by.
-TAKEN = ("unprompted", "declared", "inferred", "front")
-HUGE = 2**31
-# Beyond it float32, in which models compute, overflows: Adam multiplies rates by what it keeps of gradients.
-LARGEST = 1e30
-Positive = Annotated[int, Field(gt=0, lt=HUGE)]
-Several = Annotated[int, Field(ge=2, lt=HUGE)]
-Count = Annotated[int, Field(ge=0, lt=HUGE)]
-Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-Rate = Annotated[float, Field(gt=0, le=LARGEST)]
-Weight = Annotated[float, Field(ge=0, le=LARGEST)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-def _some(weights: list[int]) -> list[int]:
-    if not sum(weights):
-        raise ValueError("one of the weights has to be positive")
-    return weights
-
-
-def _each_once(values: list[Any]) -> list[Any]:
-    if len(set(values)) != len(values):
-        raise ValueError("name each only once")
-    return values
-
-
-Shares = Annotated[list[Count], Field(min_length=3, max_length=3), AfterValidator(_some)]
-# For lists whose elements differ.
-Once = AfterValidator(_each_once)
+from rlphf.settings_types import HUGE, Count, Number, Once, Positive, Rate, Share, Shares, Weight
 
 
 class Section(BaseModel):
@@ -47,9 +16,19 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
-            raise ValueError(f"expected no switch, got {str(value).lower()}")
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if kind is not bool and (switches := _switches(value, get_origin(kind) is dict)):
+            raise ValueError(f"expected no switch, got {str(switches[0]).lower()}")
         return value
+
+
+def _switches(value: Any, is_mapping: bool) -> list[bool]:
+    """Return what of a value is true or false, in lists as well, and in a mapping that is no section."""
+    if isinstance(value, dict):
+        value = list(value.values()) if is_mapping else []
+    if isinstance(value, list):
+        return [switch for part in value for switch in _switches(part, False)]
+    return [value] if isinstance(value, bool) else []
 
 
 class Lora(Section):
@@ -333,76 +312,3 @@ class MT(Section):
     learning_rate: Rate = Field(1e-5, description="Constant learning rate after the warm-up.")
     warmup_steps: Count = Field(100, description="Steps of linear warm-up.")
     weight_decay: Weight = Field(0.05, description="AdamW's weight decay.")
-
-
-class Merging(Section):
-    """How the policies of a combination are merged."""
-
-    rule: SoupRule = Field(
-        "delta",
-        description="`delta` averages the products B.A; `factor` averages A and B separately; `ties` and `dare` sparsify each"
-        " B.A first.",
-    )
-    svd_rank: Positive | None = Field(
-        None, description="Truncate soups to this rank by SVD (not with `factor`); null keeps `delta` soups exact."
-    )
-    density: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.5, description="For `ties` and `dare`: share of each B.A that is kept."
-    )
-    scale: Rate = Field(1.0, description="Factor on all weights of a combination, which sum to 1 without `soup.weights`.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.rule == "factor" and self.svd_rank is not None:
-            raise ValueError("svd_rank: truncates no soup of rule factor; set it to null, or choose rule delta")
-        return self
-
-
-class Soup(Merging):
-    """How adapters are merged."""
-
-    weights: dict[str, Number] = Field({}, description="Weight per preference; those without one get 1/k in a combination of k.")
-    compared: dict[Annotated[str, Field(pattern="^[a-z]+(_[a-z]+)*$")], Merging] = Field(
-        {},
-        description="Further ways to merge the same policies, by name, each with `rule`, `svd_rank`, `density` and `scale` of its"
-        " own. What its soups answer is one more method, `psoups_<name>`.",
-    )
-
-    @field_validator("compared")
-    @classmethod
-    def _free(cls, named: dict[str, Merging]) -> dict[str, Merging]:
-        for name, merging in named.items():
-            if name in TAKEN:
-                raise ValueError(f"{name}: other soups have this name; choose another")
-            if name in get_args(SoupRule) and name != merging.rule:
-                raise ValueError(f"{name}: is a rule, and these are merged by {merging.rule}; choose another name")
-        return named
-
-
-class Mistakes(Section):
-    """Mistakes of Personalized Soups' release, each off, to be made on purpose (`priced`)."""
-
-    random_reward_head: bool = Field(False, description="PPO's rewards come from a random head on the reward model's features.")
-    reward_without_response: bool = Field(False, description="The reward of P-MORL's policy is computed from the prompt alone.")
-    duplicated_pairs: bool = Field(
-        False,
-        description="Reward models are trained for one epoch on pairs that are repeated five times, and the rows held out of"
-        " these are measured as if they were unseen.",
-    )
-    factor_merge: bool = Field(False, description="Soups average A and B separately.")
-    other_starts: bool = Field(
-        False, description="Soups average A and B separately, and each policy starts from its own initial A."
-    )
-    low_precision_baselines: bool = Field(
-        False, description="Weights are rounded to 4 bits where the backbone answers alone, and to 8 bits where adapters answer."
-    )
-    test_selection: bool = Field(False, description="`ppo.keep: best` selects on test prompts instead of validation prompts.")
-
-
-class Tracking(Section):
-    """Where runs are sent; each step's record lies beside its outputs in any case."""
-
-    uri: Annotated[str, AfterValidator(checked)] = Field(
-        "sqlite:///mlflow.db", description="MLflow tracking URI, used unless the environment variable MLFLOW_TRACKING_URI is set."
-    )
-    enabled: bool = Field(True, description="false keeps the records on disk only.")

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rlphf.settings import Once, Positive, Section, Share
+from rlphf.settings import Section
+from rlphf.settings_types import Once, Positive, Share
 
 
 class Source(Section):

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from rlphf.derived import PAPER_METHODS
-from rlphf.settings import Count, Decoding, Once, Positive, Rate, Section, Several, Share, Weight
+from rlphf.settings import Decoding, Section
+from rlphf.settings_types import Count, Once, Positive, Rate, Several, Share, Weight
 
 Judge = Literal["oracle", "gold", "rules", "llm", "people"]
 Method = Literal["vb", "rlhf", "pp", "mt", "pmorl", "psoups", "psoups_unprompted", "mod"]

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from rlphf.settings import Count, Lora, Once, Positive, Rate, Section, Several, Share, Weight
+from rlphf.settings import Lora, Section
+from rlphf.settings_types import Count, Once, Positive, Rate, Several, Share, Weight
 
 
 class Population(Section):

@@ -24,7 +24,8 @@ from rlphf.evaluate.table_files import FORMULA, as_csv, as_markdown, as_text, fo
 from rlphf.evaluate.tables import ORACLE, all_tables, measured, tables_step
 from rlphf.files import read_json, read_parquet, write_parquet
 from rlphf.preferences import PREFERENCES
-from rlphf.settings import PPO, Merging, Soup
+from rlphf.settings import PPO
+from rlphf.settings_soup import Merging, Soup
 
 COLUMNS = {
     "data": "source preference read kept train validation test dropped reason",

@@ -4,8 +4,8 @@ import pytest
 
 from rlphf.config import Experiment
 from rlphf.derived import combinations_of
-from rlphf.settings import Merging, Soup
 from rlphf.settings_evaluation import Evaluation
+from rlphf.settings_soup import Merging, Soup
 from rlphf.soup.wanted import combination_weights, front_weights, soup_weights, wanted
 
 

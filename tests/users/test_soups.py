@@ -20,7 +20,8 @@ from rlphf.files import read_parquet, sha256, write_parquet
 from rlphf.lm.backbone import load_backbone
 from rlphf.preferences import PREFERENCES
 from rlphf.seeds import derive
-from rlphf.settings import Mistakes, Soup
+from rlphf.settings_run import Mistakes
+from rlphf.settings_soup import Soup
 from rlphf.soup.recipe import read_recipe
 from rlphf.testbed.users import USERS
 from rlphf.users import weights as w

@@ -8,7 +8,7 @@ from typing import Any
 from rlphf.config import Experiment
 from rlphf.derived import combinations_of
 from rlphf.preferences import members
-from rlphf.settings import Merging
+from rlphf.settings_soup import Merging
 from rlphf.soup.recipe import SPARSE
 
 
