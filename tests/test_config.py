@@ -106,6 +106,7 @@ RULED = {
     "user_evaluation": {"methods": []},
     "evaluation": {"front": []},
 }
+PAIRED = {"data": {"sources": [{"kind": "table", "path": "pairs.jsonl"}]}}
 RLOO = {"algorithm": "rloo", "together": 1}
 BAD = [
     ({"learning_rat": 1}, "learning_rat: unknown key; remove it or see config/config.yaml"),
@@ -181,7 +182,7 @@ BAD = [
     (REAL | {"evaluation": REAL["evaluation"] | {"methods": ["vb", "rlhf"]}}, "evaluation.methods: rlhf needs general pairs"),
     (REAL | {"evaluation": REAL["evaluation"] | {"gold_raw": []}}, "evaluation.gold_raw: name general"),
     (REAL | {"evaluation": REAL["evaluation"] | {"gold_epochs": 0}}, "evaluation.gold_epochs: 0 would leave a drawn head"),
-    (REAL | {"data": {}}, "data.sources: evaluation.gold_raw and data.reward_models need raw pairs"),
+    (REAL | {"data": {}}, "data.sources: evaluation.gold_raw, data.reward_models and reward.raw need"),
     ({"ppo": {"keep_by": "gold"}}, "ppo.keep_by: gold needs keep: best"),
     ({"ppo": {"reward": "rule"}}, "ppo.reward: rule: P3C has no text rule that could reward its policy"),
     (RULED | {"priced": ["random_reward_head"]}, "mistakes.random_reward_head: is made in the preferences' reward models"),
@@ -245,6 +246,16 @@ BAD = [
     ({"backbone": {"package": "--pre"}}, "backbone.package: String should match pattern"),
     ({"backbone": {"package_sha256": "abc"}}, "backbone.package_sha256: String should match pattern"),
     ({"annotator": {"kind": "reward_model"}}, "annotator.model: needed for kind reward_model"),
+    ({"reward": {"raw": ["P2A"]}}, "data.sources: evaluation.gold_raw, data.reward_models and reward.raw need raw pairs"),
+    (
+        PAIRED | {"reward": {"raw": ["general"]}, "evaluation": {"judges": ["oracle"], "methods": ["psoups"], "front": []}},
+        "reward.raw: no policy is trained for general; choose from P1A",
+    ),
+    (PAIRED | {"reward": {"raw": ["P2A", "P2A"]}}, "reward.raw: name each only once"),
+    (
+        REAL | PAIRED | {"reward": {"raw": ["P2A"]}, "ppo": {"reward": "rule"}},
+        "reward.raw: the preferences have no reward",
+    ),
     ({"soup": {"compared": {"Ties": {"rule": "ties"}}}}, "soup.compared.Ties.[key]: String should match pattern"),
     ({"soup": {"compared": {"ties": {"weights": {}}}}}, "soup.compared.ties.weights: "),
     ({"soup": {"compared": {"front": {"scale": 2}}}}, "soup.compared: front: other soups have this name; choose another"),
@@ -266,6 +277,28 @@ def test_bad_setting_is_one_line_with_file_key_and_reason(change, message):
         parse(base(**change), "some.yaml")
     text = str(caught.value)
     assert text.startswith(f"some.yaml: {message}") and "\n" not in text
+
+
+WARM = {"axis": "style", "name": "warm", "prompt": "Answer with warmth."}
+
+
+def test_what_raw_pairs_teach_needs_no_rule_unless_something_else_reads_it():
+    named = {"preferences": ["P1A", "P3C", "P3E"], "combination_preferences": ["P1A", "P3E"], "own_preferences": {"P3E": WARM}}
+    learned = REAL | named | {"reward": {"raw": ["P3C", "P3E"]}}
+    judged = {"evaluation": REAL["evaluation"] | {"gold_raw": ["general", "P3C", "P3E"]}}
+    assert parse(base(**(learned | judged))).reward.raw == ["P3C", "P3E"]
+    # The judge would learn P3C from rollouts, which no rule labels.
+    with pytest.raises(InputError, match="preferences: P3C has no text rule, so annotator.kind: rule cannot serve it"):
+        parse(base(**(learned | {"evaluation": REAL["evaluation"] | {"gold_raw": ["general", "P3E"]}})))
+    with pytest.raises(InputError, match="own_preferences.P3E.rule: needed, because the first judge, rules, scores by it"):
+        parse(base(**(learned | {"evaluation": REAL["evaluation"] | {"judges": ["rules"], "gold_raw": []}})))
+
+
+def test_general_pairs_that_are_raw_let_rlhf_do_without_an_annotator_of_them():
+    several = REAL["evaluation"] | {"methods": ["vb", "rlhf", "psoups"]}
+    with pytest.raises(InputError, match="rlhf needs general pairs"):
+        parse(base(**(REAL | {"evaluation": several})))
+    assert parse(base(**(REAL | {"evaluation": several, "reward": {"raw": ["general"]}}))).reward.raw == ["general"]
 
 
 def test_a_gold_model_that_is_the_first_judge_needs_one_method():

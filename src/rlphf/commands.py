@@ -13,6 +13,7 @@ RESPONSES = Option("responses", "files of responses", "paths")
 USERS = Option("users", "users.parquet")
 USER_PAIRS = Option("pairs", "pairs.parquet of users")
 MODELS = Option("models", "results/<experiment>/seed-<N>, with reward models and policies")
+KEPT_APART = Option("prompts", "prompts.parquet; raw pairs that ask prompts that are kept apart are left out", required=False)
 USER_TEXTS = Option("users", "users.parquet, for models that read users' self-descriptions", required=False)
 
 COMMANDS = (
@@ -45,8 +46,7 @@ COMMANDS = (
         "reward train",
         "rlphf.train.reward:reward_step",
         "train the reward model of a preference",
-        (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT)
-        + (Option("prompts", "prompts.parquet; raw pairs with one of its prompts are left out", required=False),),
+        (CONFIG, PREFERENCE, BACKBONE, PAIRS, OUT, KEPT_APART),
         shared=True,
     ),
     Command(
@@ -70,7 +70,7 @@ COMMANDS = (
         "mt train",
         "rlphf.train.sft:sft_step",
         "train MT's policy on the chosen responses of all preferences",
-        (CONFIG, BACKBONE, PAIRS, OUT),
+        (CONFIG, BACKBONE, PAIRS, OUT, KEPT_APART),
         shared=True,
     ),
     Command(

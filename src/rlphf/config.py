@@ -164,8 +164,10 @@ class Experiment(Section):
                 return (
                     f"{where}.axis: ids of axis {own.axis} begin with P{AXES.index(own.axis) + 1}; {name} is of {axis_of(name)}"
                 )
-            if own.rule is None and self.annotator.kind != "reward_model":
+            if own.rule is None and self.annotator.kind != "reward_model" and name in self._annotated([name]):
                 return f"{where}.rule: needed, because annotator.kind {self.annotator.kind} cannot choose its pairs"
+            if own.rule is None and self.evaluation.judges[0] == "rules" and name in self.preferences:
+                return f"{where}.rule: needed, because the first judge, rules, scores by it"
             if "oracle" in self.evaluation.judges and (own.rule is None or own.rule.measure not in SHARES):
                 return f"{where}.rule: the oracle's scores lie in [0, 1]; set a measure whose do, too: {' or '.join(SHARES)}"
             told = [judge for judge in ("llm", "people") if judge in self.evaluation.judges]
@@ -199,18 +201,29 @@ class Experiment(Section):
             return "ppo.keep_by: gold needs keep: best"
         if not self.evaluation.gold_epochs and self.reward.head == "drawn":
             return "evaluation.gold_epochs: 0 would leave a drawn head as it is; set reward.head: probe, or 1 or more"
-        if not self.data.sources and (self.evaluation.gold_raw or self.data.reward_models):
-            return "data.sources: evaluation.gold_raw and data.reward_models need raw pairs; name their sources"
+        if not self.data.sources and (self.evaluation.gold_raw or self.data.reward_models or self.reward.raw):
+            return "data.sources: evaluation.gold_raw, data.reward_models and reward.raw need raw pairs; name their sources"
+        learning = [*self.preferences, *(["general"] if "rlhf" in self.evaluation.methods else [])]
+        if unknown := [name for name in self.reward.raw if name not in learning]:
+            return f"reward.raw: no policy is trained for {unknown[0]}; choose from {', '.join(learning)}"
         if self.annotator.kind != "rule":
             return ""
-        if unruled := self._unruled():
+        if unruled := self._annotated(self._unruled()):
             return f"preferences: {unruled[0]} has no text rule, so annotator.kind: rule cannot serve it"
-        if "rlhf" in self.evaluation.methods:
+        if "rlhf" in self.evaluation.methods and "general" not in self.reward.raw:
             return "evaluation.methods: rlhf needs general pairs, and annotator.kind: rule has no rule for them"
-        golden = "gold" in self.evaluation.judges or self.ppo.keep_by == "gold"
-        if golden and "general" not in self.evaluation.gold_raw:
+        if self._golden() and "general" not in self.evaluation.gold_raw:
             return "evaluation.gold_raw: name general, because annotator.kind: rule makes no general pairs"
         return ""
+
+    def _golden(self) -> bool:
+        """Whether a gold reward model judges, or selects checkpoints."""
+        return "gold" in self.evaluation.judges or self.ppo.keep_by == "gold"
+
+    def _annotated(self, names: Sequence[str]) -> list[str]:
+        """Return those of the preferences `names` whose rollouts are labelled: all but those of which only raw pairs are read."""
+        raw = {name for name in self.reward.raw if not self._golden() or name in self.evaluation.gold_raw}
+        return [name for name in names if name not in raw]
 
     def _unruled(self) -> list[str]:
         """Return those of the preferences that have no text rule: two of the paper's, and own ones without."""
@@ -221,6 +234,8 @@ class Experiment(Section):
         """Return what does not go together with rewards by rule; "" for nothing."""
         if self.ppo.reward == "model":
             return ""
+        if self.reward.raw:
+            return "reward.raw: the preferences have no reward models under ppo.reward: rule; set it to []"
         if unruled := self._unruled():
             return f"ppo.reward: rule: {unruled[0]} has no text rule that could reward its policy; leave it out of preferences"
         for mistake in ("random_reward_head", "duplicated_pairs"):

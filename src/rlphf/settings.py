@@ -184,6 +184,11 @@ class Reward(Section):
         description="Maximum text length in tokens: prompts are cut at the start, responses at the end; null for the context"
         " length.",
     )
+    raw: Annotated[list[str], Once] = Field(
+        [],
+        description="Preferences, and `general`, whose reward models (and MT) learn from raw pairs (`data.sources`) instead of"
+        " labelled rollouts; raw pairs that ask validation or test prompts are left out.",
+    )
 
     @model_validator(mode="after")
     def _trained(self) -> "Reward":

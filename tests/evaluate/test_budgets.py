@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlphf.config import parse
+from rlphf.config import Experiment, parse
 from rlphf.evaluate.budgets import budgets, shares
 
 EXPERIMENT = parse(
@@ -17,9 +17,10 @@ EXPERIMENT = parse(
 )
 NAMES = ("P1A", "P2A", "P3C", "general")
 PAIRS = dict(zip(NAMES, (10, 20, 40, 80), strict=True))
+RAW = {"P2A": 500, "general": 900}
 
 
-def rows(missing: str = "") -> dict[str, dict]:
+def rows(missing: str = "", experiment: Experiment = EXPERIMENT) -> dict[str, dict]:
     steps = {f"{kind}/{name}": 1.0 for kind in ("rollouts", "annotate") for name in NAMES}
     steps |= {f"{kind}/{name}": 10.0 for kind in ("reward", "ppo") for name in (*NAMES, "pmorl")}
     steps |= {"sft/mt": 100.0}
@@ -33,7 +34,7 @@ def rows(missing: str = "") -> dict[str, dict]:
         for step in range(kind != "ppo", count + (kind != "ppo"))
         for metric in ("kl", "score")
     ]
-    return {row["method"]: row for row in budgets(EXPERIMENT, timings, curves, PAIRS, {"mod": 300}, {"mod": 0.6})}
+    return {row["method"]: row for row in budgets(experiment, timings, curves, PAIRS, RAW, {"mod": 300}, {"mod": 0.6})}
 
 
 def test_each_method_counts_its_own_models_pairs_updates_and_samples():
@@ -46,6 +47,15 @@ def test_each_method_counts_its_own_models_pairs_updates_and_samples():
         "psoups": (4, 30, 8, 64),
         "mod": (4, 30, 8, 64),
     }
+
+
+def test_raw_pairs_count_where_they_are_learned_and_cost_no_rollouts():
+    reward = EXPERIMENT.reward.model_copy(update={"raw": ["P2A"]})
+    found = rows("rollouts/P2A", EXPERIMENT.model_copy(update={"reward": reward}))
+    assert {method: row["pairs"] for method, row in found.items()} == {"vb": 0, "rlhf": 80} | dict.fromkeys(
+        ("mt", "pmorl", "psoups", "mod"), 510
+    )
+    assert found["mt"]["samples"] == 1020 and found["psoups"]["seconds"] == 42
 
 
 def test_seconds_are_those_of_all_steps_that_a_method_needs():

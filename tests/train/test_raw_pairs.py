@@ -7,13 +7,14 @@ import pytest
 import yaml
 
 from rlphf.config import load
+from rlphf.data.learned import chosen_pairs
 from rlphf.data.records import PAIR_SCORES, PAIRS, PROMPTS
 from rlphf.errors import InputError
 from rlphf.evaluate.bootstrap import Bootstrap
 from rlphf.evaluate.runs import reward_models
 from rlphf.files import read_parquet, write_parquet
 from rlphf.lm.reward_model import classifier
-from rlphf.train.reward import chosen_pairs, encode_pairs, reward_step
+from rlphf.train.reward import encode_pairs, reward_step
 
 LONG = "bees and honey and rivers " * 30
 
@@ -75,6 +76,29 @@ def test_a_model_of_one_preference_takes_its_pairs_alone_out_of_a_file_of_many(f
     assert {r["preference"] for r in chosen_pairs(experiment, "P2A", mixed, None)} == {"P2A"}
     with pytest.raises(InputError, match="no pair speaks for P1A, but for P2A, general, helpful; name one of these"):
         chosen_pairs(experiment, "P1A", mixed, None)
+
+
+def test_policies_may_learn_from_raw_pairs_which_ask_neither_validation_nor_test_prompts(folder: Path) -> None:
+    raw = yaml.safe_load((folder / "config.yaml").read_text())
+    raw["reward"]["raw"] = ["P2A"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(raw))
+    experiment, prompts = load(folder / "config.yaml"), folder / "prompts.parquet"
+    rows = read_parquet(prompts, PROMPTS).to_pylist()
+    write_parquet(
+        prompts, pa.Table.from_pylist([row | {"split": split} for row, split in zip(rows, SPLIT, strict=False)], PROMPTS)
+    )
+    own = [r for r in OWN if r["split"] == "train"]
+    # Question 1 is a training prompt now, and question 2 one for validation. The annotator's pairs of P2A count no more.
+    labelled = [row(200 + i, "P2A", "train", "questions") for i in range(3)]
+    write_parquet(folder / "pairs" / "P2A" / "pairs.parquet", pa.Table.from_pylist(labelled, PAIRS))
+    every = [*files(folder), folder / "pairs" / "P2A" / "pairs.parquet"]
+    found = chosen_pairs(experiment, "P2A", every, prompts)
+    assert {r["source"] for r in found} == {"raw/alpaca_eval"} and {r["preference"] for r in found} == {"P2A"}
+    assert {r["prompt"] for r in RAW} - {r["prompt"] for r in found} == {"Question 2?"}
+    for everyone in ("pmorl", "mt"):
+        both = chosen_pairs(experiment, everyone, every, prompts)
+        assert [r for r in both if r["preference"] == "P2A"] == found
+        assert [r for r in both if r["preference"] == "P1A" and r["split"] == "train"] == own
 
 
 def test_a_preference_all_of_whose_pairs_ask_the_experiments_prompts_is_named(folder: Path) -> None:

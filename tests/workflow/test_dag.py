@@ -128,6 +128,22 @@ def test_real_text_has_a_selector_a_judge_and_models_of_raw_pairs_and_no_oracle(
     assert needed["reward"] == ["P2A", "selector"] and needed["rollouts"] == ["P1A", "P1B", "P2A", "P3A", "P3B"]
 
 
+def test_preferences_whose_pairs_are_raw_need_no_rollouts(clean, plan, tmp_path):
+    write_raw(clean / "raw" / "pairs.jsonl", "")
+    (tmp_path / "raw.yaml").write_text(
+        "data: {sources: [{kind: table, path: raw/pairs.jsonl}]}\n"
+        "reward: {raw: [P1A, P2A, general]}\n"
+        "user_evaluation: {methods: []}\n"
+    )
+    jobs = plan(clean, "--configfile", str(tmp_path / "raw.yaml"))
+    # The judge gold still learns from rollouts of what it scores.
+    assert jobs["data"] == [""] and jobs["rollouts"] == jobs["annotate"] == [*PREFERENCES, "general"]
+    (tmp_path / "oracle.yaml").write_text("evaluation: {judges: [oracle]}")
+    jobs = plan(clean, "--configfile", str(tmp_path / "raw.yaml"), str(tmp_path / "oracle.yaml"))
+    assert jobs["rollouts"] == jobs["annotate"] == ["P1B", "P2B", "P3A", "P3B", "P3C", "P3D"]
+    assert jobs["reward"] == [*PREFERENCES, "general", "pmorl"] and jobs["mt"] == [""]
+
+
 def test_policies_that_rules_reward_wait_for_no_pairs_and_no_reward_models(clean, plan):
     jobs = plan(clean, "--configfile", "config/experiments/smollm2-rules.yaml")
     assert jobs["ppo"] == PREFERENCES[:6] and jobs["text_rules"] == [""]

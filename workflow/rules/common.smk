@@ -18,7 +18,7 @@ from rlphf.errors import InputError
 from rlphf.given import check_files, files_of
 from rlphf.limits import hand_on_grant
 from rlphf.mistakes import arm_runs
-from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR
+from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR
 from rlphf.soup.wanted import wanted
 from rlphf.sources import source_digest
 from rlphf.tracking.steps import end_workflow, start_step

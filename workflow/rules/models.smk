@@ -21,8 +21,8 @@ rule backbone:
 rule reward:
     input:
         backbone=output_of("backbone", rules.backbone.output),
-        pairs=reward_pairs,
-        prompts=kept_apart,
+        pairs=lambda wildcards: learned_pairs(wildcards.preference)(wildcards),
+        prompts=lambda wildcards: kept_apart(wildcards.preference)(wildcards),
     output:
         adapter=directory(f"{SEED}/reward/{{preference}}/adapter"),
         scores=f"{SEED}/reward/{{preference}}/scores.parquet",
@@ -34,14 +34,15 @@ rule reward:
         gpu=GPU,
     params:
         settings=lambda wildcards: settings(
-            *("reward", "mistakes.duplicated_pairs"),
+            *TRAINED_BY,
             *(
                 ["evaluation.gold_epochs", "evaluation.gold_raw", "ppo.keep_by"]
                 if wildcards.preference in (GOLD, SELECTOR)
                 else []
             ),
         )
-        | scored_as(wildcards.preference),
+        | scored_as(wildcards.preference)
+        | {"learned": learned_from(wildcards.preference, EXPERIMENT)},
         source=source_digest("reward train"),
         config=CONFIG,
         prompts=lambda wildcards, input: ["--prompts", str(input.prompts)] if input.prompts else [],
@@ -121,7 +122,8 @@ for part in TOGETHER:
 rule mt:
     input:
         backbone=rules.backbone.output,
-        pairs=expand(rules.annotate.output, preference=COMBINED, allow_missing=True),
+        pairs=learned_pairs(MT),
+        prompts=kept_apart(MT),
     output:
         directory(f"{SEED}/sft/mt/adapter"),
     log:
@@ -131,13 +133,14 @@ rule mt:
     resources:
         gpu=GPU,
     params:
-        settings=settings("mt"),
+        settings=settings("mt") | {"learned": learned_from(MT, EXPERIMENT)},
         source=source_digest("mt train"),
         config=CONFIG,
+        prompts=lambda wildcards, input: ["--prompts", str(input.prompts)] if input.prompts else [],
         folder=subpath(output[0], parent=True),
     shell:
         "rlphf --processes {resources.gpu:q} mt train --config {params.config:q} --backbone {input.backbone:q}"
-        " --pairs {input.pairs:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --pairs {input.pairs:q} {params.prompts:q} --out {params.folder:q} > {log:q} 2>&1"
 
 
 rule soups:

@@ -17,6 +17,8 @@ SOFT_TOKENS = {
     "individual": ["users.tokens", "users.init", "users.start", "users.unknown"],
     "cluster": ["users.tokens", "users.clusters", "users.init", "users.cluster_start", "users.unknown"],
 }
+# What reward models are trained with; whose pairs each learns from is its own (`learned_from`).
+TRAINED_BY = [f"reward.{name}" for name in type(EXPERIMENT.reward).model_fields if name != "raw"] + ["mistakes.duplicated_pairs"]
 # Mistakes that decide what a policy is trained to, and how policies are merged.
 TRAINED_WRONG = [
     f"mistakes.{name}" for name in ("random_reward_head", "reward_without_response", "other_starts", "test_selection")
@@ -138,11 +140,11 @@ def measured(wildcards=None, seed=EXPERIMENT.seed):
     }
 
 
-def reward_pairs(wildcards):
-    """Return the pairs that a reward model learns from: a preference's own, or those of all combined ones; and raw pairs."""
-    own, raw = learned_from(wildcards.preference, EXPERIMENT)
-    found = output_of("annotate", rules.annotate.output, preference=own)(wildcards)
-    return found + (output_of("data", rules.data.output.pairs)(wildcards) if raw else [])
+def learned_pairs(name):
+    """Return a function that gives the pairs that a reward model, or MT, learns from: those of rollouts, and raw ones."""
+    own, raw = learned_from(name, EXPERIMENT)
+    labelled, given = output_of("annotate", rules.annotate.output, preference=own), output_of("data", rules.data.output.pairs)
+    return lambda wildcards: labelled(wildcards) + (given(wildcards) if raw else [])
 
 
 def rewards_of(names):
@@ -169,9 +171,10 @@ def shown_of_own():
     return own_settings("name", *names) | own_settings("prompt", *names)
 
 
-def kept_apart(wildcards):
-    """Return the experiment's own prompts for a reward model of raw pairs, which must not ask them."""
-    return output_of("prompts", rules.prompts.output)(wildcards) if learned_from(wildcards.preference, EXPERIMENT)[1] else []
+def kept_apart(name):
+    """Return a function that gives the experiment's own prompts, which raw pairs must not ask; nothing where none are learned."""
+    own = output_of("prompts", rules.prompts.output)
+    return lambda wildcards: own(wildcards) if learned_from(name, EXPERIMENT)[1] else []
 
 
 def varied(run, *names):

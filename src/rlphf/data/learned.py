@@ -1,9 +1,14 @@
 """Which reward models an experiment has, whose pairs each learns from, and of which splits; the others measure it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rlphf.config import Experiment
-from rlphf.preferences import GENERAL, GOLD, PMORL, SELECTOR, alone, known
+from rlphf.data.records import PROMPTS, SPLITS, read_pairs
+from rlphf.data.splits import group
+from rlphf.errors import InputError
+from rlphf.files import read_parquet
+from rlphf.preferences import GENERAL, GOLD, MT, PMORL, SELECTOR, alone, known
 
 # Reward models of raw pairs are named after whom these speak for, behind this.
 RAW = "raw-"
@@ -35,7 +40,8 @@ def reward_names(experiment: Experiment) -> list[str]:
 def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:
     """Return (whose pairs of rollouts, whose raw pairs) the reward model `name` learns from and is measured on.
 
-    Most learn from the pairs of one preference, P-MORL's from those of all combined preferences. Judge and selector learn from
+    Most learn from the pairs of one preference, P-MORL's from those of all combined preferences, and so does MT, which is no
+    reward model; `reward.raw` says whose are raw. Judge and selector learn from
     general pairs and from the pairs of every preference they score: the selector, and "gold" as the first judge, score single
     policies and so all preferences; as a later judge "gold" scores the combined ones alone. Raw pairs replace those of rollouts
     where `evaluation.gold_raw` says so.
@@ -48,7 +54,49 @@ def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:
         every = name == SELECTOR or experiment.evaluation.judges[0] == "gold"
         scored = experiment.preferences if every else combined
         return [p for p in (*scored, GENERAL) if p not in raw], list(raw)
-    return (list(combined) if name == PMORL else [name]), []
+    own, raw = combined if name in (PMORL, MT) else [name], experiment.reward.raw
+    return [p for p in own if p not in raw], [p for p in own if p in raw]
+
+
+def asked_elsewhere(name: str) -> Sequence[str]:
+    """Return the splits of the experiment's own prompts that no raw pair may ask of which `name` learns.
+
+    What answers, or teaches what answers, may know the training prompts; who judges or selects shares none with it.
+    """
+    return SPLITS if name in (GOLD, SELECTOR) or name.startswith(RAW) else ("validation", "test")
+
+
+def chosen_pairs(experiment: Experiment, name: str, pairs: Sequence[Path], prompts: Path | None) -> list[dict]:
+    """Return the rows of the files `pairs` that the reward model `name`, or MT, is about.
+
+    A pair counts if it speaks for one that the model learns from (`sources`); a raw pair in place of rollouts only if it asks
+    none of the experiment's own `prompts` of the splits that are kept apart. Raises InputError where none is left.
+    """
+    whose, raw = sources(name, experiment)
+    own: set[str] = set()
+    if prompts and raw:
+        apart = asked_elsewhere(name)
+        own = {group(row["prompt"]) for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] in apart}
+
+    def counts(row: dict) -> bool:
+        if row["preference"] in raw and row["source"] != experiment.prompts.source:
+            return group(row["prompt"]) not in own
+        return row["preference"] in whose
+
+    rows = read_pairs(pairs)
+    found = [row for row in rows if counts(row)]
+    kinds = {row["preference"] for row in found}
+    if lost := sorted({row["preference"] for row in rows} & {*whose, *raw} - kinds if found else []):
+        raise InputError(
+            f"{', '.join(map(str, pairs))}: all pairs of {lost[0]} ask prompts of the experiment itself, so {name} may"
+            " learn from none; leave it out of evaluation.gold_raw or reward.raw, or name other prompts"
+        )
+    if rows and not found:
+        there = ", ".join(sorted({row["preference"] for row in rows}))
+        raise InputError(
+            f"{', '.join(map(str, pairs))}: no pair speaks for {' or '.join([*whose, *raw])}, but for {there}; name one of these"
+        )
+    return found
 
 
 def learned_splits(name: str, experiment: Experiment) -> Sequence[str]:

@@ -39,8 +39,7 @@ def spoken_for(seed_folder: Path, kind: str, experiment: Experiment) -> list[str
     preferences = experiment.preferences
     rewards = [name for name in reward_names(experiment) if not name.startswith(RAW)]
     wanted = {"reward": rewards, "ppo": policy_names(experiment), "sft": [MT] if "mt" in experiment.evaluation.methods else []}
-    learned = {name for reward in rewards for name in sources(reward, experiment)[0]}
-    learned |= set(experiment.combination_preferences if wanted["sft"] else [])
+    learned = {name for learner in (*rewards, *wanted["sft"]) for name in sources(learner, experiment)[0]}
     wanted["pairs"] = [name for name in (*preferences, GENERAL) if name in learned]
     return [name for name in wanted[kind] if name in preferences or (seed_folder / kind / name).exists()]
 

@@ -1,5 +1,6 @@
 """All rows of the tables about preferences and their combinations, and the step that writes them."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,6 +88,10 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
     curves, data = runs.curves(seed_folder, experiment), runs.data(seed_folder, experiment)
     timings = runs.timings(seed_folder, trained_together(experiment))
     pairs = {row["preference"]: row["train"] for row in data if row["source"] == experiment.prompts.source}
+    raw_pairs: Counter[str] = Counter()
+    for row in data:
+        if row["source"] != experiment.prompts.source and row["reason"] == "all" and row["preference"] is not None:
+            raw_pairs[row["preference"]] += row["train"]
     responses: dict[str, int] = {name: scores.responses(name) for name in names}
     compared = [name for name in PAPER_METHODS if name in names]
     judges, swapped = judged(experiment, seed_folder, scores, compared, bootstrap)
@@ -105,7 +110,7 @@ def all_tables(experiment: Experiment, seed_folder: Path) -> dict[str, list[Row]
         "agreement": agreement(judges, compared, combinations, bootstrap),
         "swaps": swapped,
         "front": methods.front(scores, experiment.evaluation.front, shares, bootstrap),
-        "budgets": budgets(experiment, timings, curves, pairs, responses, runs.answering(seed_folder, names)),
+        "budgets": budgets(experiment, timings, curves, pairs, raw_pairs, responses, runs.answering(seed_folder, names)),
         "release_bugs": release_bugs(experiment, seed_folder, ORACLE, bootstrap),
         "timings": [row for row in timings if not row["step"].startswith(runs.USERS)],
         "curves": curves,

@@ -13,6 +13,7 @@ from rlphf.lm.logprobs import LOGITS
 from rlphf.lm.mixing import mixed_weights
 from rlphf.plan import memory
 from rlphf.plan.memory import BFLOAT16, FLOAT32, NF4, OVERHEAD, Precision, Shape
+from rlphf.preferences import MT as MT_POLICY
 from rlphf.preferences import PMORL, members
 from rlphf.settings import MT, Decoding, Lora, Reward
 from rlphf.settings_users import UserTraining
@@ -89,7 +90,8 @@ class _Plan:
         experiment = self.experiment
         methods = experiment.evaluation.methods
         rewards = reward_names(experiment)
-        if "mt" in methods or any(sources(name, experiment)[0] for name in rewards):
+        learners = [*rewards, *([MT_POLICY] if MT_POLICY in methods else [])]
+        if any(sources(name, experiment)[0] for name in learners):
             yield self.sampling("rollouts", experiment.rollouts.decoding, "rollouts.decoding")
             if experiment.annotator.kind == "reward_model":
                 yield self.scoring("annotate", experiment.rollouts.decoding)

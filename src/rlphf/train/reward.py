@@ -16,11 +16,11 @@ from trl import RewardConfig, RewardTrainer
 
 from rlphf.cards import adapter_card
 from rlphf.config import Experiment, load
-from rlphf.data.learned import asked_for, learned_splits, sources
-from rlphf.data.records import PAIR_SCORES, PROMPTS, correctness, read_pairs
+from rlphf.data.learned import asked_for, chosen_pairs, learned_splits
+from rlphf.data.records import PAIR_SCORES, correctness
 from rlphf.data.splits import group
 from rlphf.errors import InputError
-from rlphf.files import read_parquet, write_parquet
+from rlphf.files import write_parquet
 from rlphf.lm.adapters import check_targets, lora_config, write_adapter
 from rlphf.lm.backbone import backbone_sha256
 from rlphf.lm.reward_model import classifier, fit_texts, score, text_limit
@@ -135,36 +135,6 @@ def probed(model: PreTrainedModel, pairs: Sequence[Encoded], pad_id: int) -> tor
     return fit_head(chosen, rejected, [group(pair.row["prompt"]) for pair in pairs])
 
 
-def chosen_pairs(experiment: Experiment, preference: str, pairs: Sequence[Path], prompts: Path | None) -> list[dict]:
-    """Return the rows of the files `pairs` that the reward model of `preference` is about.
-
-    A pair counts if it speaks for one that the model learns from (`data.learned.sources`); a raw pair in place of rollouts only
-    if it asks none of the experiment's own `prompts`. Raises InputError where none is left.
-    """
-    whose, raw = sources(preference, experiment)
-    own = {group(p) for p in read_parquet(prompts, PROMPTS)["prompt"].to_pylist()} if prompts and raw else set()
-
-    def counts(row: dict) -> bool:
-        if row["preference"] in raw and row["source"] != experiment.prompts.source:
-            return group(row["prompt"]) not in own
-        return row["preference"] in whose
-
-    rows = read_pairs(pairs)
-    found = [row for row in rows if counts(row)]
-    kinds = {row["preference"] for row in found}
-    if lost := sorted({row["preference"] for row in rows} & {*whose, *raw} - kinds if found else []):
-        raise InputError(
-            f"{', '.join(map(str, pairs))}: all pairs of {lost[0]} ask prompts of the experiment itself, so {preference} may"
-            " learn from none; leave it out of evaluation.gold_raw, or name other prompts"
-        )
-    if rows and not found:
-        there = ", ".join(sorted({row["preference"] for row in rows}))
-        raise InputError(
-            f"{', '.join(map(str, pairs))}: no pair speaks for {' or '.join([*whose, *raw])}, but for {there}; name one of these"
-        )
-    return found
-
-
 def reward_step(
     config: Path, preference: str, backbone: Path, pairs: Sequence[Path], out: Path, prompts: Path | None = None
 ) -> None:
@@ -173,7 +143,8 @@ def reward_step(
     Scored are all pairs that were not trained on, and every fourth of the others. P-MORL's one model is trained on the pairs of
     all preferences, each asked for its own, and so learns them by their prompts. So are the judge's, "gold", and the selector's,
     but on pairs of prompts that no policy's reward model learns from (`data.learned`); of their many unseen ones every fourth is
-    scored. Raw pairs that ask one of the experiment's own `prompts` are left out.
+    scored. Raw pairs that ask one of the experiment's own `prompts` are left
+    out, by policies' reward models those of validation and test prompts.
     """
     experiment: Experiment = load(config)
     settings = experiment.reward

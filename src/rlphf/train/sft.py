@@ -11,7 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from rlphf.cards import adapter_card
 from rlphf.config import load
-from rlphf.data.records import read_pairs
+from rlphf.data.learned import chosen_pairs
 from rlphf.errors import InputError
 from rlphf.lm.adapters import add_policy, initial_a_digest, write_policy
 from rlphf.lm.backbone import backbone_sha256, load_backbone, training_dtype
@@ -79,15 +79,20 @@ def train_sft(
     return trainer.resume()
 
 
-def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path) -> None:
-    """Train MT's policy on the training pairs in the files `pairs`; write `out`/adapter."""
+def sft_step(config: Path, backbone: Path, pairs: Sequence[Path], out: Path, prompts: Path | None = None) -> None:
+    """Train MT's policy on the training pairs of the combined preferences in the files `pairs`; write `out`/adapter.
+
+    Raw pairs that ask one of the experiment's own validation or test `prompts` are left out. Raises InputError where no training
+    pair is left.
+    """
     experiment = load(config)
     inputs = {"backbone": backbone, **{"/".join(path.parts[-2:]): path for path in pairs}}
+    inputs |= {"prompts": prompts} if prompts else {}
     with (
         step("mt", out, experiment, experiment.mt, inputs, {"method": "mt"}) as run,
         own_checkpoints(out / "checkpoints", run) as folder,
     ):
-        rows = [row for row in read_pairs(pairs) if row["split"] == "train"]
+        rows = [row for row in chosen_pairs(experiment, MT_POLICY, pairs, prompts) if row["split"] == "train"]
         if not rows:
             raise InputError(f"{', '.join(map(str, pairs))}: the split 'train' is empty; nothing to imitate")
         base, tokenizer = load_backbone(backbone, training_dtype(backbone))
