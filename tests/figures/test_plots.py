@@ -100,6 +100,11 @@ def test_bars_carry_the_intervals_of_the_table(tables):
     assert np.allclose(found, [(row["ci_low"], row["ci_high"]) for row in read_table(tables, "adapters")])
 
 
+@pytest.mark.parametrize("draw", [name for name in FIGURES if name not in (plots.curves, plots.costs)])
+def test_a_figure_with_intervals_says_so_itself(tables, draw):
+    assert any("95 %" in text for text in texts(draw(tables)))
+
+
 def test_curves_have_one_line_per_preference_and_named_axes_with_units(tables):
     axes = plots.curves(tables).axes
     assert sum(len(a.lines) for a in axes) == 3 * 8

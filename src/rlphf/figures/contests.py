@@ -106,6 +106,6 @@ def matrix(axes: Axes, names: Sequence[str], rows: Sequence[Row], labels: Sequen
         [[*line, text] for line, text in zip(texts, last, strict=True)],
     )
     axes.tick_params(axis="x", labelrotation=90)
-    axes.set_xlabel("against")
+    axes.set_xlabel("against (small print: 95 % intervals)")
     separate_last(axes, len(names) + 1)
     return image

@@ -80,14 +80,14 @@ def adapters(tables: Path) -> Figure:
             left.plot([row["ceiling"]] * 2, [i - 0.4, i + 0.4], color="black", linewidth=2, label=label)
     left.axvline(0.5, color=GREY, linewidth=0.8, linestyle=":")
     left.set_xlim(0, 1.02)
-    left.set_xlabel("Accuracy on unseen pairs (share; dotted: chance)")
+    left.set_xlabel("Accuracy on unseen pairs\n(dotted: chance; lines: 95 % intervals)")
     left.set_title("Reward models" if models else "No reward models: rules reward", pad=18)
     if any(row["ceiling"] is not None for row in models):
         left.legend(loc="lower right", bbox_to_anchor=(1, 0.98), borderaxespad=0, fontsize=7.5)
     gains = read_table(tables, "adapters")
     _bars(right, gains, "delta", COLOURS[2])
     right.axvline(0, color="black", linewidth=0.8)
-    right.set_xlabel("Change of the own preference's score (0 to 1)")
+    right.set_xlabel("Change of the own preference's score (0 to 1)\n(lines: 95 % intervals)")
     right.set_title("PPO adapters, held-out prompts", pad=18)
     return figure
 
