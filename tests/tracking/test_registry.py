@@ -89,7 +89,8 @@ def test_a_policy_is_a_version_with_its_run_card_and_aliases(tmp_path: Path) -> 
         "sha256": sha256(folder / "adapter/adapter_model.safetensors"),
     }
     assert aliases("P1A") == {"best": "1", "demo-7": "1"}
-    assert client().get_registered_model("P1A").description.startswith("For preference P1A.")
+    described = client().get_registered_model("P1A").description
+    assert described.startswith("For preference P1A.") and "Alias `best` is the newest of all experiments" in described
     assert "Registered as `P1A`.\n\n# A card\n\nFor preference P1A." in run.data.tags["mlflow.note.content"]
     from mlflow.artifacts import download_artifacts
 

@@ -17,6 +17,7 @@ from rlphf.tracking.lineage import read_made
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+# Rewards and scores of two experiments, or seeds, are on scales of their own, so `best` cannot be by a measure: it is the newest.
 BEST, MADE = "best", "made"
 # {where an adapter lies among the results: the name of its model}.
 NAMES = {
@@ -24,6 +25,11 @@ NAMES = {
     r"seed-\d+/reward/([^/]+)/adapter": "reward-{}",
     r"seed-\d+/soups/([^/]+)": "soup-{}",
 }
+# What a model's description says of its versions.
+VERSIONS = (
+    "A version per run that made it. Alias `best` is the newest of all experiments, by no measure; `<experiment>-<seed>` is the"
+    " newest of that experiment and seed."
+)
 WEIGHTS, SENT = "adapter_model.safetensors", (".json", ".md", ".safetensors", ".yaml")
 # Bytes of weights that a store is given, and characters of a description that MLflow's databases hold.
 LARGEST_WEIGHTS, DESCRIPTION = 64 * 2**20, 5000
@@ -82,8 +88,8 @@ def register(client: "MlflowClient", run: str, found: list[Model]) -> int:
     for model in found:
         registered = next(iter(client.search_registered_models(f"name = '{model.name}'")), None)
         if registered is None:
-            about = _first_paragraph(model.card)
-            registered = client.create_registered_model(model.name, description=f"{about}\n\nA version per run that made it.")
+            about = f"{_first_paragraph(model.card)}\n\n{VERSIONS}".strip()
+            registered = client.create_registered_model(model.name, description=about)
         version = versions.get(model.name)
         if version is None:
             version = client.create_model_version(
