@@ -38,7 +38,7 @@ ABOUT = {
     "figures": "Draws the figures from the tables.",
     "claims": "Decides what the experiment claims, with intervals.",
     "explorer": "Makes the page to read all answers in.",
-    "summary": "Prints the tables that come first.",
+    "summary": "Writes the main results as text.",
 }
 
 
