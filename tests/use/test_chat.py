@@ -21,7 +21,7 @@ from rlphf.settings import Backbone, Decoding
 from rlphf.testbed.language import topics
 from rlphf.use import chat as module
 from rlphf.use.chat import HELP, HISTORY, Chat, converse, history_of, shown, subjects_of, talk
-from rlphf.use.served import Served, Stream
+from rlphf.use.served import Answerer, Stream
 
 ROOT = Path(__file__).parent.parent.parent
 QUESTION = "Tell me about volcanoes."
@@ -29,13 +29,13 @@ DECODING = Decoding(temperature=1.0, max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
-def served(seed_folder: Path) -> Served:
+def served(seed_folder: Path) -> Answerer:
     names = ("P1A", "P1B", "P3A")
-    return Served(seed_folder / "backbone" / "model", {name: seed_folder / "ppo" / name / "adapter" for name in names})
+    return Answerer(seed_folder / "backbone" / "model", {name: seed_folder / "ppo" / name / "adapter" for name in names})
 
 
 @pytest.fixture
-def chat(served: Served) -> Chat:
+def chat(served: Answerer) -> Chat:
     return Chat(served, served.names, {"P1A": 0.5, "P3A": 0.5}, DECODING, seed=3)
 
 
@@ -91,7 +91,7 @@ def test_the_soups_answer_differs_from_the_backbones(chat):
 
 
 @pytest.fixture
-def asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+def asked(served: Answerer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What the model is asked from here on, conversation by conversation; it answers "Answer 1.", "Answer 2." and so on."""
     found: list[tuple[str, ...]] = []
 
@@ -103,7 +103,7 @@ def asked(served: Served, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ..
     return found
 
 
-def remembering(served: Served, history: int) -> Chat:
+def remembering(served: Answerer, history: int) -> Chat:
     return Chat(served, served.names, {"P1A": 1.0}, DECODING, seed=3, history=history)
 
 

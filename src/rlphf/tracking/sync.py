@@ -40,7 +40,7 @@ STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "kil
 
 
 @dataclass
-class Counts:
+class Outcome:
     """What a pass did: things sent, records that `waiting` for the store, `broken` ones, and a line for each problem."""
 
     runs: int = 0
@@ -66,9 +66,9 @@ class Sender:
         self.store: Store | None = None
         self.refused = False
 
-    def send(self) -> Counts:
+    def send(self) -> Outcome:
         """Send what has not been sent yet. If the store is away, records wait; a broken record is skipped."""
-        counts = Counts()
+        counts = Outcome()
         self.refused = False
         with locked(self.results / SYNC_LOCK):
             found, workflow = entries(self.results), read_or_empty(self.results / WORKFLOW)
@@ -97,7 +97,7 @@ class Sender:
                     shutil.rmtree(entry.folder)
         return counts
 
-    def _send(self, store: Store, entry: Entry, workflow: Mapping[str, Any], counts: Counts) -> bool:
+    def _send(self, store: Store, entry: Entry, workflow: Mapping[str, Any], counts: Outcome) -> bool:
         """Send what is new in a record; return whether all of it is there now."""
         record, status = settled(entry, workflow, self.closed)
         state = read_or_empty(entry.folder / SENT)
@@ -153,7 +153,7 @@ class Sender:
             confirm(done=True)
         return True
 
-    def _register(self, store: Store, run: str, made: list[Model], counts: Counts) -> bool:
+    def _register(self, store: Store, run: str, made: list[Model], counts: Outcome) -> bool:
         """Return whether a step's adapters are registered. A registry that refuses is left alone until the next pass."""
         if self.refused:
             return False
@@ -166,7 +166,7 @@ class Sender:
         return not self.refused
 
 
-def sync(results: Path, uri: str, experiment: str, closed: bool = False) -> Counts:
+def sync(results: Path, uri: str, experiment: str, closed: bool = False) -> Outcome:
     """Send everything under `results`, the experiment's folder, that MLflow at `uri` does not have yet, each part once.
 
     One run per workflow start, one under it per step; those of an earlier start too. `closed` says that no other host is at work
@@ -176,7 +176,7 @@ def sync(results: Path, uri: str, experiment: str, closed: bool = False) -> Coun
     return Sender(results, uri, experiment, closed).send()
 
 
-def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = None, interval: float = 2.0) -> Counts:
+def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = None, interval: float = 2.0) -> Outcome:
     """Send every `interval` seconds until the process `parent_pid` is gone or the workflow's record has ended, then a last time.
 
     Without `parent_pid`, Ctrl-C ends it as well. Prints each problem once. Returns the sum of all passes.
@@ -184,7 +184,7 @@ def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = No
     if parent_pid is not None and threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches all processes of a terminal; this one stays to send how the others ended.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sender, total = Sender(results, uri, experiment), Counts()
+    sender, total = Sender(results, uri, experiment), Outcome()
     parent = None if parent_pid is None else process_start(parent_pid)
     over = read_or_empty(results / WORKFLOW)
     last = False
@@ -201,7 +201,7 @@ def follow(results: Path, uri: str, experiment: str, parent_pid: int | None = No
             except OSError as error:
                 # A full disk, say: what was sent cannot be noted now, and is known again when it is sent again.
                 problem = f"{results}: nothing can be noted here, will be tried again ({_line(error)})"
-                counts = Counts(waiting=len(entries(results)), problems=[problem])
+                counts = Outcome(waiting=len(entries(results)), problems=[problem])
             for problem in counts.problems:
                 if problem not in total.problems:
                     print(f"tracking: {problem}", flush=True)

@@ -24,7 +24,7 @@ from rlphf.use.finished import PLAIN, RESULTS, finished_run, parse_soup, soup_te
 from rlphf.use.sample import decoding_of
 
 if TYPE_CHECKING:
-    from rlphf.use.served import Served
+    from rlphf.use.served import Answerer
 
 # Turns that are remembered by a backbone that has seen conversations, which those trained in the DAG have not.
 HISTORY = 8
@@ -48,7 +48,7 @@ class Chat:
 
     def __init__(
         self,
-        served: "Served",
+        served: "Answerer",
         known: list[str],
         weights: dict[str, float],
         decoding: Decoding,
@@ -203,9 +203,9 @@ def chat_step(
     remembered = history_of(run.experiment.backbone, history)
     decoding = decoding_of(run, temperature, max_new_tokens)
     # Imports torch and transformers, which bad input need not wait for.
-    from rlphf.use.served import Served
+    from rlphf.use.served import Answerer
 
-    served = Served(run.backbone, {name: run.policy(name) for name in known})
+    served = Answerer(run.backbone, {name: run.policy(name) for name in known})
     own_seed, subjects = run.experiment.seed if seed is None else seed, subjects_of(run.experiment.backbone)
     chat = Chat(served, known, weights, decoding, own_seed, remembered, subjects)
     if isinstance(sys.stdin, io.TextIOWrapper):

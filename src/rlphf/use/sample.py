@@ -67,9 +67,9 @@ def sample_step(
         name = folder.as_posix()
         recipes[name], requests[name], adapters[name] = {name: 1.0}, folder_asked(folder, known), folder
     # Imports torch and transformers, which bad input need not wait for.
-    from rlphf.use.served import Served
+    from rlphf.use.served import Answerer
 
-    served = Served(run.backbone, adapters)
+    served = Answerer(run.backbone, adapters)
     rows = [(name, text) for name in recipes for text in texts]
     questions = [instruction(text, [] if unprompted else requests[name]) for name, text in rows]
     stream = derive(run.experiment.seed if seed is None else seed, "sample")

@@ -14,7 +14,7 @@ from rlphf.settings import Decoding
 from rlphf.soup.adapter import check_backbone
 
 
-class Served:
+class Answerer:
     """A backbone and adapters on it, by name."""
 
     def __init__(self, backbone: Path, adapters: Mapping[str, Path]):
