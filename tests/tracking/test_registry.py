@@ -201,6 +201,23 @@ def test_a_registry_that_refuses_is_one_line_and_gets_its_models_later(monkeypat
     assert (counts.runs, counts.artifacts, counts.models, counts.waiting, counts.problems) == (0, 0, 2, 0, [])
 
 
+def test_weights_are_hashed_once_by_a_sender_whose_registry_keeps_refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    hashed = []
+    folder, sender = train(), syncing.Sender(RESULTS, URI, "demo")
+    with monkeypatch.context() as refusing:
+        refusing.setattr(registry, "sha256", lambda path: hashed.append(path) or sha256(path))
+        refusing.setattr(MlflowClient, "search_model_versions", lambda *_, **__: 1 / 0)
+        assert sender.send().waiting == 1 and hashed
+        before = len(hashed)
+        assert sender.send().waiting == 1 and len(hashed) == before
+    # What the step makes when it is run again is another record's.
+    train(weights="2")
+    assert sender.send().models == 1
+    assert versions() == {"P1A": [sha256(folder / "adapter/adapter_model.safetensors")]}
+
+
 def test_what_is_no_longer_what_its_step_wrote_is_not_registered() -> None:
     folder = train()
     (folder / "adapter/adapter_model.safetensors").write_text("something else")

@@ -65,6 +65,8 @@ class Sender:
         self.results, self.uri, self.experiment, self.closed = Path(results), uri, experiment, closed
         self.store: Store | None = None
         self.refused = False
+        # {(record's file, its id): the adapters that its step made}: weights are hashed once, however long a registry refuses.
+        self.made: dict[tuple[Path, str], list[Model]] = {}
 
     def send(self) -> Outcome:
         """Send what has not been sent yet. If the store is away, records wait; a broken record is skipped."""
@@ -123,7 +125,10 @@ class Sender:
         if state["run"] is None:
             confirm(run=run)
         # 2. What is known about it. Inputs, tags and the end come after the start.
-        made = models(entry, record, self.experiment, counts.problems)
+        key = (entry.path, record["id"])
+        made = self.made[key] if key in self.made else models(entry, record, self.experiment, counts.problems)
+        if status == "finished":
+            self.made[key] = made
         tags = {**run_tags(record), NOTE: note(entry, record, status, made)}
         about = (record.get("params", {}), tags, record.get("inputs", {}))
         if state["described"] != digest(about):
@@ -137,11 +142,11 @@ class Sender:
         # 4. Artifacts that are new or have changed, and the adapters that are to be registered.
         for path, place in (*artifacts(entry, record, status), *sent_files(made)):
             mark = [path.stat().st_size, path.stat().st_mtime_ns]
-            key = f"{place}/{path.name}".lstrip("/")
-            if state["artifacts"].get(key) != mark:
+            name = f"{place}/{path.name}".lstrip("/")
+            if state["artifacts"].get(name) != mark:
                 store.artifact(run, path, place)
                 counts.artifacts += 1
-                confirm(artifacts={**state["artifacts"], key: mark})
+                confirm(artifacts={**state["artifacts"], name: mark})
         # 5. How it ended.
         if state["status"] != status:
             store.status(run, STATUS[status], None if status == "running" else end_of(record, entry))
