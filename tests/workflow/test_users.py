@@ -114,10 +114,12 @@ def test_users_of_raw_data_need_nothing_of_the_testbed_but_a_backbone(clean, pla
     }
 
 
-def test_where_users_are_asked_for_no_answer_there_is_nothing_to_read(clean, plan):
+@pytest.mark.parametrize("asked", ["{methods: [sft], prompts: 0}", "{methods: [prm]}"], ids=["no prompt", "P-RM alone"])
+def test_where_users_are_given_no_answer_there_is_nothing_to_read(clean, plan, asked):
     path = clean.with_suffix(".silent.yaml")
-    path.write_text("user_evaluation: {methods: [sft], prompts: 0}\n")
-    assert "user_explorer" not in plan(clean, "users", *CI, str(path))
+    path.write_text(f"user_evaluation: {asked}\n")
+    jobs = plan(clean, "users", *CI, str(path))
+    assert "user_answers" in jobs and "user_explorer" not in jobs
 
 
 def test_the_part_about_users_runs_down_to_its_tables_and_figures(tmp_path, snakemake):

@@ -222,6 +222,11 @@ def user_answer_settings(wildcards):
     return varied(wildcards.seed, *read)
 
 
+def users_answered():
+    """Return whether any method answers users, so that there is something to read: P-RM, a reward model, does not."""
+    return EXPERIMENT.user_evaluation.prompts > 0 and any(SERVING[name].model != PRM for name in USER_METHODS)
+
+
 def user_results(wildcards=None, seed=EXPERIMENT.seed):
     """Return what the tables about the users of a seed are made from; nothing without methods."""
     if not USER_METHODS:

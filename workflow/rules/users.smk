@@ -228,4 +228,4 @@ rule users:
     input:
         rules.user_tables.output,
         rules.user_figures.output,
-        rules.user_explorer.output if USER_METHODS and EXPERIMENT.user_evaluation.prompts else [],
+        rules.user_explorer.output if users_answered() else [],
