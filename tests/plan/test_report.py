@@ -96,6 +96,13 @@ def test_a_model_that_no_plan_can_be_made_for_is_one_line(config, reason: str, t
     assert reason in said and said.count("\n") == 1
 
 
+def test_sizes_that_no_model_of_our_own_can_have_are_one_line_that_names_no_other(tmp_path: Path, capsys) -> None:
+    (tmp_path / "mine.yaml").write_text("backbone: {hidden: 2147483640}")
+    assert main(["plan", "--config", BASE, str(tmp_path / "mine.yaml"), "--gpu-gb", "8"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rlphf: error: backbone.source: train: no plan can be made for it") and said.count("\n") == 1
+
+
 def test_of_a_model_that_also_sees_the_part_for_texts_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     text = Gemma3TextConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=2, vocab_size=500)
     said = []

@@ -62,7 +62,8 @@ def backbone_shape(settings: Backbone, path: Path | None = None) -> Shape:
     except MemoryError:
         raise
     except Exception as error:  # transformers and torch have errors of their own for models of other kinds, and for bad sizes.
-        where = f"--model-config: {path}" if path else f"backbone.name: {settings.name}"
+        named = f"backbone.name: {settings.name}" if settings.name else f"backbone.source: {settings.source}"
+        where = f"--model-config: {path}" if path else named
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"{where}: no plan can be made for it; name a causal language model with attention ({reason})") from None
 
