@@ -91,6 +91,13 @@ def test_a_link_to_a_folder_stays_and_its_target_is_replaced(tmp_path, exists):
     assert (tmp_path / "out").is_symlink() and names(tmp_path / "disk") == ["out", "out/b.txt"]
 
 
+def test_a_link_to_itself_is_no_place_for_a_folder_and_stays(tmp_path):
+    (tmp_path / "out").symlink_to("out")
+    with pytest.raises(NotADirectoryError), atomic_folder(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == ["out"]
+
+
 def test_outputs_are_as_readable_as_any_new_file(tmp_path):
     before = os.umask(0o027)
     try:

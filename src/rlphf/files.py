@@ -50,7 +50,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     if path.is_symlink():
         # A link to a folder, maybe on a larger disk, can neither be removed as a folder nor replaced by one.
-        path = path.resolve()
+        path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}."))
     try:
