@@ -198,6 +198,8 @@ def test_personalized_soups_at_the_papers_scale_is_the_same_dag(clean, plan):
     methods = [name for name in METHODS[:6] if name != "rlhf"]
     assert jobs["ppo"] == [*PREFERENCES[:6], "pmorl"] and jobs["generate"] == sorted(["adapters", *methods])
     assert jobs["reward"] == [*PREFERENCES[:6], "gold", "pmorl"]
+    # All pairs are the release's, or AlpacaEval's.
+    assert not {"rollouts", "annotate"} & jobs.keys()
 
 
 @pytest.mark.parametrize(
