@@ -162,7 +162,7 @@ CAPTIONS = {
     " refuted if none of it does, otherwise undecided. Intervals: for one seed over prompts (about users: over users and"
     " prompts); for several over seeds (t). No seeds: not measured.",
     "merges": "Merge rules: `relative_error` of the soup's update against the weighted mean of the adapters' updates, and, for"
-    " the rule in use, the mean score of the soups.",
+    " the rule in use and those of `soup.compared`, the mean score of their soups.",
     "release_bugs": "Mistakes of the paper's release, one at a time: a method's score with the mistake (`after`) against its"
     " score without it, or against PP as it is (`before`), over all combinations. `reward models`: accuracy on test pairs, and"
     " on rows held out after pairs were repeated (`after`) against unseen pairs (`before`). Intervals: 95 %, over prompts.",
