@@ -19,6 +19,14 @@ def test_texts_are_found_by_user(tmp_path: Path) -> None:
     assert texts_by_user(written(tmp_path, [7, 0, 2])) == {7: "I am 7.", 0: "I am 0.", 2: "I am 2."}
 
 
+def test_users_without_texts_are_no_users_to_be_told_of(tmp_path: Path) -> None:
+    table = pa.table({"id": [1, 2], "text": [" ", None]}, TEXTS)
+    write_parquet(tmp_path / "users.parquet", table)
+    assert texts_by_user(tmp_path / "users.parquet") == {1: " ", 2: None}
+    with pytest.raises(InputError, match="users.parquet: no user has a text; give users texts"):
+        texts_by_user(tmp_path / "users.parquet", told=True)
+
+
 @pytest.mark.parametrize(
     ("ids", "message"),
     [

@@ -97,5 +97,6 @@ def mean(values: Floats) -> float:
 
 
 def clean(value: np.floating) -> float:
+    """Return a measured number to 12 places."""
     # The order of summation differs between machines; it must not show in a table's bytes.
     return round(float(value), 12)

@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from rlphf.config import load
 from rlphf.errors import InputError
-from rlphf.evaluate.bootstrap import COVERAGE
+from rlphf.evaluate.bootstrap import COVERAGE, clean, mean
 from rlphf.evaluate.schemas import ESTIMATES, SCHEMAS
 from rlphf.evaluate.scores import Row
 from rlphf.evaluate.table_files import write_table
@@ -75,7 +75,7 @@ def interval(effects: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % t interval of the mean of at least two `effects`, one per seed."""
     values = np.array(effects)
     reach = student.ppf((1 + COVERAGE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - reach), float(values.mean() + reach)
+    return clean(values.mean() - reach), clean(values.mean() + reach)
 
 
 def evaluate(claims: Sequence[Claim], tables: Sequence[Mapping[str, Sequence[Row]]]) -> list[Row]:
@@ -102,7 +102,7 @@ def evaluate(claims: Sequence[Claim], tables: Sequence[Mapping[str, Sequence[Row
                 )
             effects = [one[claim.effect] for one in picked]
             low, high = interval(effects) if len(effects) > 1 else (picked[0]["ci_low"], picked[0]["ci_high"])
-            row |= {"effect": float(np.mean(effects)), "ci_low": low, "ci_high": high}
+            row |= {"effect": mean(np.array(effects)), "ci_low": low, "ci_high": high}
             row["verdict"] = verdict(low, high, claim.direction, claim.threshold)
         rows.append(row)
     return rows

@@ -128,7 +128,7 @@ def answers_step(
     inputs = {"prompts": prompts, "users": users, "pairs": pairs, "backbone": backbone}
     inputs |= {"models": models} if models is not None else {}
     with step(f"answers {method}", out, experiment, experiment.user_evaluation, inputs, {"method": method}) as run:
-        said = texts_by_user(users)
+        said = texts_by_user(users, told=spec.told == "said")
         ids = list(said)
         rows = [row for row in read_parquet(prompts, PROMPTS).to_pylist() if row["split"] == settings.split]
         if not rows:

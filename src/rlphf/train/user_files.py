@@ -42,7 +42,7 @@ def read_texts(settings: Users, path: Path | None) -> dict[int, str | None]:
         return {}
     if path is None:
         raise InputError("the model reads users' texts; give a file with columns id and text (--users)")
-    return texts_by_user(path)
+    return texts_by_user(path, told=True)
 
 
 def training_inputs(backbone: Path, pairs: Sequence[Path], users_path: Path | None, settings: Users) -> dict[str, Path]:

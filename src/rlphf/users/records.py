@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rlphf.data.records import correctness, refuse, unique
+from rlphf.errors import InputError
 from rlphf.files import read_parquet, write_parquet
 from rlphf.tracking.record import Run
 
@@ -51,15 +52,19 @@ USER_SCORES = pa.schema([*_KEYS, *_JUDGED])
 COLD_SCORES = pa.schema([*_KEYS, pa.field("pairs", pa.int64(), nullable=False), *_JUDGED])
 
 
-def texts_by_user(path: Path) -> dict[int, str | None]:
+def texts_by_user(path: Path, told: bool = False) -> dict[int, str | None]:
     """Return users' texts by id from a Parquet file with the columns id and text.
 
-    Raises InputError for an id that is missing, negative, or there twice.
+    Raises InputError for an id that is missing, negative, or there twice, and where a model is to be `told` of users and none of
+    them has a text: its prompts would be those of a model that is not.
     """
     table = read_parquet(path, TEXTS)
     refuse(pc.fill_null(pc.less(table["id"], 0), True), str(path), "id", "is no user id; ids are whole numbers from 1 on")
     unique(table, ("id",), str(path))
-    return dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+    texts = dict(zip(table["id"].to_pylist(), table["text"].to_pylist(), strict=True))
+    if told and not any(text and text.strip() for text in texts.values()):
+        raise InputError(f"{path}: no user has a text; give users texts, or leave out the methods and models that read them")
+    return texts
 
 
 def write_margins(

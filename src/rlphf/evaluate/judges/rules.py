@@ -43,7 +43,10 @@ def scored(
     there = {row["method"] for row, _, _ in found}
     missing = [method for method in methods if method not in there]
     if missing:
-        raise InputError(f"responses: method {missing[0]}: there are none; generate them, and name their file in --responses")
+        made_by = "adapters" if missing[0] in (BASE, ADAPTER) else missing[0]
+        raise InputError(
+            f"responses: there are none of {missing[0]}; rlphf generate --method {made_by}, and name their file, too"
+        )
     return score_table(found)
 
 
