@@ -159,7 +159,8 @@ def test_another_preference_trains_its_own_models_and_what_serves_all_at_once(fi
     assert jobs.pop("ppo") == ["P3C", "pmorl"] and jobs.pop("mt") == jobs.pop("soups") == [""]
     # The judge that is a reward model learns the new preference, too.
     assert jobs.pop("reward") == ["P3C", "gold", "pmorl"]
-    assert jobs.pop("generate") == ["adapters", "front", "mod", "mt", "pmorl", "pp", "psoups"]
+    assert jobs.pop("generate") == ["adapters", "front", "mod", "mt", "pmorl", "pp", "psoups", "psoups_ties"]
+    assert jobs.pop("compared_soups") == ["ties"]
     assert set(jobs) == {*JUDGED, *AFTER_SCORES}
 
 
