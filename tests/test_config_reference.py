@@ -16,6 +16,7 @@ from rlphf.errors import InputError
 from rlphf.settings import Section
 from rlphf.settings_data import Source
 from rlphf.settings_own import OwnPreference, TextRule
+from rlphf.settings_soup import Merging
 
 CELLS = re.compile(r"(?<!\\)\|")
 
@@ -41,6 +42,7 @@ def test_every_key_has_a_row_with_its_description_in_its_own_section():
     found = tables(reference())
     named = {name.removeprefix("config").lstrip(".") or "experiment": model for name, model in sections(Experiment)}
     named |= {"data.sources[]": Source, "own_preferences[]": OwnPreference, "own_preferences[].rule": TextRule}
+    named |= {"soup.compared[]": Merging}
     assert set(found) == set(named)
     for name, model in named.items():
         assert list(found[name]) == list(model.model_fields), name

@@ -55,7 +55,7 @@ class OwnPreference(Section):
     rule: TextRule | None = Field(
         None,
         description="Text rule that labels the preference's pairs and judges responses by it; null where annotator.kind is"
-        " reward_model.",
+        " reward_model, or reward.raw names it.",
     )
     judge: Line | None = Field(
         None, description="Description of the preference for the judges `llm` and `people`, which need it."

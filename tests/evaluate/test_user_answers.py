@@ -267,4 +267,4 @@ def test_tables_that_do_not_fit_are_refused(refused, user_models, seed_folder: P
     message = f"scores.parquet: pair x of {tmp_path}/more.parquet is not scored; train again"
     assert message in refused("dpo", user_models("dpo"), pairs=tmp_path / "more.parquet")
     write_parquet(tmp_path / "users.parquet", pa.Table.from_pylist([PEOPLE[0] | {"id": -1}], COLUMNS))
-    assert "users.parquet: -1 is no user id" in refused("sft", users=tmp_path / "users.parquet")
+    assert "users.parquet: row 1, column id: is no user id" in refused("sft", users=tmp_path / "users.parquet")

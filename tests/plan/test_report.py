@@ -39,7 +39,7 @@ def test_what_does_not_fit_is_said_with_what_is_missing_and_ends_with_0_or_stric
     (line,) = [line for line in said.splitlines() if line.startswith("ppo per preference: ")]
     assert line.endswith("24.0 are there: lower ppo.micro_batch_tokens from 8192 to 2048 and ppo.batch_size from 64 to 32")
     assert main([*command, "--strict"]) == 2
-    assert capsys.readouterr().err.startswith(f"rlphf: error: {experiment('psoups-7b')}: 4 of 8 steps do not fit")
+    assert capsys.readouterr().err.startswith(f"rlphf: error: {experiment('psoups-7b')}: 4 of 7 steps do not fit")
 
 
 def test_a_profile_names_the_gpu(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -32,7 +32,7 @@ def test_scores_have_the_same_bytes_whatever_the_order_of_the_files(inputs, tmp_
     ("change", "message"),
     [
         (lambda rows: [{**rows[0], "prompt_id": "q7"}], r"responses.parquet: row 1: prompt_id 'q7' is not among"),
-        (lambda rows: [], "responses: method pp: there are none"),
+        (lambda rows: [], "responses: there are none of pp; rlphf generate --method pp"),
         (lambda rows: [{**row, "method": "vb", "combination": ""} for row in rows[:1]], "row 1: q0, vb, , 0 occurs twice"),
     ],
 )
