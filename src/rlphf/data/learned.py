@@ -41,10 +41,9 @@ def sources(name: str, experiment: Experiment) -> tuple[list[str], list[str]]:
     """Return (whose pairs of rollouts, whose raw pairs) the reward model `name` learns from and is measured on.
 
     Most learn from the pairs of one preference, P-MORL's from those of all combined preferences, and so does MT, which is no
-    reward model; `reward.raw` says whose are raw. Judge and selector learn from
-    general pairs and from the pairs of every preference they score: the selector, and "gold" as the first judge, score single
-    policies and so all preferences; as a later judge "gold" scores the combined ones alone. Raw pairs replace those of rollouts
-    where `evaluation.gold_raw` says so.
+    reward model; `reward.raw` says whose are raw. Judge and selector learn from general pairs and from the pairs of every
+    preference they score: the selector, and "gold" as the first judge, score single policies and so all preferences; as a later
+    judge "gold" scores the combined ones alone. Raw pairs replace those of rollouts where `evaluation.gold_raw` says so.
     """
     combined = experiment.combination_preferences
     if name.startswith(RAW):
